@@ -1,0 +1,1 @@
+"""What every role shares: messages, wire, delivery, transport, configuration, update rules."""

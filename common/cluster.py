@@ -1,0 +1,153 @@
+"""The controller's view of the cluster, parsed: members, bucket table, parameter layout. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .errors import RemoteError
+from .messages import View
+from .sharding import Shards, Table
+from .types import Member, Role
+
+PHASES = ("joining", "preparing", "training", "finishing", "stopped")
+"""joining: roles are missing. preparing: data, model and shards are being set up. training: an
+epoch runs. finishing: the last evaluation and the final model. stopped: everyone goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One named parameter: its shape, and whether weight decay applies to it."""
+
+    name: str
+    decays: bool
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataShape:
+    """What the data servers found: sample counts, classes, shape of one sample."""
+
+    samples: int
+    test_samples: int
+    classes: int
+    sample_shape: tuple[int, ...]
+    portions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `View.data`."""
+        return {"samples": self.samples, "test_samples": self.test_samples,
+                "classes": self.classes, "sample_shape": list(self.sample_shape),
+                "portions": self.portions}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One numbered view. `active` is the only worker rank that trains (warm start), or -1."""
+
+    number: int
+    phase: str
+    epoch: int
+    active: int
+    members: tuple[Member, ...]
+    table: Table
+    data: DataShape | None
+    layout: tuple[Parameter, ...]
+    status: int
+    reason: str
+
+    def of_role(self, role: Role) -> list[Member]:
+        """The members of one role, by rank."""
+        return sorted((m for m in self.members if m.role is role), key=lambda m: m.rank)
+
+    def member(self, incarnation: int) -> Member | None:
+        """Who this is, if it is (still) a member."""
+        return next((m for m in self.members if m.incarnation == incarnation), None)
+
+    @property
+    def size(self) -> int:
+        """float32 elements of all parameters."""
+        return sum(prod(parameter.shape) for parameter in self.layout)
+
+    def shards(self, shard_bytes: int, buckets: int) -> Shards:
+        """How the flat vector is cut."""
+        return Shards(self.size, shard_bytes // 4, buckets)
+
+    def decayed(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """The ranges, relative to `begin`, of the elements in [begin, end) that decay."""
+        ranges: list[tuple[int, int]] = []
+        position = 0
+        for parameter in self.layout:
+            first, position = position, position + prod(parameter.shape)
+            low, high = max(first, begin), min(position, end)
+            if parameter.decays and low < high:
+                if ranges and ranges[-1][1] == low - begin:
+                    ranges[-1] = (ranges[-1][0], high - begin)
+                else:
+                    ranges.append((low - begin, high - begin))
+        return ranges
+
+
+EMPTY = Cluster(0, "joining", 0, -1, (), Table(0, ()), None, (), 0, "")
+"""Before the first view has come."""
+
+
+def parse_view(view: View) -> Cluster:
+    """A view from the wire, checked.
+
+    Raises:
+        RemoteError: the controller sent something that is no view.
+    """
+    try:
+        members = tuple(
+            Member(Role(role), int(rank), int(incarnation), str(address), str(host), int(pid))
+            for role, rank, incarnation, address, host, pid in view.members
+        )
+        layout = parse_layout(view.layout)
+        data = None
+        if view.data:
+            data = DataShape(
+                int(view.data["samples"]), int(view.data["test_samples"]),
+                int(view.data["classes"]), tuple(int(n) for n in view.data["sample_shape"]),
+                int(view.data["portions"]),
+            )
+        owners = tuple(np.frombuffer(view.owners, "<u2").tolist())
+    except (ValueError, TypeError, KeyError) as broken:
+        raise RemoteError(f"view {view.number} of the controller is malformed: {broken}") from None
+    if view.phase not in PHASES:
+        raise RemoteError(f"view {view.number}: phase {view.phase!r} is not one of {PHASES}")
+    return Cluster(view.number, view.phase, view.epoch, view.active, members,
+                   Table(view.table_epoch, owners), data, layout, view.status, view.reason)
+
+
+def make_view(cluster: Cluster) -> View:
+    """The message that `parse_view` reads."""
+    return View(
+        cluster.number, cluster.phase, cluster.epoch, cluster.active,
+        [[str(m.role), m.rank, m.incarnation, m.address, m.host, m.pid] for m in cluster.members],
+        cluster.table.epoch, np.array(cluster.table.owners, "<u2").tobytes(),
+        cluster.data.to_dict() if cluster.data else {},
+        layout_rows(cluster.layout), cluster.status, cluster.reason,
+    )
+
+
+def parse_layout(rows: Iterable[list[Any]]) -> tuple[Parameter, ...]:
+    """Rows of (name, decays, dimension, ...) as parameters.
+
+    Raises:
+        ValueError, TypeError: a row is no parameter.
+    """
+    parameters = tuple(
+        Parameter(str(name), bool(decays), tuple(int(size) for size in shape))
+        for name, decays, *shape in rows
+    )
+    if any(size < 1 for parameter in parameters for size in parameter.shape):
+        raise ValueError("a parameter with an empty dimension")
+    return parameters
+
+
+def layout_rows(layout: Iterable[Parameter]) -> list[list[Any]]:
+    """The rows that `parse_layout` reads."""
+    return [[p.name, p.decays, *p.shape] for p in layout]

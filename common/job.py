@@ -1,0 +1,311 @@
+"""The job file's contract: every section and key, typed, with its words. Pure: nothing is read.
+
+One frozen dataclass a section; `Job` holds them all. A section checks itself when it is made, so
+that a `Job` that exists is a valid one, wherever it came from: a file, the wire, `replace`. Files,
+environment and command line are read in `config.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from .errors import UserError
+from .settings import Kind, Setting, setting, with_lists
+from .suggest import nearest
+from .toml import bare_key, shown
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the job file; every field of a subclass is made by `setting`."""
+
+    name_in_file: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check every value and keep its canonical form. Raises `UserError`."""
+        for name, rule in self.rules().items():
+            checked = rule.check(f"{self.name_in_file}.{name}", getattr(self, name))
+            object.__setattr__(self, name, checked)
+
+    @classmethod
+    def rules(cls) -> dict[str, Setting]:
+        """The keys of this section, in order."""
+        return {item.name: item.metadata["setting"] for item in fields(cls)}
+
+    @classmethod
+    def from_dict(cls, table: object) -> Self:
+        """A section from what stands under its header; missing keys take their defaults."""
+        name = cls.name_in_file
+        if not isinstance(table, Mapping):
+            fix = f"write [{name}] on a line of its own, and the keys below it"
+            raise UserError(name, shown(table), f"a section [{name}]", fix)
+        for key in table:
+            if key not in cls.rules():
+                raise unknown_key(name, str(key), table[key])
+        return cls(**table)
+
+
+@dataclass(frozen=True)
+class JobSection(Section):
+    """The run as a whole."""
+
+    name_in_file = "job"
+    name: str = setting(Kind.TEXT, "run", "name of the run", empty=False)
+    seed: int = setting(Kind.INTEGER, 0, "the seed of all randomness", minimum=0)
+    epochs: int = setting(Kind.INTEGER, 30, "passes over the training data", minimum=1)
+    epoch_quorum: float = setting(
+        Kind.NUMBER,
+        1.0,
+        "fraction of workers that must be idle, with nothing left to hand out, to end an epoch",
+        above=0,
+        maximum=1,
+    )
+    warm_start: int = setting(Kind.INTEGER, 0, "steps that one worker runs alone first", minimum=0)
+    start_timeout: float = setting(
+        Kind.DURATION, "60s", "how long to wait until all roles have joined", above=0
+    )
+    lease: float = setting(
+        Kind.DURATION, "5s", "how long a silent role is kept before it counts as dead", above=0
+    )
+    evaluate_every: float = setting(
+        Kind.NUMBER, 1.0, "epochs between two evaluations; fractions are fine", above=0
+    )
+
+
+@dataclass(frozen=True)
+class ModelSection(Section):
+    """The net."""
+
+    name_in_file = "model"
+    ref: str = setting(
+        Kind.TEXT, "mlp", "name in the zoo, module:attribute or file.py:attribute", empty=False
+    )
+    args: Mapping[str, Any] = setting(Kind.TABLE, {}, "arguments that the model is built with")
+
+
+@dataclass(frozen=True)
+class DataSection(Section):
+    """What is learned from. Relative paths are relative to the working directory."""
+
+    name_in_file = "data"
+    source: str = setting(Kind.TEXT, "digits", "the training data", empty=False)
+    test: str = setting(
+        Kind.TEXT, "", "a source of its own for testing; empty: the test part of data.source"
+    )
+    batch_size: int = setting(Kind.INTEGER, 32, "samples in a thread's minibatch", minimum=1)
+    augment: tuple[str, ...] = setting(
+        Kind.TEXTS, [], "transforms in order, like shift:2, rotate:10 or module:attribute"
+    )
+    held_out: float = setting(
+        Kind.NUMBER,
+        0.2,
+        "fraction held out for testing where the source has no test part of its own",
+        above=0,
+        below=1,
+    )
+
+
+@dataclass(frozen=True)
+class TrainSection(Section):
+    """How workers and parameter servers exchange."""
+
+    name_in_file = "train"
+    mode: str = setting(
+        Kind.TEXT,
+        "async",
+        "the training mode",
+        choices=("async",),
+        planned="ssp|bsp|local|easgd|admm|lbfgs",
+    )
+    n_push: int = setting(Kind.INTEGER, 1, "steps between two pushes of gradients", minimum=1)
+    n_fetch: int = setting(Kind.INTEGER, 1, "steps between two pulls of parameters", minimum=1)
+    staleness_scaling: float = setting(
+        Kind.NUMBER, 0.5, "κ: a push that is s updates late steps by (1 + s)^-κ; 0: off", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerSection(Section):
+    """The update rule of the parameter servers."""
+
+    name_in_file = "optimizer"
+    rule: str = setting(
+        Kind.TEXT, "rmsprop", "the update rule", choices=("sgd", "momentum", "adagrad", "rmsprop")
+    )
+    lr: float = setting(Kind.NUMBER, 1e-3, "the learning rate", above=0)
+    momentum: float = setting(
+        Kind.NUMBER, 0.9, "momentum, where the rule has one", minimum=0, below=1
+    )
+    weight_decay: float = setting(Kind.NUMBER, 0.0, "L2 penalty on weights", minimum=0)
+
+
+@dataclass(frozen=True)
+class ParamserverSection(Section):
+    """The parameter servers."""
+
+    name_in_file = "paramserver"
+    count: int = setting(Kind.INTEGER, 2, "parameter server processes", minimum=1)
+    shard_bytes: int = setting(
+        Kind.SIZE, "1MiB", "size of a shard of float32 parameters", minimum=4, multiple=4
+    )
+    buckets: int = setting(
+        Kind.INTEGER, 1024, "buckets that shards hash to", minimum=1, maximum=65536
+    )
+
+
+@dataclass(frozen=True)
+class DataserverSection(Section):
+    """The data servers."""
+
+    name_in_file = "dataserver"
+    count: int = setting(Kind.INTEGER, 1, "data server processes", minimum=1)
+    portion: int = setting(Kind.INTEGER, 16, "minibatches handed out at once", minimum=1)
+
+
+@dataclass(frozen=True)
+class WorkerSection(Section):
+    """The workers."""
+
+    name_in_file = "worker"
+    count: int = setting(Kind.INTEGER, 2, "worker processes", minimum=1)
+    threads: int = setting(Kind.INTEGER, 1, "lock-free compute threads in a worker", minimum=1)
+    device: str = setting(
+        Kind.TEXT,
+        "cpu",
+        "where the worker computes",
+        choices=("auto", "cpu"),
+        planned=r"(cuda|gpu)(:[0-9]+)?",
+    )
+
+
+@dataclass(frozen=True)
+class SecuritySection(Section):
+    """Who may connect."""
+
+    name_in_file = "security"
+    insecure: bool = setting(Kind.FLAG, False, "allow addresses other than loopback without keys")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A whole job. Equal jobs have equal values everywhere; safe to share between threads."""
+
+    job: JobSection = field(default_factory=JobSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    train: TrainSection = field(default_factory=TrainSection)
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    paramserver: ParamserverSection = field(default_factory=ParamserverSection)
+    dataserver: DataserverSection = field(default_factory=DataserverSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
+    security: SecuritySection = field(default_factory=SecuritySection)
+
+    @classmethod
+    def from_dict(cls, tables: object) -> Self:
+        """A job from nested tables: a parsed file, or what came over the wire.
+
+        Missing sections and keys take their defaults. Raises `UserError` for anything else that
+        is not as the contract says.
+        """
+        if not isinstance(tables, Mapping):
+            raise UserError("job", shown(tables), "a table of sections", "send what to_dict gives")
+        for name in tables:
+            if name not in SECTIONS:
+                raise unknown_section(str(name), tables[name])
+        made: dict[str, Any] = {
+            name: SECTIONS[name].from_dict(table) for name, table in tables.items()
+        }
+        return cls(**made)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain nested tables for msgpack and `from_dict`: seconds as float, bytes as int."""
+        return {
+            name: {key: with_lists(getattr(getattr(self, name), key)) for key in section.rules()}
+            for name, section in SECTIONS.items()
+        }
+
+    def value(self, key: str) -> Any:
+        """The value of a dotted key, `worker.count`, in its canonical form."""
+        section, name = key.split(".")
+        return getattr(getattr(self, section), name)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    section.name_in_file: section
+    for section in (
+        JobSection,
+        ModelSection,
+        DataSection,
+        TrainSection,
+        OptimizerSection,
+        ParamserverSection,
+        DataserverSection,
+        WorkerSection,
+        SecuritySection,
+    )
+}
+"""The sections by name, in the order of the file."""
+
+SETTINGS: dict[str, Setting] = {
+    f"{name}.{key}": rule
+    for name, section in SECTIONS.items()
+    for key, rule in section.rules().items()
+}
+"""Every setting by its dotted key, `worker.count`; the documentation is written from this table."""
+
+
+def to_toml(job: Job) -> str:
+    """`job` as a job file with every key; read back, it gives an equal job."""
+    return "\n".join(_section_lines(job))
+
+
+def unknown_key(section: str, name: str, value: object) -> UserError:
+    """The error for a key that its section does not have, with the nearest right one."""
+    own, elsewhere = SECTIONS[section].rules(), _keys_called(name)
+    if close := nearest(name, own):
+        fix = f"did you mean {section}.{close}?"
+    elif elsewhere:
+        fix = f"did you mean {' or '.join(elsewhere)}?"
+    else:
+        fix = f"[{section}] has {', '.join(own)}"
+    return UserError(f"{section}.{bare_key(name)}", shown(value), "a key of the job file", fix)
+
+
+def unknown_setting(dotted: str, value: object) -> UserError:
+    """The error for a dotted key, as one types it, that no setting has."""
+    section, _, name = dotted.partition(".")
+    if section in SECTIONS and name:
+        return unknown_key(section, name, value)
+    close = nearest(dotted, SETTINGS)
+    likely = _keys_called(dotted) or ([close] if close else [])
+    fix = f"did you mean {' or '.join(likely)}?" if likely else f"sections are {_all_sections()}"
+    return UserError(shown(dotted), shown(value), "section.key of the job file", fix)
+
+
+def unknown_section(name: str, value: object) -> UserError:
+    """The error for a section that there is not; a key outside any section is told where to go."""
+    if not isinstance(value, Mapping) and (keys := _keys_called(name)):
+        sections = [f"[{key.partition('.')[0]}]" for key in keys]
+        fix = f"move it under {' or '.join(sections)}"
+    elif close := nearest(name, SECTIONS):
+        fix = f"did you mean [{close}]?"
+    else:
+        fix = f"sections are {_all_sections()}"
+    return UserError(bare_key(name), shown(value), "a section of the job file", fix)
+
+
+def _keys_called(name: str) -> list[str]:
+    """The dotted keys whose last part is `name`, in any section."""
+    return [key for key in SETTINGS if key.partition(".")[2] == name]
+
+
+def _all_sections() -> str:
+    return ", ".join(SECTIONS)
+
+
+def _section_lines(job: Job) -> Iterator[str]:
+    for name, section in SECTIONS.items():
+        yield f"[{name}]"
+        for key, rule in section.rules().items():
+            yield f"{key} = {rule.write(job.value(f'{name}.{key}'))}"
+        yield ""

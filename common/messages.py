@@ -1,0 +1,325 @@
+"""Every message that crosses a socket. Plain frozen data: no behaviour, no socket, no clock.
+
+A message travels in an `Envelope`. Requests are answered by exactly one reply with the same
+sequence number; notices are not answered. Which message answers which stands in each docstring.
+Field types are limited to what `wire` can check: int, float, bool, str, bytes, dict, list, and
+NumPy arrays, which travel as raw frames.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from .types import Array, Float32
+
+PROTOCOL = 1
+"""Raised whenever a header or a message changes its meaning. `Join` and `Refused` never change."""
+
+
+class Form(IntEnum):
+    """What an envelope is: a notice wants no answer."""
+
+    NOTICE = 0
+    REQUEST = 1
+    REPLY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The root of all messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message and what delivery needs to know.
+
+    `source` is the sender's incarnation (a random 63-bit number, new for each life of a role);
+    `sequence` counts requests per sender and receiver from 1; every request below `floor` has
+    been answered, so that the receiver may forget it.
+    """
+
+    source: int
+    form: Form
+    sequence: int
+    floor: int
+    message: Message
+    protocol: int = PROTOCOL
+
+
+# Joining and membership: any role and the controller.
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Message):
+    """Request to the controller; answered by `Welcome` or `Refused`. `rank` -1: any free one."""
+
+    role: str
+    rank: int
+    address: str
+    host: str
+    pid: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Message):
+    """The role's rank, the whole job (sections of plain values), and the lease in seconds."""
+
+    rank: int
+    job: dict[str, Any]
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Message):
+    """A request that can never succeed. `code` is one word for programs, `detail` for people."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack(Message):
+    """Done, nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Message):
+    """Request to the controller, renews the lease; answered by `Ack`, or `View` if `view` is old."""
+
+    view: int
+    state: str
+    counters: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class View(Message):
+    """All that the controller decides, numbered: notice at every change, and reply to a heartbeat.
+
+    `members` rows are (role, rank, incarnation, address, host, pid); `owners` is the bucket table,
+    one little-endian uint16 server rank a bucket; `data` and `layout` are empty until known.
+    """
+
+    number: int
+    phase: str
+    epoch: int
+    active: int
+    members: list[list[Any]]
+    table_epoch: int
+    owners: bytes
+    data: dict[str, Any]
+    layout: list[list[Any]]
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Message):
+    """Request to the controller: the sender ends with exit `status`; answered by `Ack`."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obituary(Message):
+    """Notice from a launcher: the process `pid` on `host` is dead; no need to wait for its lease."""
+
+    host: str
+    pid: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts(Message):
+    """Request, data server to controller, once its data is open; answered by `Ack`."""
+
+    samples: int
+    test_samples: int
+    classes: int
+    sample_shape: list[int]
+    portions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Message):
+    """Request, worker to controller, once its model is built; answered by `Ack` or `Refused`.
+
+    `layout` rows are (name, decays, dimension, dimension, ...).
+    """
+
+    layout: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """Request, parameter server to controller: all shards of table `table_epoch` are initialised."""
+
+    table_epoch: int
+
+
+# Shards: worker (or controller, for the final model) and parameter server.
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Message):
+    """Request: the first values of a shard, float32 (n,); the first one counts; answered by `Ack`."""
+
+    table_epoch: int
+    shard: int
+    values: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Pull(Message):
+    """Request for a shard; answered by `Shard`, `WrongOwner` or `Refused`."""
+
+    table_epoch: int
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Push(Message):
+    """Request: apply a gradient of one shard, float32 (n,), the mean of `count` minibatches.
+
+    `version` is the shard's version at the sender's last pull. With `fetch` the reply is the
+    fresh `Shard`, else `Pushed`; both also after a repeat, which is not applied again. A gradient
+    in memory shared with the server travels as `lane` instead: [token, offset in elements].
+    """
+
+    table_epoch: int
+    shard: int
+    version: int
+    count: int
+    fetch: bool
+    gradient: Float32
+    lane: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard(Message):
+    """A shard's values, float32 (n,), after `version` pushes; `staleness` of the push answered."""
+
+    shard: int
+    version: int
+    staleness: int
+    values: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed(Message):
+    """The push was applied: `version` pushes so far."""
+
+    shard: int
+    version: int
+    staleness: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrongOwner(Message):
+    """The bucket lies elsewhere: the sender's table is older than `table_epoch` (or newer)."""
+
+    table_epoch: int
+
+
+# Data: worker and data server; controller and data server.
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Message):
+    """Request, controller to data server: these portions of `epoch` are yours; answered by `Ack`."""
+
+    epoch: int
+    portions: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Message):
+    """Request, data server to controller: how its share of `epoch` stands; answered by `Ack`.
+
+    `done` are the portions finished since the last acknowledged report, with the sums of their
+    `measures` (see `Done`); `busy` are the incarnations of the workers that hold a portion,
+    `left` the number of portions not handed out, `reissued` those handed out once more.
+    """
+
+    epoch: int
+    left: int
+    busy: list[int]
+    done: list[int]
+    reissued: int
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Message):
+    """Request, worker to data server: one credit, for one portion of the training split.
+
+    Answered by `Portion`, perhaps much later. With `test` it asks for portion `portion` of the
+    test split instead, answered at once; `last` marks the final one.
+    """
+
+    test: bool
+    portion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Portion(Message):
+    """Consecutive minibatches: inputs (n, ...) and labels (n,), in the epoch's order."""
+
+    epoch: int
+    portion: int
+    last: bool
+    inputs: Array
+    labels: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """Request, worker to data server: each gradient of the portion has been applied; `Ack`.
+
+    `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
+    `pushes`, `staleness` (of pushes), `wait` (seconds without data).
+    """
+
+    epoch: int
+    portion: int
+    measures: dict[str, float]
+
+
+# Evaluation and control: controller, workers, operators.
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate(Message):
+    """Request, controller to worker: measure the servers' parameters on the test split."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated(Message):
+    """Reply: means over `samples` test samples."""
+
+    number: int
+    samples: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatus(Message):
+    """Request of an operator; answered by `Status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """What `dualshard status` shows: plain values only."""
+
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Message):
+    """Request of an operator: end the job; answered by `Ack`."""
+
+    status: int
+    reason: str

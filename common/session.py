@@ -1,0 +1,233 @@
+"""A role's life in the cluster: join, welcome, heartbeat, view, lost, leave. Pure.
+
+Every role but the controller builds its state on `Session`. The controller is the only address
+that a role must be told; everything else comes with the view.
+"""
+
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from .cluster import EMPTY, Cluster, parse_view
+from .delivery import Courier, Open, Peer
+from .errors import RemoteError
+from .messages import (
+    PROTOCOL,
+    Envelope,
+    Heartbeat,
+    Join,
+    Leave,
+    Message,
+    Refused,
+    View,
+    Welcome,
+)
+from .node import NEVER, Exit, Node
+from .types import Member, Role
+
+BEAT_FRACTION = 0.1
+"""A heartbeat every tenth of the lease: nine may be lost."""
+FAREWELL = 2.0
+"""Seconds that a leaving role waits for the controller to take note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """Action: the role is in. `job` is the job's sections of plain values."""
+
+    rank: int
+    job: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Local event: something in this process went wrong for good."""
+
+    status: int
+    reason: str
+
+
+class Session(Node):
+    """Joins, keeps the lease, follows the view; a role's own state is built on top.
+
+    Arguments:
+        controller: where it listens, `tcp://host:port`.
+        address: where others reach this role, or empty.
+        rank: the wanted rank, -1 for any.
+        start_timeout: seconds until a controller that does not answer ends the role.
+    """
+
+    role: Role
+
+    def __init__(
+        self, courier: Courier, *, controller: str, address: str, host: str, pid: int,
+        versions: dict[str, str], rank: int = -1, start_timeout: float = 60.0,
+    ) -> None:
+        super().__init__(courier)
+        self.controller, self.address = controller, address
+        self.rank = -1
+        self.cluster: Cluster = EMPTY
+        self._join = Join(str(self.role), rank, address, host, pid, versions)
+        self._start_timeout = start_timeout
+        self._lease = 0.0
+        self._heard_at = 0.0
+        self._beat_at = NEVER
+        self._beating = False
+        self.leaving: Exit | None = None
+        self.requests[View] = self._on_view
+        self.replies[Join] = self._on_welcome
+        self.replies[Heartbeat] = self._on_beat
+        self.replies[Leave] = self._on_left
+
+    def start(self, now: float) -> list[Any]:
+        """The first actions: ask to join."""
+        self.now = now
+        self.note("info", f"joining the controller at {_shown(self.controller)}")
+        self.ask(self.controller, self._join, patience=self._start_timeout)
+        return self.take()
+
+    # What a role's state fills in.
+
+    def viewed(self, old: Cluster, new: Cluster) -> None:
+        """The controller's view has changed."""
+
+    def state_word(self) -> str:
+        """What the role is doing, for the status line."""
+        return self.cluster.phase
+
+    def report(self) -> dict[str, float]:
+        """Counters for the next heartbeat."""
+        return {}
+
+    # What a role's state uses.
+
+    def tell(self, message: Message) -> None:
+        """A request to the controller."""
+        self.ask(self.controller, message)
+
+    def beat_soon(self) -> None:
+        """Send the next heartbeat now: the controller waits for a counter."""
+        self._beat_at = min(self._beat_at, self.now)
+
+    def fail(self, status: int, reason: str) -> None:
+        """End this role and say why: to the controller if it can be reached, and by exit status."""
+        if self.leaving is not None:
+            return
+        self.leaving = Exit(status, reason)
+        if self.rank < 0:
+            self.do(self.leaving)
+            return
+        self.ask(self.controller, Leave(status, reason), patience=FAREWELL)
+
+    # Membership.
+
+    def _on_welcome(self, request: Open, reply: Message) -> None:
+        assert isinstance(reply, Welcome)
+        self.rank, self._lease = reply.rank, reply.lease
+        self._heard_at = self.now
+        self._beat_at = self.now
+        self.do(Welcomed(reply.rank, reply.job))
+
+    def refused(self, request: Open, reply: Refused) -> None:
+        if isinstance(request.message, Join):
+            theirs = _shown(self.controller)
+            self.leaving = Exit(2, f"the controller at {theirs} refused this role: {reply.detail}")
+            self.do(self.leaving)
+        elif isinstance(request.message, Heartbeat):
+            self.leaving = Exit(1, f"put out by the controller: {reply.detail}")
+            self.do(self.leaving)
+        else:
+            super().refused(request, reply)
+
+    def expired(self, request: Open) -> None:
+        if isinstance(request.message, Join):
+            self.do(Exit(1, (
+                f"the controller did not answer: tried {_shown(self.controller)} for "
+                f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
+                f"its address with --controller HOST:PORT"
+            )))
+        elif isinstance(request.message, Leave) and self.leaving is not None:
+            self.do(self.leaving)
+
+    def ticked(self) -> None:
+        if self.rank < 0:
+            return
+        if self.now - self._heard_at > self._lease + 1.0:
+            self.do(Exit(1, (
+                f"lost the controller at {_shown(self.controller)}: nothing heard for "
+                f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
+            )))
+            return
+        if self.now >= self._beat_at and not self._beating:
+            self._beating = True
+            self._beat_at = self.now + self._lease * BEAT_FRACTION
+            beat = Heartbeat(self.cluster.number, self.state_word(), self.report())
+            self.ask(self.controller, beat, pause=self._lease * 2 * BEAT_FRACTION)
+
+    def wake_at(self) -> float:
+        moments = [super().wake_at()]
+        if self.rank >= 0:
+            moments.append(self._heard_at + self._lease + 1.0)
+            if not self._beating:
+                moments.append(self._beat_at)
+        return min(moments)
+
+    def _on_beat(self, request: Open, reply: Message) -> None:
+        self._beating = False
+        self._heard_at = self.now
+        if isinstance(reply, View):
+            self._follow(reply)
+
+    def _on_left(self, request: Open, reply: Message) -> None:
+        if self.leaving is not None:
+            self.do(self.leaving)
+
+    def _on_view(self, peer: Peer, envelope: Envelope) -> None:
+        if peer != self.controller:
+            self.note("warning", f"a view from {envelope.source:016x}, who is not the controller")
+            return
+        assert isinstance(envelope.message, View)
+        self._heard_at = self.now
+        self._follow(envelope.message)
+
+    def _follow(self, view: View) -> None:
+        """Take over a newer view; at the last one, say goodbye."""
+        if view.number <= self.cluster.number or self.rank < 0:
+            return
+        try:
+            new = parse_view(view)
+        except RemoteError as broken:
+            self.note("error", str(broken))
+            return
+        old, self.cluster = self.cluster, new
+        self._drop_lost(old, new)
+        self.viewed(old, new)
+        if new.phase == "stopped" and self.leaving is None:
+            self.leaving = Exit(1 if new.status else 0, new.reason)
+            self.ask(self.controller, Leave(self.leaving.status, ""), patience=FAREWELL)
+
+    def _drop_lost(self, old: Cluster, new: Cluster) -> None:
+        """Close the requests to members that are gone."""
+        present = {member.incarnation for member in new.members}
+        for member in old.members:
+            if member.incarnation not in present and member.address:
+                for request in self.courier.forget(member.address):
+                    self.lost(member, request)
+
+    def lost(self, member: Member, request: Open) -> None:
+        """`request` will never be answered: its peer is gone."""
+
+
+def _shown(address: str) -> str:
+    return address.removeprefix("tcp://")
+
+
+def own_versions() -> dict[str, str]:
+    """What this side is, for the table that a refused role is shown."""
+    return {
+        "protocol": str(PROTOCOL), "python": platform.python_version(),
+        "numpy": np.__version__, "msgpack": ".".join(map(str, msgpack.version)),
+    }

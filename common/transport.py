@@ -1,0 +1,232 @@
+"""Moving whole messages between roles: the `Transport` contract, and ZeroMQ. The only file that
+imports zmq.
+
+A peer that we connect to is named by its address (`tcp://host:port`); a peer that connected to us
+is named by the routing id it chose (its incarnation). Frames of arrays are sent without copying:
+their buffers are lent until the reply returns.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+import zmq
+
+from .delivery import Peer, routing_id
+from .errors import UserError
+from .wire import Frame, Frames
+
+FRAME_LIMIT = 1 << 30
+"""Bytes of one frame; a longer one makes ZeroMQ drop the connection before it is allocated."""
+QUEUE_LIMIT = 10_000
+"""Messages queued per peer by ZeroMQ; credit keeps real queues far below it."""
+COPY_BELOW = 1 << 16
+"""Bytes below which a copy is cheaper than ZeroMQ's zero-copy bookkeeping (90 µs a message)."""
+BURST = 64
+"""Messages taken from one socket before the others have their turn."""
+
+
+class Transport(Protocol):
+    """Whole messages, each delivered at most once, in order per peer while it stays connected."""
+
+    address: str
+    """Where others reach this role; empty if it only connects."""
+
+    def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
+        """Hand over a message; False if the peer is not connected or its queue is full."""
+        ...
+
+    def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
+        """Messages that are there, waiting up to `timeout` seconds for the first or for `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """End a waiting `receive`. The one method that any thread may call."""
+        ...
+
+    def forget(self, peer: Peer) -> None:
+        """Drop the connection to an address."""
+        ...
+
+    def close(self, linger: float) -> None:
+        """Close, giving queued messages up to `linger` seconds to leave."""
+        ...
+
+
+class ZmqTransport:
+    """ZeroMQ: one ROUTER socket for those who connect to us, one DEALER socket an address.
+
+    Raises:
+        UserError: the address to bind is malformed, in use, or not of this machine.
+    """
+
+    def __init__(self, incarnation: int, bind: str = "", advertise: str = "") -> None:
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self._name = routing_id(incarnation)
+        self._dealers: dict[str, zmq.Socket[bytes]] = {}
+        self._addresses: dict[zmq.Socket[bytes], str] = {}
+        self._poller = zmq.Poller()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller.register(self._bell, zmq.POLLIN)
+        self._router: zmq.Socket[bytes] | None = None
+        self.address = ""
+        if bind:
+            try:
+                self._bind(bind, advertise)
+            except BaseException:
+                self.close(0)
+                raise
+
+    def _bind(self, bind: str, advertise: str) -> None:
+        router = self._context.socket(zmq.ROUTER)
+        self._router = router
+        _configure(router)
+        router.set(zmq.ROUTER_MANDATORY, 1)
+        router.set(zmq.ROUTER_HANDOVER, 1)
+        try:
+            router.bind(f"tcp://{bind}")
+        except zmq.ZMQError as refused:
+            raise UserError(
+                "--bind", bind, "an address of this machine that is free",
+                f"{refused.strerror or refused}: choose another with --bind HOST:PORT "
+                "(port 0 takes any free one)",
+            ) from None
+        bound = router.get(zmq.LAST_ENDPOINT).decode().rstrip("\0")
+        host, _, port = bound.removeprefix("tcp://").rpartition(":")
+        if host == "0.0.0.0":  # noqa: S104 (a comparison; nothing is bound here)
+            host = socket.gethostname()
+        if advertise:
+            host, _, wanted = advertise.rpartition(":")
+            port = port if wanted in ("", "0") else wanted
+        self.address = f"tcp://{host}:{port}"
+        self._poller.register(router, zmq.POLLIN)
+
+    def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
+        if isinstance(peer, bytes):
+            if self._router is None:
+                return False
+            outgoing: Sequence[Frame] = [peer, *frames]
+            link = self._router
+        else:
+            outgoing, link = frames, self._dealer(peer)
+        last = len(outgoing) - 1
+        try:
+            for index, frame in enumerate(outgoing):
+                flags = zmq.NOBLOCK if index == last else zmq.NOBLOCK | zmq.SNDMORE
+                link.send(frame, flags, copy=len(frame) < COPY_BELOW)
+        except zmq.ZMQError as failed:
+            if failed.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def _dealer(self, address: str) -> "zmq.Socket[bytes]":
+        link = self._dealers.get(address)
+        if link is None:
+            link = self._context.socket(zmq.DEALER)
+            _configure(link)
+            link.set(zmq.ROUTING_ID, self._name)
+            link.set(zmq.RECONNECT_IVL, 50)
+            link.set(zmq.RECONNECT_IVL_MAX, 1000)
+            try:
+                link.connect(address)
+            except zmq.ZMQError as refused:
+                link.close(0)
+                raise UserError(
+                    "--controller", address.removeprefix("tcp://"), "HOST:PORT",
+                    f"{refused.strerror or refused}: give the address that the role printed",
+                ) from None
+            self._dealers[address] = link
+            self._addresses[link] = address
+            self._poller.register(link, zmq.POLLIN)
+        return link
+
+    def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
+        messages: list[tuple[Peer, Frames]] = []
+        for link, _ in self._poller.poll(max(0.0, timeout) * 1000):
+            if isinstance(link, int):
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._bell)
+                continue
+            for _ in range(BURST):
+                try:
+                    first = link.recv(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                frames: Frames = [first]
+                while link.get(zmq.RCVMORE):
+                    frames.append(_take(link, header=link is self._router and len(frames) == 1))
+                if link is self._router:
+                    messages.append((first, frames[1:]))
+                else:
+                    messages.append((self._addresses[link], frames))
+        return messages
+
+    def wake(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
+    def forget(self, peer: Peer) -> None:
+        link = self._dealers.pop(peer, None) if isinstance(peer, str) else None
+        if link is not None:
+            self._poller.unregister(link)
+            del self._addresses[link]
+            link.close(0)
+
+    def close(self, linger: float) -> None:
+        for link in [*self._dealers.values(), *([self._router] if self._router else [])]:
+            link.close(int(linger * 1000))
+        self._dealers.clear()
+        self._addresses.clear()
+        self._router = None
+        self._context.term()
+        os.close(self._bell)
+
+
+def _configure(link: "zmq.Socket[bytes]") -> None:
+    link.set(zmq.SNDHWM, QUEUE_LIMIT)
+    link.set(zmq.RCVHWM, QUEUE_LIMIT)
+    link.set(zmq.MAXMSGSIZE, FRAME_LIMIT)
+    link.set(zmq.LINGER, 0)
+    link.set(zmq.TCP_KEEPALIVE, 1)
+    link.set(zmq.IPV6, 0)
+
+
+def _take(link: "zmq.Socket[bytes]", *, header: bool) -> Frame:
+    """The next frame: headers as bytes, arrays as views of ZeroMQ's own buffer."""
+    if header:
+        return link.recv()
+    return link.recv(copy=False).buffer
+
+
+def parse_address(text: str, key: str) -> str:
+    """`HOST:PORT` as a ZeroMQ address.
+
+    Raises:
+        UserError: it is not HOST:PORT with a port from 1 to 65535.
+    """
+    host, colon, port = text.removeprefix("tcp://").rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not (
+        0 < int(port) < 65536
+    ):
+        raise UserError(key, text, "HOST:PORT with a port from 1 to 65535",
+                        f"for example {key} 127.0.0.1:7077")
+    return f"tcp://{host}:{port}"
+
+
+def require_loopback(bind: str, insecure: bool) -> None:
+    """Refuse to listen beyond this machine unless the user said that the network is trusted.
+
+    Raises:
+        UserError: `bind` is not a loopback address and `insecure` is not set.
+    """
+    host = bind.rpartition(":")[0]
+    if insecure or host in ("localhost", "127.0.0.1", "::1", "[::1]") or host.startswith("127."):
+        return
+    raise UserError("--bind", bind, "a loopback address such as 127.0.0.1:0",
+                    "beyond this machine everyone could join; on a network that you trust "
+                    "add --insecure")
+
+

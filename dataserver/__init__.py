@@ -1,0 +1,1 @@
+"""The data server: reads, augments and serves minibatches ahead of need."""

@@ -1,0 +1,107 @@
+"""How an epoch is ordered, cut into portions, and turned into arrays: order, read, augment. Pure.
+
+Everything is a function of (seed, epoch, index): a portion that is handed out a second time, by
+this data server or another, holds the same values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.types import Arrays
+from .dataset import Dataset, Transform
+from .randomness import Purpose, Stream, sample_keys
+
+Indices = NDArray[np.int64]
+
+PORTIONS_PER_WORKER = 4
+"""Few samples give smaller portions, so that work handed out as workers become free stays even."""
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> Indices:
+    """A permutation of 0..n-1, (n,) int64: the order in which an epoch visits its samples.
+
+    Sorting by random keys is a uniform shuffle, and the same one with every version of NumPy.
+    """
+    keys = sample_keys(seed, Purpose.ORDER, epoch, np.arange(n, dtype=np.int64))
+    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Portions:
+    """An epoch of `samples` cut into spans of `size` positions of its order (the last shorter)."""
+
+    samples: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        """The number of portions."""
+        return -(-self.samples // self.size)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """The half-open range [begin, end) of positions of portion `number`, counted from 0."""
+        assert 0 <= number < self.count
+        begin = number * self.size
+        return begin, min(begin + self.size, self.samples)
+
+
+def portions(n: int, batch_size: int, portion_batches: int, workers: int) -> Portions:
+    """Cut n samples into portions of `portion_batches` minibatches, fewer where n is small.
+
+    A portion is a whole number of minibatches, and there are at least four portions a worker as
+    long as there are as many minibatches; only the end of the epoch is ragged.
+    """
+    assert n >= 1
+    assert min(batch_size, portion_batches, workers) >= 1
+    batches = -(-n // batch_size)
+    fair = batches // (PORTIONS_PER_WORKER * workers)
+    return Portions(n, batch_size * max(1, min(portion_batches, fair)))
+
+
+class Pipeline:
+    """A data set, its transforms and its cut into portions. Any thread may call it."""
+
+    def __init__(
+        self, dataset: Dataset, transforms: Sequence[Transform], seed: int, cut: Portions
+    ) -> None:
+        """`cut` must be of as many samples as `dataset` holds (see `portions`).
+
+        One sample is sent through, so that a transform that does not fit the data set fails here,
+        and what has to be compiled is ready before the first portion is asked for.
+        """
+        assert cut.samples == len(dataset)
+        self.cut = cut
+        self._dataset = dataset
+        self._transforms = tuple(transforms)
+        self._seed = seed
+        # One immutable pair, replaced whole: two threads may both compute it, and read the same.
+        self._order: tuple[int, Indices] = (0, epoch_order(seed, 0, cut.samples))
+        self.samples(0, self._order[1][:1])
+
+    def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
+        """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
+
+        Raises whatever the data set or a transform raises.
+        """
+        begin, end = self.cut.span(number)
+        indices = self._epoch(epoch)[begin:end]
+        return indices, self.samples(epoch, indices)
+
+    def samples(self, epoch: int, indices: Indices) -> Arrays:
+        """These samples, (m,) int64, as `epoch` sees them."""
+        arrays = self._dataset.read(indices)
+        random = Stream.of(self._seed, epoch, indices)
+        for ordinal, transform in enumerate(self._transforms):
+            arrays = transform(arrays, random.child(ordinal))
+        return arrays
+
+    def _epoch(self, epoch: int) -> Indices:
+        """The order of an epoch; the last one asked for is kept."""
+        kept, order = self._order
+        if kept != epoch:
+            order = epoch_order(self._seed, epoch, self.cut.samples)
+            self._order = (epoch, order)
+        return order

@@ -1,0 +1,59 @@
+"""The sources that a job file can name, and how their text is read: `SCHEME` or `SCHEME:PLACE`."""
+
+import difflib
+from pathlib import Path
+
+from .digits import read_digits
+from .idx import read_idx
+from .npz import read_npz
+from .samples import Origin, Part, Samples
+from .split import Split, make_split
+
+_FORMS = {"digits": "digits", "idx": "idx:DIR", "npz": "npz:FILE"}
+
+
+def open_source(source: str, test: str, seed: int, held_out: float) -> Split:
+    """Read `data.source` into memory, and what it is tested on.
+
+    Arguments:
+        source: `digits`, `idx:DIR` or `npz:FILE`.
+        test: empty: the source's own test part, or where it has none, the fraction `held_out` of
+            its samples, the same ones for the same seed. Else another source: its test part, or
+            where it has none, all of it.
+    Raises:
+        UserError: naming `data.source`, `data.test` or `data.held_out`, and what is wrong.
+    """
+    origin = Origin("data.source", source)
+    train, own_test = _read(origin, "train"), _read(origin, "test")
+    assert train is not None, "a reader raises when there is no training part"
+    if not test:
+        return make_split(train, own_test, seed, held_out)
+    other = Origin("data.test", test)
+    part = _read(other, "test")
+    return make_split(train, _read(other, "train") if part is None else part, seed, held_out)
+
+
+def _read(origin: Origin, part: Part) -> Samples | None:
+    """One part of a source; None if it has no test part."""
+    scheme, colon, place = origin.text.partition(":")
+    if scheme == "digits" and not colon:
+        return read_digits(origin, part)
+    if scheme == "idx" and place:
+        return read_idx(origin, place, part)
+    if scheme == "npz" and place:
+        return read_npz(origin, place, part)
+    *others, last = _FORMS.values()
+    raise origin.error(f"{', '.join(others)} or {last}", _advice(origin.text, scheme, place))
+
+
+def _advice(text: str, scheme: str, place: str) -> str:
+    """What to write instead of a text that is no source."""
+    if text and Path(text).is_dir():
+        return f"did you mean idx:{text}?"
+    if text.endswith(".npz") and ":" not in text:
+        return f"did you mean npz:{text}?"
+    near = difflib.get_close_matches(scheme, _FORMS, n=1)
+    if not near:
+        return "write one of these"
+    form, _, hole = _FORMS[near[0]].partition(":")
+    return f"did you mean {form}:{place or hole}?" if hole else f"did you mean {form}?"

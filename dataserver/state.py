@@ -1,0 +1,244 @@
+"""A data server's state: portions of the epoch, credits of the workers, leases. Pure.
+
+A worker's open `Fetch` is one credit: it is answered as soon as a portion is ready for it. A
+portion that a worker holds is leased until the worker says that its gradients are applied; the
+portions of a worker that is gone are served again. Up to `AHEAD` portions are prepared before
+they are asked for.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from ..common.cluster import Cluster
+from ..common.delivery import Courier, Open, Peer
+from ..common.messages import (
+    Ack,
+    DataFacts,
+    Done,
+    Envelope,
+    Fetch,
+    Message,
+    Portion,
+    Progress,
+    Serve,
+)
+from ..common.session import Session
+from ..common.types import Arrays, Role
+
+AHEAD = 4
+"""Portions prepared and not yet asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Action: read and augment a portion, then post `Prepared`. `test`: of the test split."""
+
+    test: bool
+    epoch: int
+    portion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Local event: a portion's arrays; `last` if it is the final one of its split."""
+
+    test: bool
+    epoch: int
+    portion: int
+    last: bool
+    arrays: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Local event: the data is open."""
+
+    facts: DataFacts
+
+
+@dataclass(slots=True)
+class Credit:
+    """An open `Fetch`."""
+
+    peer: Peer
+    envelope: Envelope
+
+
+class DataServer(Session):
+    """Serves its share of each epoch, each portion to one worker at a time."""
+
+    role = Role.DATASERVER
+
+    def __init__(self, courier: Courier, **session: object) -> None:
+        super().__init__(courier, **session)  # type: ignore[arg-type]
+        self.counters: Counter[str] = Counter()
+        self._epoch = -1
+        self._todo: deque[int] = deque()
+        self._preparing: set[int] = set()
+        self._ready: dict[int, Prepared] = {}
+        self._credits: deque[Credit] = deque()
+        self._leases: dict[int, tuple[int, int]] = {}
+        self._answered: dict[tuple[int, int], int] = {}
+        self._tests: dict[int, list[Credit]] = {}
+        self._done: list[int] = []
+        self._measures: Counter[str] = Counter()
+        self._reissued = 0
+        self._reporting = False
+        self._changed = False
+        self.requests |= {Serve: self._on_serve, Fetch: self._on_fetch, Done: self._on_done}
+        self.replies |= {DataFacts: lambda request, reply: None, Progress: self._on_reported}
+
+    def state_word(self) -> str:
+        return f"{len(self._todo) + len(self._ready) + len(self._preparing)} portions left"
+
+    def report(self) -> dict[str, float]:
+        return {"credits": len(self._credits), "leases": len(self._leases), **self.counters}
+
+    def happened(self, event: object) -> None:
+        if isinstance(event, Opened):
+            self.tell(event.facts)
+        elif isinstance(event, Prepared) and event.test:
+            for credit in self._tests.pop(event.portion, []):
+                self._send(credit, event)
+        elif isinstance(event, Prepared) and event.epoch == self._epoch:
+            self._preparing.discard(event.portion)
+            self._ready[event.portion] = event
+            self._serve()
+
+    # The controller's side: shares of epochs.
+
+    def _on_serve(self, peer: Peer, envelope: Envelope) -> None:
+        serve = envelope.message
+        assert isinstance(serve, Serve)
+        self.answer(peer, envelope, Ack())
+        if serve.epoch < self._epoch:
+            return
+        if serve.epoch > self._epoch:
+            self._begin(serve.epoch)
+        self._todo.extend(serve.portions)
+        self._prepare_ahead()
+        self._serve()
+        self._report()
+
+    def _begin(self, epoch: int) -> None:
+        """A new epoch: what is left of the old one is dropped."""
+        self._epoch = epoch
+        self._todo.clear()
+        self._preparing.clear()
+        self._ready.clear()
+        self._leases.clear()
+        self._answered.clear()
+        self._done, self._measures, self._reissued = [], Counter(), 0
+
+    def viewed(self, old: Cluster, new: Cluster) -> None:
+        present = {member.incarnation for member in new.members}
+        gone = {member.incarnation for member in old.members} - present
+        if not gone:
+            return
+        self._credits = deque(c for c in self._credits if c.envelope.source not in gone)
+        orphans = [p for p, (worker, _) in self._leases.items() if worker in gone]
+        for portion in sorted(orphans, reverse=True):
+            del self._leases[portion]
+            self._todo.appendleft(portion)
+        if orphans:
+            self.note(
+                "warning",
+                f"portions {sorted(orphans)} of epoch {self._epoch} were held by "
+                "a worker that is gone; they are served again",
+            )
+            self._reissued += len(orphans)
+            self.counters["reissued"] += len(orphans)
+        self._prepare_ahead()
+        self._serve()
+        self._report()
+
+    # The workers' side: credits and leases.
+
+    def _on_fetch(self, peer: Peer, envelope: Envelope) -> None:
+        fetch = envelope.message
+        assert isinstance(fetch, Fetch)
+        credit = Credit(peer, envelope)
+        if fetch.test:
+            self._tests.setdefault(fetch.portion, []).append(credit)
+            self.do(Prepare(True, 0, fetch.portion))
+            return
+        self._credits.append(credit)
+        self._serve()
+
+    def repeated(self, peer: Peer, envelope: Envelope) -> None:
+        """A credit that was answered and came again: the answer was lost, make it anew."""
+        fetch = envelope.message
+        if not isinstance(fetch, Fetch):
+            return
+        if fetch.test:
+            self._on_fetch(peer, envelope)
+            return
+        portion = self._answered.get((envelope.source, envelope.sequence))
+        if portion is None or portion in self._preparing:
+            return
+        self.counters["resent"] += 1
+        del self._leases[portion]
+        self._credits.appendleft(Credit(peer, envelope))
+        self._todo.appendleft(portion)
+        self._answered.pop((envelope.source, envelope.sequence))
+        self._prepare_ahead()
+        self._serve()
+
+    def _serve(self) -> None:
+        """Give ready portions to waiting credits."""
+        while self._ready and self._credits:
+            portion = next(iter(self._ready))
+            credit = self._credits.popleft()
+            source, sequence = credit.envelope.source, credit.envelope.sequence
+            prepared = self._ready.pop(portion)
+            self._leases[portion] = (source, sequence)
+            self._answered[source, sequence] = portion
+            self._send(credit, prepared)
+            self.counters["portions"] += 1
+            if not (self._todo or self._ready or self._preparing):
+                self._report()
+        self._prepare_ahead()
+
+    def _send(self, credit: Credit, prepared: Prepared) -> None:
+        inputs, labels = prepared.arrays
+        reply: Message = Portion(prepared.epoch, prepared.portion, prepared.last, inputs, labels)
+        self.answer(credit.peer, credit.envelope, reply, remember=False)
+
+    def _prepare_ahead(self) -> None:
+        while self._todo and len(self._preparing) + len(self._ready) < AHEAD:
+            portion = self._todo.popleft()
+            self._preparing.add(portion)
+            self.do(Prepare(False, self._epoch, portion))
+
+    def _on_done(self, peer: Peer, envelope: Envelope) -> None:
+        done = envelope.message
+        assert isinstance(done, Done)
+        self.answer(peer, envelope, Ack())
+        holder = self._leases.get(done.portion, (0, 0))
+        if done.epoch != self._epoch or holder[0] != envelope.source:
+            self.counters["late"] += 1
+            return
+        del self._leases[done.portion]
+        self._answered.pop(holder, None)
+        self._done.append(done.portion)
+        self._measures.update(done.measures)
+        self._report()
+
+    # What the controller is told: the newest state, one report at a time.
+
+    def _report(self) -> None:
+        self._changed = True
+        if self._reporting or self._epoch < 0:
+            return
+        self._reporting, self._changed = True, False
+        left = len(self._todo) + len(self._preparing) + len(self._ready)
+        busy = sorted({worker for worker, _ in self._leases.values()})
+        self.tell(
+            Progress(self._epoch, left, busy, self._done, self._reissued, dict(self._measures))
+        )
+        self._done, self._measures, self._reissued = [], Counter(), 0
+
+    def _on_reported(self, request: Open, reply: Message) -> None:
+        self._reporting = False
+        if self._changed:
+            self._report()

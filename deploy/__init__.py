@@ -1,0 +1,1 @@
+"""How people start dualshard: the command line and the launchers."""

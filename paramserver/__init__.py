@@ -1,0 +1,1 @@
+"""The parameter server: shards, update rules applied to pushes, answers to pulls."""

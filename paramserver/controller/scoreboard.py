@@ -1,0 +1,117 @@
+"""What the controller knows of the run's progress: epochs, evaluations, events. Pure.
+
+Rows are plain dictionaries: they become lines of metrics.jsonl, the status report, and the
+curves. Times are seconds since training began.
+"""
+
+from collections import deque
+from typing import Any
+
+from .epochs import EpochLedger
+
+EVENTS_SHOWN = 20
+RATE_WINDOW = 5.0
+"""Seconds over which the current samples/s is taken."""
+
+Row = dict[str, Any]
+
+
+class Scoreboard:
+    """Collects the rows of one run; `fresh` holds those not written yet."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Row] = []
+        self.evaluations: list[Row] = []
+        self.events: deque[Row] = deque(maxlen=EVENTS_SHOWN)
+        self.fresh: list[Row] = []
+        self.samples = 0.0
+        self.began_at: float | None = None
+        self.ended_at: float | None = None
+        self._epoch_began = 0.0
+        self._recent: deque[tuple[float, float]] = deque()
+
+    def begin_epoch(self, now: float) -> None:
+        """Training, or the next epoch of it, starts."""
+        if self.began_at is None:
+            self.began_at = now
+        self._epoch_began = now
+
+    def add_samples(self, samples: float, now: float) -> None:
+        """Some portions are done."""
+        self.samples += samples
+        self._recent.append((now, samples))
+        while self._recent and self._recent[0][0] < now - RATE_WINDOW:
+            self._recent.popleft()
+
+    def rate(self, now: float) -> float:
+        """Samples per second over the last few seconds."""
+        if self.began_at is None:
+            return 0.0
+        end = self.ended_at if self.ended_at is not None else now
+        first = max(self.began_at, end - RATE_WINDOW)
+        recent = sum(samples for moment, samples in self._recent if moment >= first)
+        return recent / (end - first) if end > first else 0.0
+
+    def end_epoch(self, ledger: EpochLedger, now: float) -> Row:
+        """The row of a finished epoch: means over its samples and pushes."""
+        sums = ledger.measures
+        samples, pushes = sums["samples"], sums["pushes"]
+        row: Row = {
+            "kind": "epoch", "epoch": ledger.epoch, "seconds": self.elapsed(now),
+            "samples": int(samples), "pushes": int(pushes),
+            "samples_per_second": samples / max(now - self._epoch_began, 1e-9),
+            "loss": sums["loss"] / max(samples, 1.0),
+            "accuracy": sums["accuracy"] / max(samples, 1.0),
+            "staleness": sums["staleness"] / max(pushes, 1.0),
+            "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
+            "bytes_pushed": int(sums["bytes_pushed"]), "bytes_pulled": int(sums["bytes_pulled"]),
+            "portions": ledger.portions, "dropped": ledger.dropped,
+            "repeated": len(ledger.repeated), "reissued": ledger.reissued,
+        }
+        self.epochs.append(row)
+        self.fresh.append(row)
+        return row
+
+    def evaluated(self, number: int, epochs: float, samples: int, metrics: dict[str, float],
+                  now: float) -> Row:
+        """The row of an evaluation; `epochs` is how far training was when it was asked for."""
+        row: Row = {"kind": "evaluation", "number": number, "epochs": epochs,
+                    "seconds": self.elapsed(now), "samples": samples, **metrics}
+        self.evaluations.append(row)
+        self.fresh.append(row)
+        return row
+
+    def event(self, text: str, now: float) -> None:
+        """Something that a user should know: a role lost, a portion served again."""
+        row: Row = {"kind": "event", "seconds": self.elapsed(now), "text": text}
+        self.events.append(row)
+        self.fresh.append(row)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of training so far."""
+        return 0.0 if self.began_at is None else now - self.began_at
+
+    def take(self) -> list[Row]:
+        """The rows since the last call."""
+        rows, self.fresh = self.fresh, []
+        return rows
+
+    def summary(self, now: float) -> Row:
+        """Totals over the run, as `train --json` prints them."""
+        wall = (self.ended_at if self.ended_at is not None else now) - (self.began_at or now)
+        pushes = sum(row["pushes"] for row in self.epochs)
+        staleness = sum(row["staleness"] * row["pushes"] for row in self.epochs)
+        last = self.evaluations[-1] if self.evaluations else {}
+        samples = sum(row["samples"] for row in self.epochs)
+        return {
+            "test_accuracy": last.get("accuracy"), "test_loss": last.get("loss"),
+            "epochs": len(self.epochs), "samples": samples,
+            "samples_per_second": samples / wall if wall > 0 else 0.0,
+            "wall_seconds": wall,
+            "bytes_pushed": sum(row["bytes_pushed"] for row in self.epochs),
+            "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
+            "staleness_mean": staleness / max(pushes, 1), "pushes": pushes,
+            "portions_dropped": sum(row["dropped"] for row in self.epochs),
+            "portions_repeated": sum(row["repeated"] for row in self.epochs),
+            "portions_reissued": sum(row["reissued"] for row in self.epochs),
+        }

@@ -1,0 +1,1 @@
+"""The worker: backprop in lock-free threads over one shared parameter vector."""

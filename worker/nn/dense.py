@@ -1,0 +1,48 @@
+"""The fully connected layer. Nothing else."""
+
+import numpy as np
+
+from ...common.errors import UserError
+from ...common.types import Array
+from ..model import Shapes
+from .initialisers import Initialiser, he_normal
+from .layer import Layer, Named
+
+
+class Dense(Layer):
+    """y = x W + b, with weight W (inputs, outputs) and bias b (outputs,).
+
+    Inputs of any shape (n, ...) are flattened to (n, inputs). Biases start at zero.
+    """
+
+    noun = "dense"
+
+    def __init__(self, inputs: int, outputs: int, initialiser: Initialiser = he_normal) -> None:
+        self.inputs, self.outputs, self.initialiser = inputs, outputs, initialiser
+
+    def shapes(self) -> Shapes:
+        return {"weight": (self.inputs, self.outputs), "bias": (self.outputs,)}
+
+    def start(self, parameters: Named, rng: np.random.Generator) -> None:
+        parameters["weight"][...] = self.initialiser((self.inputs, self.outputs), rng)
+        parameters["bias"][...] = 0
+
+    def width(self, inputs: int | None) -> int:
+        if inputs not in (None, self.inputs):
+            raise UserError(
+                "Dense.inputs",
+                self.inputs,
+                f"{inputs}, the outputs of the layer before",
+                f"write Dense({inputs}, {self.outputs})",
+            )
+        return self.outputs
+
+    def forward(self, parameters: Named, inputs: Array) -> Array:
+        self._shape = inputs.shape
+        self._inputs = inputs.reshape(len(inputs), -1)
+        return self._inputs @ parameters["weight"] + parameters["bias"]
+
+    def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
+        np.matmul(self._inputs.T, delta, out=gradients["weight"])
+        np.sum(delta, axis=0, out=gradients["bias"])
+        return (delta @ parameters["weight"].T).reshape(self._shape)

@@ -1,0 +1,228 @@
+"""The compiled step: one function that runs any net written as a table of operations.
+
+A net is data here, so that a new net compiles nothing. A row of the table is one operation with
+its bias and activation; its columns are named below. All callees live in this file, because numba
+notices a change of the function it cached, and of its file, but not of others.
+
+The arithmetic agrees with the layers and losses (the plain reference) up to float32 rounding.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...common.compiled import compiled
+from ...common.types import Array, Float32
+from .blas import product
+
+# The columns of a program. WEIGHT and BIAS count elements of the flat vector. SOURCE and TARGET
+# count values of one sample: in a batch of n, a matrix (n, width) begins at n times that.
+INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, SOURCE, TARGET, COLUMNS = range(8)
+LINEAR, RELU, SIGMOID, TANH = range(4)
+SOFTMAX, LOGISTIC = range(2)
+
+# Plain literals would be float64 in compiled code and drag the arithmetic with them.
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+_LOG2_E, _LOG_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
+_LIMIT = np.float32(87)
+_SERIES = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 8))
+
+
+@compiled
+def run(
+    program: Array,
+    loss_kind: int,
+    l2: float,
+    parameters: Float32,
+    labels: Array,
+    values: Float32,
+    deltas: Float32,
+    gradients: Float32,
+    learn: bool,
+) -> tuple[bool, float, float]:
+    """Run a batch of n samples forward and, if `learn`, backward.
+
+    Arguments:
+        program: (operations, COLUMNS) int64.
+        parameters, gradients: the flat vectors; `gradients` is written whole, if `learn`.
+        labels: (n,) int64.
+        values: begins with the inputs (n, features); the rest is scratch, as all of `deltas` is.
+    Returns:
+        whether all labels are classes (if not, nothing was computed), mean loss, accuracy.
+    """
+    n, classes = labels.size, program[-1, OUTPUTS]
+    for label in labels:
+        if label < 0 or label >= classes:
+            return False, 0.0, 0.0
+    for row in program:
+        _dense_forward(row, parameters, values, n)
+    logits = values[n * program[-1, TARGET] :]
+    slopes = deltas[n * program[-1, TARGET] :]
+    if loss_kind == SOFTMAX:
+        loss, correct = _softmax_cross_entropy(logits, labels, slopes, classes)
+    else:
+        loss, correct = _sigmoid_cross_entropy(logits, labels, slopes, classes)
+    if learn:
+        for row in program[::-1]:
+            _dense_backward(row, parameters, values, deltas, gradients, n)
+    mean = loss / n
+    if l2 != 0.0:
+        mean += 0.5 * l2 * _decay(program, np.float32(l2), parameters, gradients, learn)
+    return True, mean, correct / n
+
+
+@compiled
+def _dense_forward(row: Array, parameters: Float32, values: Float32, n: int) -> None:
+    width = row[OUTPUTS]
+    inputs, outputs = values[n * row[SOURCE] :], values[n * row[TARGET] :]
+    product(n, width, row[INPUTS], inputs, False, parameters[row[WEIGHT] :], False, outputs)
+    bias = parameters[row[BIAS] : row[BIAS] + width]
+    for sample in range(n):
+        _activate(row[ACTIVATION], outputs[sample * width : (sample + 1) * width], bias)
+
+
+@compiled
+def _dense_backward(
+    row: Array, parameters: Float32, values: Float32, deltas: Float32, gradients: Float32, n: int
+) -> None:
+    """From d(loss)/d(outputs) to the gradients of weight and bias, and d(loss)/d(inputs).
+
+    The inputs of the net (SOURCE 0) need no derivative.
+    """
+    width, fan_in = row[OUTPUTS], row[INPUTS]
+    inputs, outputs = values[n * row[SOURCE] :], values[n * row[TARGET] :]
+    slopes = deltas[n * row[TARGET] :]
+    bias = gradients[row[BIAS] : row[BIAS] + width]
+    bias[:] = _ZERO
+    for sample in range(n):
+        begin, end = sample * width, (sample + 1) * width
+        _deactivate(row[ACTIVATION], outputs[begin:end], slopes[begin:end], bias)
+    product(fan_in, width, n, inputs, True, slopes, False, gradients[row[WEIGHT] :])
+    if row[SOURCE] > 0:
+        weight, source = parameters[row[WEIGHT] :], deltas[n * row[SOURCE] :]
+        product(n, fan_in, width, slopes, False, weight, True, source)
+
+
+@compiled
+def _activate(kind: int, z: Float32, bias: Float32) -> None:
+    """z = f(z + bias) for one sample. The comparison lets NaN through."""
+    if kind == RELU:
+        for j in range(z.size):
+            shifted = z[j] + bias[j]
+            z[j] = _ZERO if shifted < _ZERO else shifted
+    elif kind == SIGMOID:
+        for j in range(z.size):
+            z[j] = _ONE / (_TWO + _expm1(-(z[j] + bias[j])))
+    elif kind == TANH:
+        for j in range(z.size):
+            power = _expm1(_TWO * (z[j] + bias[j]))
+            z[j] = power / (power + _TWO)
+    else:
+        for j in range(z.size):
+            z[j] += bias[j]
+
+
+@compiled
+def _deactivate(kind: int, y: Float32, delta: Float32, bias: Float32) -> None:
+    """delta *= f'(z) in terms of y = f(z), and bias += delta, for one sample."""
+    if kind == RELU:
+        for j in range(y.size):
+            delta[j] = _ZERO if y[j] <= _ZERO else delta[j]
+            bias[j] += delta[j]
+    elif kind == SIGMOID:
+        for j in range(y.size):
+            delta[j] *= y[j] * (_ONE - y[j])
+            bias[j] += delta[j]
+    elif kind == TANH:
+        for j in range(y.size):
+            delta[j] *= _ONE - y[j] * y[j]
+            bias[j] += delta[j]
+    else:
+        for j in range(y.size):
+            bias[j] += delta[j]
+
+
+@compiled
+def _expm1(x: Any) -> Any:
+    """e^x - 1 as arithmetic that the compiler can vectorise (the C library's exp it cannot).
+
+    x = k log 2 + r with |r| <= log(2) / 2; e^r - 1 by its Taylor series to r^7, whose rest is below
+    float32 rounding; 2^k by writing the exponent's bits. x is clamped to ±87, NaN stays NaN.
+    """
+    x = _LIMIT if x > _LIMIT else x
+    x = -_LIMIT if x < -_LIMIT else x
+    k = np.floor(x * _LOG2_E + _HALF)
+    r = x - k * _LOG_2
+    c2, c3, c4, c5, c6, c7 = _SERIES
+    tail = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7))))
+    scale = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return scale * (r + r * r * tail) + (scale - _ONE)
+
+
+@compiled
+def _softmax_cross_entropy(
+    logits: Float32, labels: Array, slopes: Float32, classes: int
+) -> tuple[float, float]:
+    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
+    loss, correct, n = 0.0, 0.0, np.float32(labels.size)
+    for sample in range(labels.size):
+        z = logits[sample * classes : (sample + 1) * classes]
+        slope = slopes[sample * classes : (sample + 1) * classes]
+        label, best = labels[sample], _largest(z)
+        total = _ZERO
+        for j in range(classes):
+            slope[j] = math.exp(z[j] - z[best])
+            total += slope[j]
+        for j in range(classes):
+            slope[j] /= total * n
+        slope[label] -= _ONE / n
+        loss += math.log(total) - (z[label] - z[best])
+        correct += best == label
+    return loss, correct
+
+
+@compiled
+def _sigmoid_cross_entropy(
+    logits: Float32, labels: Array, slopes: Float32, classes: int
+) -> tuple[float, float]:
+    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
+    loss, correct, n = 0.0, 0.0, np.float32(labels.size)
+    for sample in range(labels.size):
+        z = logits[sample * classes : (sample + 1) * classes]
+        slope = slopes[sample * classes : (sample + 1) * classes]
+        label = labels[sample]
+        for j in range(classes):
+            power = math.exp(-abs(z[j]))
+            loss += max(z[j], _ZERO) + math.log1p(power)
+            slope[j] = (_ONE if z[j] > _ZERO else power) / ((_ONE + power) * n)
+        loss -= z[label]
+        slope[label] -= _ONE / n
+        correct += _largest(z) == label
+    return loss, correct
+
+
+@compiled
+def _largest(z: Float32) -> int:
+    best = 0
+    for j in range(1, z.size):
+        if z[j] > z[best]:
+            best = j
+    return best
+
+
+@compiled
+def _decay(
+    program: Array, l2: np.float32, parameters: Float32, gradients: Float32, learn: bool
+) -> float:
+    """The sum of all squared weights; with `learn`, gradients += l2 times the weights."""
+    squares = 0.0
+    for index in range(len(program)):
+        begin = program[index, WEIGHT]
+        end = begin + program[index, INPUTS] * program[index, OUTPUTS]
+        if learn:
+            for j in range(begin, end):
+                gradients[j] += l2 * parameters[j]
+        for j in range(begin, end):
+            squares += np.float64(parameters[j]) * np.float64(parameters[j])
+    return squares

@@ -1,0 +1,155 @@
+"""A net as a list of layers and a loss: what most users train. No arithmetic of its own but L2.
+
+Two backends give the same results to float32 rounding. The layers themselves, in NumPy, are the
+plain reference: any layer, any dtype. The compiled step runs where it can: for arrays that are
+views of one flat vector, as the worker's are, and layers that have a compiled form.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from ...common.errors import UserError
+from ...common.types import Array, Arrays, Float32, Metrics
+from ..layout import Layout, Parameters
+from ..model import Model, Shapes
+from .dense import Dense
+from .layer import Layer
+from .losses import Loss, check_labels
+from .program import Program
+
+_ROWS = 256
+"""Samples that `evaluate` takes at a time, so that its scratch stays as small as training's."""
+
+
+class Sequential(Model):
+    """Layers one after the other. One instance serves one thread (it keeps scratch buffers).
+
+    Parameters are named by kind and place: `dense1.weight` (inputs, outputs), `dense1.bias`.
+    The loss is the mean of `loss` over the samples, plus l2 / 2 times the sum of the squares of
+    all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
+    largest output is at their label.
+    """
+
+    def __init__(self, layers: Sequence[Layer], loss: Loss, l2: float = 0.0) -> None:
+        """Put layers in a row.
+
+        Raises:
+            UserError: a layer does not take what the one before gives; no `Dense` among them.
+        """
+        self.layers = dict(_named(layers))
+        self.loss, self.l2 = loss, l2
+        self._features, self._classes = _ends(layers)
+        self._layout = Layout(self.shapes())
+        self._program = Program.of(self.layers, loss, l2, self._layout)
+
+    def shapes(self) -> Shapes:
+        return {
+            f"{name}.{part}": shape
+            for name, layer in self.layers.items()
+            for part, shape in layer.shapes().items()
+        }
+
+    def start(self, parameters: Mapping[str, Float32], rng: np.random.Generator) -> None:
+        for name, layer in self.layers.items():
+            layer.start(_part(parameters, name, layer), rng)
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Float32],
+        gradients: Mapping[str, Float32],
+        batch: Arrays,
+        rng: np.random.Generator,
+    ) -> Metrics:
+        inputs, labels = self._checked(batch)
+        if self._program and self._is_flat(parameters) and self._is_flat(gradients):
+            flat = cast(Parameters, parameters).flat
+            return self._program.run(flat, inputs, labels, cast(Parameters, gradients).flat)
+        check_labels(labels, self._classes)
+        logits = self._forward(parameters, inputs)
+        delta = self.loss.slope(logits, labels)
+        for name, layer in reversed(self.layers.items()):
+            own = _part(parameters, name, layer), _part(gradients, name, layer)
+            delta = layer.backward(*own, delta)
+        if self.l2:
+            for name in filter(self.decayed, gradients):
+                gradients[name][...] += parameters[name].dtype.type(self.l2) * parameters[name]
+        return self._measures(parameters, logits, labels)
+
+    def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
+        inputs, labels = self._checked(batch)
+        totals: Metrics = {}
+        for begin in range(0, len(labels), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            measures = self._evaluate(parameters, inputs[part], labels[part])
+            for name, mean in measures.items():
+                totals[name] = totals.get(name, 0.0) + mean * len(labels[part])
+        return {name: total / len(labels) for name, total in totals.items()}
+
+    def _evaluate(self, parameters: Mapping[str, Array], inputs: Array, labels: Array) -> Metrics:
+        if self._program and self._is_flat(parameters):
+            return self._program.run(cast(Parameters, parameters).flat, inputs, labels)
+        check_labels(labels, self._classes)
+        return self._measures(parameters, self._forward(parameters, inputs), labels)
+
+    def _forward(self, parameters: Mapping[str, Array], values: Array) -> Array:
+        values = values.astype(next(iter(parameters.values())).dtype, copy=False)
+        for name, layer in self.layers.items():
+            values = layer.forward(_part(parameters, name, layer), values)
+        return values
+
+    def _measures(self, parameters: Mapping[str, Array], logits: Array, labels: Array) -> Metrics:
+        loss = self.loss.value(logits, labels)
+        if self.l2:
+            weights = (parameters[name] for name in filter(self.decayed, parameters))
+            loss += self.l2 / 2 * sum(float(np.sum(np.square(w, dtype=float))) for w in weights)
+        return {"loss": loss, "accuracy": float(np.mean(logits.argmax(axis=1) == labels))}
+
+    def _is_flat(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether `arrays` are views of one vector that holds this net and nothing else."""
+        return isinstance(arrays, Parameters) and arrays.flat.size == self._layout.size
+
+    def _checked(self, batch: Arrays) -> tuple[Array, Array]:
+        """Inputs and labels of a batch, if they fit the net and each other."""
+        inputs, labels = batch
+        assert len(labels) >= 1, "a batch holds at least one sample"
+        features = inputs.size // max(len(inputs), 1)
+        if len(inputs) != len(labels) or labels.ndim != 1:
+            raise UserError(
+                "data.source",
+                f"labels of shape {labels.shape}",
+                f"({len(inputs)},), one label for each sample",
+                "mend the data set's read()",
+            )
+        if features != self._features:
+            raise UserError(
+                "model.args.inputs",
+                self._features,
+                f"{features}, the numbers in a sample of shape {inputs.shape[1:]}",
+                f"build the model for {features} inputs",
+            )
+        return inputs, labels
+
+
+def _named(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
+    counts: dict[str, int] = {}
+    for layer in layers:
+        counts[layer.noun] = counts.get(layer.noun, 0) + 1
+        yield f"{layer.noun}{counts[layer.noun]}", layer
+
+
+def _ends(layers: Sequence[Layer]) -> tuple[int, int]:
+    """The numbers of inputs and outputs of a row of layers that fit each other."""
+    width: int | None = None
+    for layer in layers:
+        width = layer.width(width)
+    first = next((layer for layer in layers if isinstance(layer, Dense)), None)
+    if first is None or width is None:
+        raise UserError("Sequential.layers", len(layers), "at least one Dense", "add a Dense layer")
+    return first.inputs, width
+
+
+def _part(arrays: Mapping[str, Array], name: str, layer: Layer) -> dict[str, Array]:
+    """The arrays of one layer, by their names within it."""
+    return {part: arrays[f"{name}.{part}"] for part in layer.shapes()}

@@ -1,0 +1,455 @@
+"""A worker's state: events in, actions out. No socket, thread or clock.
+
+It follows the view, asks for data by credit, hands minibatches to its lanes (compute threads),
+and exchanges gradients for parameters with the servers: Downpour SGD (Dean et al., NIPS 2012,
+algorithm 7.1 of its appendix). With n_push = n_fetch = 1 each lane computes, pushes, takes the
+fresh shards from the replies, and goes on; otherwise it steps locally between two exchanges.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..common.cluster import Cluster
+from ..common.delivery import Courier, Open, Peer
+from ..common.job import Job
+from ..common.messages import (
+    Describe,
+    Done,
+    Envelope,
+    Evaluate,
+    Evaluated,
+    Fetch,
+    Message,
+    Portion,
+    Pull,
+    Push,
+    Pushed,
+    Refused,
+    Shard,
+    Start,
+    WrongOwner,
+)
+from ..common.session import Session
+from ..common.types import Array, Arrays, Float32, Member, Metrics, Role
+from .batches import Ring
+from .evaluation import Evaluation, TestSplit
+from .exchange import Lane, Replica, owner_address
+
+CREDITS = 2
+"""Portions asked for or held, per data server: one is trained on while the next one comes."""
+REROUTE_PAUSE = 0.05
+"""Seconds before a shard is asked for again whose owner was not the one that the table names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Action: build the model for this data, then post `Built`."""
+
+    cluster: Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
+    a gradient vector a lane; all flat float32 of one size."""
+
+    layout: list[list[Any]]
+    vector: Float32
+    gradients: list[Float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Action: one minibatch on one lane, then post `Computed`. With `accumulate` the gradient is
+    added to the lane's; with `step` the shared vector is stepped locally."""
+
+    lane: int
+    inputs: Array
+    labels: Array
+    accumulate: bool
+    step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Local event: the lane's gradient is there."""
+
+    lane: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Action: evaluate a parameter vector on the test split, then post `Measured`."""
+
+    vector: Float32
+    portions: list[Arrays]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Local event: the evaluation is done."""
+
+    samples: int
+    metrics: Metrics
+
+
+class Worker(Session):
+    """One worker process with `worker.threads` lanes over one shared vector."""
+
+    role = Role.WORKER
+
+    def __init__(self, courier: Courier, **session: object) -> None:
+        super().__init__(courier, **session)  # type: ignore[arg-type]
+        self.counters: Counter[str] = Counter()
+        self.replica: Replica | None = None
+        self.lanes: list[Lane] = []
+        self._job: Job | None = None
+        self._ring: Ring | None = None
+        self._built: Built | None = None
+        self._building = False
+        self._described = False
+        self._started: set[int] = set()
+        self._reroute: deque[tuple[float, Message, Any]] = deque()
+        self._tests = TestSplit()
+        self._evaluations: deque[Evaluation] = deque()
+        self.requests[Evaluate] = self._on_evaluate
+        self.replies |= {
+            Describe: self._on_described, Start: self._on_started, Pull: self._on_pulled,
+            Push: self._on_pushed, Fetch: self._on_portion, Done: lambda request, reply: None,
+        }
+
+    def configure(self, job: Job) -> None:
+        """The job has come with the welcome."""
+        self._job = job
+        self._ring = Ring(job.data.batch_size)
+
+    def state_word(self) -> str:
+        if self._building:
+            return "building the model"
+        if self.cluster.phase != "training" or self.replica is None:
+            return self.cluster.phase
+        if not self._active():
+            return "waiting for the warm start"
+        return "training" if any(not lane.free for lane in self.lanes) else "idle"
+
+    def report(self) -> dict[str, float]:
+        return dict(self.counters)
+
+    # Following the view.
+
+    def viewed(self, old: Cluster, new: Cluster) -> None:
+        if new.data is not None and self._built is None and not self._building:
+            self._building = True
+            self.do(Build(new))
+        self._set_up()
+        if self._ring is not None and new.epoch != old.epoch:
+            self.counters["dropped_portions"] += self._ring.drop_before(new.epoch)
+        self._go_on()
+
+    def happened(self, event: object) -> None:
+        if isinstance(event, Built):
+            self._building = False
+            self._built = event
+            self.tell(Describe(event.layout))
+        elif isinstance(event, Computed):
+            self._computed(event)
+        elif isinstance(event, Measured):
+            evaluation = self._evaluations.popleft()
+            request = evaluation.request
+            assert isinstance(request.message, Evaluate)
+            reply = Evaluated(request.message.number, event.samples, event.metrics)
+            self.answer(evaluation.peer, request, reply)
+            self._evaluate()
+
+    def _on_described(self, request: Open, reply: Message) -> None:
+        self._described = True
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Once model and table are known: make the replica; the first worker starts the shards."""
+        if self._built is None or self._job is None or not self.cluster.table.owners \
+                or not self._described:
+            return
+        if self.replica is None:
+            paramserver = self._job.paramserver
+            shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
+            self.replica = Replica(self._built.vector, shards)
+            self.lanes = [Lane(n, gradient) for n, gradient in enumerate(self._built.gradients)]
+        first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
+        if self.cluster.phase == "preparing" and first:
+            for shard in range(self.replica.shards.count):
+                if shard not in self._started:
+                    self._started.add(shard)
+                    values = self.replica.view(self._built.vector, shard)
+                    self._ask_owner(Start(self.cluster.table.epoch, shard, values), None)
+
+    def _on_started(self, request: Open, reply: Message) -> None:
+        if isinstance(reply, WrongOwner):
+            self._ask_later(request)
+
+    def _active(self) -> bool:
+        return self.cluster.phase == "training" and self.cluster.active in (-1, self.rank)
+
+    # Data by credit.
+
+    def _go_on(self) -> None:
+        """Do whatever can be done now: take part, ask for data, compute."""
+        if not self._active() or self.replica is None or self.leaving is not None:
+            return
+        if "pulled" not in self.counters:
+            self.counters["pulled"] = 1
+            for shard in range(self.replica.shards.count):
+                self._ask_owner(Pull(self.cluster.table.epoch, shard), None)
+        if self.replica.missing:
+            return
+        self._ask_for_data()
+        for lane in self.lanes:
+            if lane.free:
+                self._next_step(lane)
+
+    def _ask_for_data(self) -> None:
+        assert self._ring is not None
+        for member in self.cluster.of_role(Role.DATASERVER):
+            waiting = sum(
+                isinstance(request.message, Fetch) and not request.message.test
+                for request in self.courier.open_requests(member.address)
+            )
+            for _ in range(waiting + self._ring.held_from(member.address), CREDITS):
+                self.ask(member.address, Fetch(False, 0))
+
+    def _on_portion(self, request: Open, reply: Message) -> None:
+        assert isinstance(reply, Portion)
+        assert isinstance(request.message, Fetch)
+        if request.message.test:
+            self._tests.add(reply)
+            self._evaluate()
+            return
+        if reply.epoch < self.cluster.epoch:
+            self.counters["dropped_portions"] += 1
+        elif self._ring is not None:
+            assert isinstance(request.peer, str)
+            self._ring.add(request.peer, reply)
+        self._go_on()
+
+    # Steps and exchanges.
+
+    def _next_step(self, lane: Lane) -> None:
+        """Give a free lane its next minibatch; with none left, push what has accrued."""
+        assert self._ring is not None
+        assert self._job is not None
+        assert self.replica is not None
+        batch = self._ring.take()
+        if batch is None:
+            if lane.batches:
+                self._push(lane)
+            elif lane.idle_since is None:
+                lane.idle_since = self.now
+            return
+        if lane.idle_since is not None:
+            batch.lease.measures["wait"] += self.now - lane.idle_since
+            lane.idle_since = None
+        if not lane.batches:
+            lane.versions = list(self.replica.versions)
+        lane.batches.append(batch)
+        lane.computing = True
+        train = self._job.train
+        alone = train.n_push == 1 and train.n_fetch == 1
+        self.do(Compute(lane.number, batch.inputs, batch.labels, len(lane.batches) > 1, not alone))
+
+    def _computed(self, event: Computed) -> None:
+        lane = self.lanes[event.lane]
+        lane.computing = False
+        lane.since_fetch += 1
+        batch = lane.batches[-1]
+        samples = len(batch.labels)
+        measures = batch.lease.measures
+        measures.update({"samples": samples, "steps": 1})
+        for name, value in event.metrics.items():
+            measures[name] += value * samples  # type: ignore[assignment]
+        self.counters["steps"] += 1
+        self.counters["samples"] += samples
+        assert self._job is not None
+        if self.counters["steps"] == self._job.job.warm_start:
+            self.beat_soon()
+        if len(lane.batches) >= self._job.train.n_push:
+            self._push(lane)
+        elif lane.since_fetch >= self._job.train.n_fetch:
+            self._pull(lane)
+        else:
+            self._next_step(lane)
+
+    def _push(self, lane: Lane) -> None:
+        """Push every shard of the lane's mean gradient; take fresh ones back when it is time."""
+        assert self.replica is not None
+        assert self._job is not None
+        count = len(lane.batches)
+        if count > 1:
+            np.multiply(lane.gradient, np.float32(1.0 / count), out=lane.gradient)
+        fetch = lane.since_fetch >= self._job.train.n_fetch
+        lane.pushing = True
+        lane.waiting = set(range(self.replica.shards.count))
+        for shard in range(self.replica.shards.count):
+            gradient = self.replica.view(lane.gradient, shard)
+            push = Push(self.cluster.table.epoch, shard, lane.versions[shard], count, fetch,
+                        gradient)
+            self._ask_owner(push, lane.number)
+        lane.batches[-1].lease.measures["bytes_pushed"] += lane.gradient.nbytes
+        if fetch:
+            lane.since_fetch = 0
+
+    def _pull(self, lane: Lane) -> None:
+        """Pull every shard between two pushes."""
+        assert self.replica is not None
+        lane.since_fetch = 0
+        lane.waiting = set(range(self.replica.shards.count))
+        for shard in range(self.replica.shards.count):
+            self._ask_owner(Pull(self.cluster.table.epoch, shard), lane.number)
+
+    def _on_pushed(self, request: Open, reply: Message) -> None:
+        if isinstance(reply, WrongOwner):
+            self._ask_later(request)
+            return
+        lane = self.lanes[request.tag]
+        assert isinstance(request.message, Push)
+        assert isinstance(reply, Shard | Pushed)
+        measures = lane.batches[-1].lease.measures
+        measures.update({"pushes": 1, "staleness": reply.staleness})
+        if isinstance(reply, Shard):
+            measures["bytes_pulled"] += reply.values.nbytes
+            self._take(reply)
+        self._exchanged(lane, request.message.shard)
+
+    def _take(self, reply: Shard) -> None:
+        assert self.replica is not None
+        if reply.shard < self.replica.shards.count:
+            self.replica.take(reply.shard, reply.version, reply.values)
+
+    def _exchanged(self, lane: Lane, shard: int) -> None:
+        """One shard of a lane's exchange is settled; after the last one the lane goes on."""
+        lane.waiting.discard(shard)
+        if lane.waiting:
+            return
+        if lane.pushing:
+            lane.pushing = False
+            self._settle(lane)
+        self._go_on()
+
+    def _settle(self, lane: Lane) -> None:
+        """The lane's gradients are in the servers' parameters: finish the portions they end."""
+        assert self._ring is not None
+        for batch in lane.batches:
+            lease = self._ring.applied(batch)
+            if lease is not None:
+                done = Done(lease.portion.epoch, lease.portion.portion,
+                            {name: float(value) for name, value in lease.measures.items()})
+                self.ask(lease.source, done)
+        lane.batches = []
+
+    def _on_pulled(self, request: Open, reply: Message) -> None:
+        if isinstance(reply, WrongOwner):
+            self._ask_later(request)
+            return
+        assert isinstance(request.message, Pull)
+        assert isinstance(reply, Shard)
+        if isinstance(request.tag, Evaluation):
+            request.tag.add(reply.shard, reply.values)
+            self._evaluate()
+            return
+        self._take(reply)
+        if request.tag is not None:
+            self._exchanged(self.lanes[request.tag], request.message.shard)
+        else:
+            self._go_on()
+
+    def refused(self, request: Open, reply: Refused) -> None:
+        """A refused push is dropped; the fresh shard is pulled instead."""
+        if isinstance(request.message, Push):
+            self.counters["refused_pushes"] += 1
+            self.note("warning", f"push refused: {reply.detail}")
+            self._ask_owner(Pull(self.cluster.table.epoch, request.message.shard), request.tag)
+        elif isinstance(request.message, Describe | Start):
+            self.fail(2, reply.detail)
+        else:
+            super().refused(request, reply)
+
+    # Routing.
+
+    def _ask_owner(self, message: Start | Pull | Push, tag: Any) -> None:
+        """Send a request about a shard to the server that owns it."""
+        assert self.replica is not None
+        assert self._job is not None
+        address = owner_address(message.shard, self.replica.shards, self.cluster.table,
+                                self.cluster.of_role(Role.PARAMSERVER))
+        if address:
+            self.ask(address, message, tag, patience=self._job.job.start_timeout)
+        else:
+            self._reroute.append((self.now + REROUTE_PAUSE, message, tag))
+
+    def _ask_later(self, request: Open) -> None:
+        self.counters["rerouted"] += 1
+        self._reroute.append((self.now + REROUTE_PAUSE, request.envelope.message, request.tag))
+
+    def ticked(self) -> None:
+        super().ticked()
+        while self._reroute and self._reroute[0][0] <= self.now:
+            _, message, tag = self._reroute.popleft()
+            self._ask_owner(_rerouted(message, self.cluster.table.epoch), tag)
+
+    def wake_at(self) -> float:
+        return min(super().wake_at(), self._reroute[0][0] if self._reroute else float("inf"))
+
+    def expired(self, request: Open) -> None:
+        if isinstance(request.message, Start | Pull | Push):
+            self.fail(1, f"worker-{self.rank}: no answer from {str(request.peer)[6:]} to "
+                         f"{type(request.message).__name__} of shard {request.message.shard} for "
+                         f"{self.now - request.asked_at:.0f} s ({request.tries} tries)")
+        else:
+            super().expired(request)
+
+    def lost(self, member: Member, request: Open) -> None:
+        if isinstance(request.message, Start | Pull | Push):
+            self._ask_later(request)
+
+    # Evaluation beside training.
+
+    def _on_evaluate(self, peer: Peer, envelope: Envelope) -> None:
+        if self.replica is None:
+            self.refuse(peer, envelope, "early", "this worker has no parameters yet")
+            return
+        self._evaluations.append(Evaluation(peer, envelope, self.replica.shards))
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Bring the evaluation at the head of the queue one step further."""
+        if not self._evaluations or self._evaluations[0].running:
+            return
+        evaluation = self._evaluations[0]
+        for shard in evaluation.next():
+            self._ask_owner(Pull(self.cluster.table.epoch, shard), evaluation)
+        if not self._tests.complete:
+            self._ask_for_tests()
+        elif evaluation.complete:
+            evaluation.running = True
+            self.do(Measure(evaluation.vector, self._tests.portions))
+
+    def _ask_for_tests(self) -> None:
+        wanted = Fetch(True, len(self._tests.portions))
+        if any(request.message == wanted for request in self.courier.open_requests()):
+            return
+        server = self.cluster.of_role(Role.DATASERVER)[0]
+        self.ask(server.address, wanted)
+
+
+def _rerouted(message: Message, table_epoch: int) -> Start | Pull | Push:
+    """The same request under a newer table."""
+    if isinstance(message, Start):
+        return Start(table_epoch, message.shard, message.values)
+    if isinstance(message, Pull):
+        return Pull(table_epoch, message.shard)
+    assert isinstance(message, Push)
+    return Push(table_epoch, message.shard, message.version, message.count, message.fetch,
+                message.gradient, message.lane)
