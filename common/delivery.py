@@ -63,6 +63,11 @@ class Open:
     grows: bool
     tries: int = 1
 
+    @property
+    def message(self) -> Message:
+        """What was asked."""
+        return self.envelope.message
+
 
 @dataclass(slots=True)
 class _Window:

@@ -33,5 +33,5 @@ class RoleError(DualshardError):
 
 def _short(value: object, limit: int = 120) -> str:
     """`value` as one line of at most `limit` characters."""
-    text = " ".join(repr(value).split()) if not isinstance(value, str) else value or "''"
+    text = " ".join((value if isinstance(value, str) else repr(value)).split()) or "''"
     return text if len(text) <= limit else text[: limit - 1] + "…"

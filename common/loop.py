@@ -4,12 +4,15 @@ One thread runs it; other threads hand in events with `post`. It performs what e
 common (send, forget, note, exit) and passes the rest to the role's process.
 """
 
+import traceback
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from threading import Thread
 
 from .clock import Clock
 from .delivery import Peer, Send
-from .node import Action, Exit, Forget, Node, Note
+from .errors import DualshardError
+from .node import Action, Exit, Failed, Forget, Node, Note
 from .telemetry import Telemetry
 from .transport import Transport
 from .wire import Frames, MalformedFrame, ProtocolMismatch, decode, encode
@@ -103,3 +106,40 @@ class Loop:
                 return
             else:
                 self._perform_own(action)
+
+
+class Background:
+    """One daemon thread that runs pieces of work in order and posts what each returns.
+
+    Work that raises ends the role: a `DualshardError` with its own words and status, anything
+    else as a fault of the code that ran, named by `who`.
+    """
+
+    def __init__(self, post: Callable[[object], None], who: str) -> None:
+        self._post, self._who = post, who
+        self._work: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        Thread(target=self._run, name=who, daemon=True).start()
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Run `work` after what was submitted before. Any thread may call it."""
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            try:
+                event = work()
+            except DualshardError as error:
+                event = Failed(error.exit_status, str(error))
+            except Exception as error:
+                event = Failed(1, f"{self._who}: {describe(error)}")
+            self._post(event)
+            del work, event
+
+
+def describe(error: BaseException) -> str:
+    """An unexpected error in one line: its type, its words, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}{place}"

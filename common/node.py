@@ -31,6 +31,14 @@ class Exit:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Local event, of any role: it cannot go on, or somebody asked it to end."""
+
+    status: int
+    reason: str
+
+
 Action = Any
 """`Send`, `Forget`, `Note`, `Exit`, or one of the role's own, performed by its process."""
 

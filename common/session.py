@@ -25,7 +25,7 @@ from .messages import (
     View,
     Welcome,
 )
-from .node import NEVER, Exit, Node
+from .node import NEVER, Action, Exit, Failed, Node
 from .types import Member, Role
 
 BEAT_FRACTION = 0.1
@@ -40,14 +40,6 @@ class Welcomed:
 
     rank: int
     job: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Local event: something in this process went wrong for good."""
-
-    status: int
-    reason: str
 
 
 class Session(Node):
@@ -82,11 +74,18 @@ class Session(Node):
         self.replies[Heartbeat] = self._on_beat
         self.replies[Leave] = self._on_left
 
-    def start(self, now: float) -> list[Any]:
+    def start(self, now: float) -> list[Action]:
         """The first actions: ask to join."""
         self.now = now
         self.note("info", f"joining the controller at {_shown(self.controller)}")
         self.ask(self.controller, self._join, patience=self._start_timeout)
+        return self.take()
+
+    def local(self, event: object, now: float) -> list[Action]:
+        if not isinstance(event, Failed):
+            return super().local(event, now)
+        self.now = now
+        self.fail(event.status, event.reason)
         return self.take()
 
     # What a role's state fills in.

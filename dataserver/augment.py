@@ -5,7 +5,6 @@ interpolation, so that a long list blurs no more than a short one. A new affine 
 with one method; a change of another kind is a `Transform` of its own.
 """
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from math import pi
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.suggest import nearest
 from ..common.types import Arrays, Float32
+from .attached import AttachedTransform, is_reference
 from .dataset import Transform
 from .randomness import Stream
 
@@ -108,23 +109,36 @@ _NAMES = {"shift": _Named(Shift, "PIXELS", 4096), "rotate": _Named(Rotate, "DEGR
 
 
 def parse_augment(texts: Sequence[str]) -> list[Transform]:
-    """The transforms of `data.augment`, such as `["shift:2", "rotate:15"]`.
+    """The transforms of `data.augment`, such as `["shift:2", "rotate:15", "noise.py:add"]`.
 
     Raises:
-        UserError: an unknown name, or an amount that is missing, no number, or out of range.
+        UserError: an unknown name, an amount that is missing, no number, or out of range, or a
+            user's transform that cannot be loaded.
     """
-    changes = [_parse(text) for text in texts]
-    return [Warp(changes)] if changes else []
+    transforms: list[Transform] = []
+    for change in map(_parse, texts):
+        if not isinstance(change, Affine):
+            transforms.append(change)
+        elif transforms and isinstance(transforms[-1], Warp):
+            transforms[-1] = Warp([*transforms[-1].parts, change])
+        else:
+            transforms.append(Warp([change]))
+    return transforms
 
 
-def _parse(text: str) -> Affine:
-    """One entry of `data.augment`: `NAME:AMOUNT`."""
+def _parse(text: str) -> Affine | AttachedTransform:
+    """One entry of `data.augment`: `NAME:AMOUNT`, or a reference."""
     name, _, amount = text.partition(":")
     if name not in _NAMES:
-        forms = " or ".join(f"{known}:{named.unit}" for known, named in _NAMES.items())
-        near = difflib.get_close_matches(name, _NAMES, n=1)
-        fix = f"did you mean {near[0]}:{amount or _NAMES[near[0]].unit}?" if near else "use one"
-        raise UserError("data.augment", text, forms, fix)
+        if is_reference(text, _NAMES):
+            return AttachedTransform.load(text)
+        forms = ", ".join(f"{known}:{one.unit}" for known, one in _NAMES.items())
+        near = nearest(name, _NAMES)
+        fix = (
+            f"did you mean {near}:{amount or _NAMES[near].unit}?" if near else "write one of these"
+        )
+        expected = f"{forms}, module:attribute or file.py:attribute"
+        raise UserError("data.augment", text, expected, fix)
     named = _NAMES[name]
     try:
         number = float(amount)

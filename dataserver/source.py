@@ -1,8 +1,9 @@
-"""The sources that a job file can name, and how their text is read: `SCHEME` or `SCHEME:PLACE`."""
+"""The sources that a job file can name: `SCHEME`, `SCHEME:PLACE`, or users' code by reference."""
 
-import difflib
 from pathlib import Path
 
+from ..common.suggest import nearest
+from .attached import is_reference, read_attached
 from .digits import read_digits
 from .idx import read_idx
 from .npz import read_npz
@@ -16,7 +17,7 @@ def open_source(source: str, test: str, seed: int, held_out: float) -> Split:
     """Read `data.source` into memory, and what it is tested on.
 
     Arguments:
-        source: `digits`, `idx:DIR` or `npz:FILE`.
+        source: `digits`, `idx:DIR`, `npz:FILE`, or a user's Dataset by reference.
         test: empty: the source's own test part, or where it has none, the fraction `held_out` of
             its samples, the same ones for the same seed. Else another source: its test part, or
             where it has none, all of it.
@@ -42,8 +43,10 @@ def _read(origin: Origin, part: Part) -> Samples | None:
         return read_idx(origin, place, part)
     if scheme == "npz" and place:
         return read_npz(origin, place, part)
-    *others, last = _FORMS.values()
-    raise origin.error(f"{', '.join(others)} or {last}", _advice(origin.text, scheme, place))
+    if scheme not in _FORMS and is_reference(origin.text, _FORMS):
+        return read_attached(origin, part)
+    forms = ", ".join([*_FORMS.values(), "module:attribute"])
+    raise origin.error(f"{forms} or file.py:attribute", _advice(origin.text, scheme, place))
 
 
 def _advice(text: str, scheme: str, place: str) -> str:
@@ -52,8 +55,8 @@ def _advice(text: str, scheme: str, place: str) -> str:
         return f"did you mean idx:{text}?"
     if text.endswith(".npz") and ":" not in text:
         return f"did you mean npz:{text}?"
-    near = difflib.get_close_matches(scheme, _FORMS, n=1)
-    if not near:
+    near = nearest(scheme, _FORMS)
+    if near is None:
         return "write one of these"
-    form, _, hole = _FORMS[near[0]].partition(":")
+    form, _, hole = _FORMS[near].partition(":")
     return f"did you mean {form}:{place or hole}?" if hole else f"did you mean {form}?"

@@ -38,7 +38,7 @@ from ...common.messages import (
     View,
     Welcome,
 )
-from ...common.node import NEVER, Exit, Node
+from ...common.node import NEVER, Action, Exit, Failed, Node
 from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
 from .epochs import EpochLedger
@@ -70,14 +70,6 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Local event: a signal, or the launcher is gone."""
-
-    status: int
-    reason: str
-
-
 class Controller(Node):
     """One job from the first join to the last goodbye.
 
@@ -105,6 +97,7 @@ class Controller(Node):
         self._evaluation = 0
         self._evaluating = False
         self._next_evaluation = job.job.evaluate_every
+        self._measured = False
         self._saving = False
         self._gone_by = NEVER
         self.requests |= {
@@ -117,7 +110,7 @@ class Controller(Node):
             Serve: lambda request, reply: None, Evaluate: self._on_evaluated, Pull: self._on_shard,
         }
 
-    def start(self, now: float) -> list[Any]:
+    def start(self, now: float) -> list[Action]:
         """The first actions."""
         self.now = now
         self._start_by = now + self.job.job.start_timeout
@@ -301,10 +294,8 @@ class Controller(Node):
         self.board.evaluated(number, position, reply.samples, reply.metrics, self.now)
         self._record()
         if last:
-            self._final_evaluation_done = True
+            self._measured = True
             self._save()
-
-    _final_evaluation_done = False
 
     def _gather(self) -> None:
         assert self.gathering is not None
@@ -321,7 +312,7 @@ class Controller(Node):
             self._save()
 
     def _save(self) -> None:
-        if self._saving or not self._final_evaluation_done:
+        if self._saving or not self._measured:
             return
         if self.gathering is not None and self.gathering.complete:
             self._saving = True
@@ -445,7 +436,7 @@ class Controller(Node):
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):
             self.stop(0, "")
-        elif isinstance(event, Interrupted):
+        elif isinstance(event, Failed):
             self.stop(event.status, event.reason)
 
     def refused(self, request: Open, reply: Refused) -> None:

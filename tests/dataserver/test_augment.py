@@ -5,11 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-
 from dualshard.common.errors import UserError
 from dualshard.dataserver.augment import Rotate, Shift, Warp, parse_augment
 from dualshard.dataserver.randomness import Stream
 from dualshard.dataserver.warp import warp
+
+FORMS = "shift:PIXELS, rotate:DEGREES, module:attribute or file.py:attribute"
 
 
 def streams(n, epoch=0):
@@ -31,13 +32,23 @@ def test_a_list_of_affine_changes_is_one_warp():
     assert only.parts == (Shift(2.0), Rotate(15.0), Shift(0.5))
 
 
+def test_what_stands_between_affine_changes_parts_them(tmp_path):
+    (tmp_path / "mine.py").write_text("def same(arrays, random):\n    return arrays\n")
+    same = f"{tmp_path}/mine.py:same"
+    first, second, third = parse_augment(["shift:2", "rotate:15", same, "rotate:5"])
+    assert first.parts == (Shift(2.0), Rotate(15.0))
+    assert second.reference == same
+    assert third.parts == (Rotate(5.0),)
+
+
 @pytest.mark.parametrize(
     ("text", "rest"),
     [
-        ("shfit:2", "shift:PIXELS or rotate:DEGREES; did you mean shift:2?"),
-        ("rotat", "shift:PIXELS or rotate:DEGREES; did you mean rotate:DEGREES?"),
-        ("blur:3", "shift:PIXELS or rotate:DEGREES; use one"),
-        ("", "shift:PIXELS or rotate:DEGREES; use one"),
+        ("shfit:2", "FORMS; did you mean shift:2?"),
+        ("rotat", "FORMS; did you mean rotate:DEGREES?"),
+        ("shfit:far", "FORMS; did you mean shift:far?"),
+        ("blur:3", "FORMS; write one of these"),
+        ("", "FORMS; write one of these"),
         ("shift:-3", "shift:PIXELS, PIXELS a number from 0 to 4096; write for example shift:2"),
         ("shift:1e9", "shift:PIXELS, PIXELS a number from 0 to 4096; write for example shift:2"),
         (
@@ -63,7 +74,7 @@ def test_bad_text_is_refused_with_the_right_one(text, rest):
     with pytest.raises(UserError) as caught:
         parse_augment(["shift:1", text])
     shown = text or "''"
-    assert str(caught.value) == f"data.augment = {shown}: expected {rest}"
+    assert str(caught.value) == f"data.augment = {shown}: expected {rest.replace('FORMS', FORMS)}"
 
 
 def test_inputs_that_are_no_images_are_refused():

@@ -5,10 +5,9 @@ import struct
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
-
 from dualshard.common.errors import UserError
 from dualshard.dataserver.source import open_source
+from sklearn.datasets import load_digits
 
 
 def everything(dataset):
@@ -85,12 +84,11 @@ def test_another_source_is_tested_on_its_test_part_or_all_of_it(tmp_path):
     assert len(part.train) == 30
 
 
-def test_errors_of_the_test_source_name_its_setting(tmp_path):
+def test_errors_of_the_test_source_name_its_setting():
     with pytest.raises(UserError) as caught:
-        open_source("digits", f"npz:{tmp_path}/no.npz", seed=0, held_out=0.2)
+        open_source("digits", "npz:no.npz", seed=0, held_out=0.2)
     assert str(caught.value) == (
-        f"data.test = npz:{tmp_path}/no.npz: expected the file {tmp_path}/no.npz, "
-        "it is not there; name a .npz file"
+        "data.test = npz:no.npz: expected the file no.npz, it is not there; name a .npz file"
     )
 
 
@@ -99,6 +97,7 @@ def test_errors_of_the_test_source_name_its_setting(tmp_path):
     [
         ("digit", "did you mean digits?"),
         ("digits:", "did you mean digits?"),
+        ("digit:build", "did you mean digits?"),
         ("idxs:/data", "did you mean idx:/data?"),
         ("idx", "did you mean idx:DIR?"),
         ("npz:", "did you mean npz:FILE?"),
@@ -112,7 +111,8 @@ def test_a_wrong_source_gets_the_nearest_right_one(text, advice):
         open_source(text, "", seed=0, held_out=0.2)
     shown = text or "''"
     assert str(caught.value) == (
-        f"data.source = {shown}: expected digits, idx:DIR or npz:FILE; {advice}"
+        f"data.source = {shown}: expected digits, idx:DIR, npz:FILE, module:attribute or "
+        f"file.py:attribute; {advice}"
     )
 
 

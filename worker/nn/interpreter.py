@@ -1,8 +1,8 @@
 """The compiled step: one function that runs any net written as a table of operations.
 
 A net is data here, so that a new net compiles nothing. A row of the table is one operation with
-its bias and activation; its columns are named below. All callees live in this file, because numba
-notices a change of the function it cached, and of its file, but not of others.
+its bias and activation; its columns are named below. All callees but `product` live in this file:
+numba's cache notices a change of this file, but not of one that it calls into.
 
 The arithmetic agrees with the layers and losses (the plain reference) up to float32 rounding.
 """

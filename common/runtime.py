@@ -1,0 +1,148 @@
+"""What every role's process has around its loop: transport, signals, the parent, the exit.
+
+A role's `process.py` makes its state, hands both to `run`, and performs its own actions.
+"""
+
+import ctypes
+import gc
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from .clock import SystemClock
+from .delivery import Courier
+from .errors import RoleError
+from .loop import Loop
+from .node import Action, Exit, Failed, Node
+from .session import own_versions
+from .telemetry import Telemetry, log_to_stderr
+from .transport import ZmqTransport, parse_address, require_loopback
+from .types import Role
+
+LINGER = 1.0
+"""Seconds that last messages have to leave when a role ends."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one role was started; times in seconds, addresses as HOST:PORT.
+
+    `controller` may be `@FILE`: a file that the controller writes when it listens, for roles that
+    are started at the same moment. With `end_with_stdin` the role ends when its standard input
+    does, that is when whoever started it is gone.
+    """
+
+    controller: str
+    bind: str = ""
+    advertise: str = ""
+    rank: int = -1
+    start_timeout: float = 60.0
+    insecure: bool = False
+    end_with_stdin: bool = False
+    log_level: str = "info"
+
+
+class Runtime:
+    """The process around one role. Make it in the main thread: it takes over SIGINT and SIGTERM."""
+
+    def __init__(self, role: Role, options: Options, *, listens: bool) -> None:
+        log_to_stderr(options.log_level)
+        keep_freed_memory()
+        self.options = options
+        self.clock = SystemClock()
+        self.incarnation = secrets.randbits(62)
+        self.telemetry = Telemetry(str(role), self.clock)
+        self._signal = 0
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        bind = options.bind or "127.0.0.1:0" if listens else ""
+        if bind:
+            require_loopback(bind, options.insecure)
+        self.transport = ZmqTransport(self.incarnation, bind, options.advertise)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        self.transport.wake()
+
+    def courier(self) -> Courier:
+        """A courier under this life's incarnation."""
+        return Courier(self.incarnation)
+
+    def session(self) -> dict[str, Any]:
+        """The arguments that every `Session` takes."""
+        return {
+            "controller": self._find_controller(), "address": self.transport.address,
+            "host": socket.gethostname(), "pid": os.getpid(), "versions": own_versions(),
+            "rank": self.options.rank, "start_timeout": self.options.start_timeout,
+        }
+
+    def _find_controller(self) -> str:
+        """The controller's address; waits for the file that holds it."""
+        given = self.options.controller
+        if not given.startswith("@"):
+            return parse_address(given, "--controller")
+        path, deadline = Path(given[1:]), self.clock.now() + self.options.start_timeout
+        while not path.exists():
+            if self.clock.now() > deadline:
+                raise RoleError(f"no controller has written {path} within "
+                                f"{self.options.start_timeout:g} s")
+            ended = self.look(0.02)
+            if ended is not None:
+                raise RoleError(ended.reason)
+        return parse_address(path.read_text().strip(), "--controller")
+
+    def look(self, wait: float = 0.0) -> Failed | None:
+        """Signals, and the end of standard input; waits up to `wait` seconds for the latter."""
+        if self._signal:
+            name = signal.Signals(self._signal).name
+            status, self._signal = 128 + self._signal, 0
+            return Failed(status, f"stopped by {name}")
+        if self.options.end_with_stdin:
+            ready, _, _ = select.select([sys.stdin.fileno()], [], [], wait)
+            if ready and not os.read(sys.stdin.fileno(), 4096):
+                return Failed(1, "whoever started this role is gone")
+        elif wait:
+            select.select([], [], [], wait)
+        return None
+
+    def loop(self, node: Node, perform: Callable[[Action], None]) -> Loop:
+        """The loop that joins this process to a role's state."""
+        return Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
+
+    def run(self, loop: Loop, first: list[Action]) -> Exit:
+        """Run a role to its end and close its sockets."""
+        gc.collect()
+        gc.freeze()
+        with threadpool_limits(1, "blas"):
+            loop.begin(first)
+            ended = loop.run()
+        self.transport.close(LINGER)
+        if ended.reason:
+            self.telemetry.log("error" if ended.status else "info", f"ends: {ended.reason}")
+        return ended
+
+
+def keep_freed_memory() -> None:
+    """Keep large freed blocks in the process: fresh pages cost ten times a warm copy.
+
+    glibc maps every block over 128 KiB anew; these settings (see mallopt(3)) make it keep them.
+    Without glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 16 << 20)

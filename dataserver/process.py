@@ -1,0 +1,79 @@
+"""The data server's process: joins its state to the transport, the source and the pipeline."""
+
+from functools import partial
+
+import numpy as np
+
+from ..common.job import Job
+from ..common.loop import Background
+from ..common.messages import DataFacts
+from ..common.node import Action, Exit
+from ..common.runtime import Options, Runtime
+from ..common.session import Welcomed
+from ..common.types import Role
+from .augment import parse_augment
+from .pipeline import Pipeline, portions
+from .source import open_source
+from .split import Split
+from .state import DataServer, Opened, Prepare, Prepared
+
+
+class Store:
+    """An open source: training portions through the pipeline, test portions as they lie."""
+
+    def __init__(self, job: Job) -> None:
+        """Opens `data.source`. Raises `UserError` for whatever is wrong with it."""
+        data = job.data
+        self.split: Split = open_source(data.source, data.test, job.job.seed, data.held_out)
+        cut = portions(
+            len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
+        )
+        transforms = parse_augment(data.augment)
+        self._pipeline = Pipeline(self.split.train, transforms, job.job.seed, cut)
+        self._test_size = data.batch_size * job.dataserver.portion
+        self.facts = DataFacts(
+            len(self.split.train),
+            len(self.split.test),
+            self.split.classes,
+            list(self.split.sample_shape),
+            cut.count,
+        )
+
+    def prepare(self, wanted: Prepare) -> Prepared:
+        """The arrays of one portion."""
+        if not wanted.test:
+            _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion)
+            last = wanted.portion == self._pipeline.cut.count - 1
+            return Prepared(False, wanted.epoch, wanted.portion, last, arrays)
+        begin = wanted.portion * self._test_size
+        end = min(begin + self._test_size, len(self.split.test))
+        arrays = self.split.test.read(np.arange(begin, max(begin, end), dtype=np.int64))
+        return Prepared(True, 0, wanted.portion, end == len(self.split.test), arrays)
+
+
+class DataServerProcess:
+    """Performs a data server's actions."""
+
+    def __init__(self, options: Options) -> None:
+        self._runtime = Runtime(Role.DATASERVER, options, listens=True)
+        self._state = DataServer(self._runtime.courier(), **self._runtime.session())
+        self._loop = self._runtime.loop(self._state, self._perform)
+        self._beside = Background(self._loop.post, "data server")
+        self._store: Store | None = None
+
+    def run(self) -> Exit:
+        """From joining to the end."""
+        return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Prepare):
+            assert self._store is not None
+            self._beside.submit(partial(self._store.prepare, action))
+        else:
+            assert isinstance(action, Welcomed)
+            self._runtime.telemetry.rename(f"dataserver-{action.rank}")
+            self._beside.submit(partial(self._open, Job.from_dict(action.job)))
+
+    def _open(self, job: Job) -> Opened:
+        self._store = Store(job)
+        return Opened(self._store.facts)

@@ -1,0 +1,55 @@
+"""An operator's line to the controller: status, stop, and word of a dead process."""
+
+import secrets
+
+from ..common.clock import SystemClock
+from ..common.delivery import Courier, Send
+from ..common.messages import AskStatus, Message, Obituary, Status, Stop
+from ..common.transport import ZmqTransport
+from ..common.wire import decode, encode
+
+
+class Operator:
+    """Asks one controller. Not thread-safe."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is `tcp://host:port`."""
+        self.address = address
+        incarnation = secrets.randbits(62)
+        self._clock = SystemClock()
+        self._courier = Courier(incarnation)
+        self._transport = ZmqTransport(incarnation)
+
+    def status(self, patience: float) -> dict[str, object] | None:
+        """The controller's report; None if there is no answer within `patience` seconds."""
+        reply = self._ask(AskStatus(), patience)
+        return reply.report if isinstance(reply, Status) else None
+
+    def stop(self, status: int, reason: str, patience: float) -> bool:
+        """End the job; whether the controller took note."""
+        return self._ask(Stop(status, reason), patience) is not None
+
+    def report_death(self, host: str, pid: int, status: int) -> None:
+        """Tell the controller that a process is dead, so that it need not wait for the lease."""
+        self._send(self._courier.notify(self.address, Obituary(host, pid, status)))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close(0.2)
+
+    def _ask(self, message: Message, patience: float) -> Message | None:
+        deadline = self._clock.now() + patience
+        request = self._courier.ask(self.address, message, self._clock.now())
+        self._send(request)
+        while (left := deadline - self._clock.now()) > 0:
+            for peer, frames in self._transport.receive(left):
+                envelope = decode(frames)
+                _, answered, _ = self._courier.receive(peer, envelope)
+                if answered and answered.envelope.sequence == request.envelope.sequence:
+                    return envelope.message
+        for waiting in self._courier.open_requests():
+            self._courier.withdraw(waiting)
+        return None
+
+    def _send(self, send: Send) -> None:
+        self._transport.send(send.peer, encode(send.envelope))

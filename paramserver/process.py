@@ -1,0 +1,38 @@
+"""The parameter server's process: joins its state to the transport."""
+
+import numpy as np
+
+from ..common.job import Job
+from ..common.node import Action, Exit
+from ..common.runtime import Options, Runtime
+from ..common.session import Welcomed
+from ..common.types import Role
+from .state import ParameterServer
+from .store import ShardStore
+
+
+class ParameterServerProcess:
+    """Performs a parameter server's actions."""
+
+    def __init__(self, options: Options) -> None:
+        self._runtime = Runtime(Role.PARAMSERVER, options, listens=True)
+        self._state = ParameterServer(self._runtime.courier(), **self._runtime.session())
+        self._loop = self._runtime.loop(self._state, self._perform)
+
+    def run(self) -> Exit:
+        """From joining to the end."""
+        return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
+
+    def _perform(self, action: Action) -> None:
+        assert isinstance(action, Welcomed)
+        self._runtime.telemetry.rename(f"paramserver-{action.rank}")
+        self._state.configure(Job.from_dict(action.job))
+        assert self._state.store is not None
+        warm_up(self._state.store)
+
+
+def warm_up(store: ShardStore) -> None:
+    """Load the rule's kernel now, so that the first push does not wait for it."""
+    store.start(-1, np.zeros(16, np.float32), ())
+    store.push(-1, 0, 1, np.zeros(16, np.float32))
+    del store.shards[-1]

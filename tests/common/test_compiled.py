@@ -1,0 +1,48 @@
+"""`compiled`: the options that every kernel relies on, with and without a place for the cache."""
+
+import math
+
+import pytest
+from dualshard.common.compiled import compiled
+from numba.core import caching
+
+
+def _reciprocal(x):
+    return 1.0 / x, x != x
+
+
+def test_division_by_zero_is_infinity_and_nan_is_still_noticed():
+    kernel = compiled(_reciprocal)
+    assert kernel(0.0) == (math.inf, False)
+    assert kernel(-0.0)[0] == -math.inf
+    assert kernel(math.nan)[1]
+
+
+def test_kernels_release_the_gil():
+    assert compiled(_reciprocal).targetoptions["nogil"]
+
+
+def test_the_result_is_kept_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    compiled(_reciprocal)(2.0)
+    again = compiled(_reciprocal)
+    assert again(4.0) == (0.25, False)
+    assert sum(again.stats.cache_hits.values()) == 1
+    assert not again.stats.cache_misses
+
+
+def test_without_a_writable_place_it_compiles_in_memory(monkeypatch):
+    monkeypatch.setattr(caching.CodeLibraryCacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    kernel = compiled(_reciprocal)
+    assert kernel(2.0) == (0.5, False)
+    assert kernel.stats.cache_path is None
+
+
+def test_other_errors_of_the_compiler_are_not_swallowed(monkeypatch):
+    def refuse(*_args, **_options):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("dualshard.common.compiled.njit", refuse)
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        compiled(_reciprocal)

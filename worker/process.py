@@ -1,0 +1,55 @@
+"""The worker's process: joins its state to the transport, the lanes and the model."""
+
+from functools import partial
+
+from ..common.job import Job
+from ..common.loop import Background
+from ..common.node import Action, Exit
+from ..common.runtime import Options, Runtime
+from ..common.session import Welcomed
+from ..common.types import Role
+from .state import Build, Built, Compute, Measure, Measured, Worker
+from .step import Stepper
+from .threads import Lanes
+
+
+class WorkerProcess:
+    """Performs a worker's actions."""
+
+    def __init__(self, options: Options) -> None:
+        self._runtime = Runtime(Role.WORKER, options, listens=False)
+        self._state = Worker(self._runtime.courier(), **self._runtime.session())
+        self._loop = self._runtime.loop(self._state, self._perform)
+        self._beside = Background(self._loop.post, "worker")
+        self._job = Job()
+        self._stepper: Stepper | None = None
+        self._lanes: Lanes | None = None
+
+    def run(self) -> Exit:
+        """From joining to the end."""
+        return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Compute):
+            assert self._lanes is not None
+            self._lanes.compute(action)
+        elif isinstance(action, Measure):
+            self._beside.submit(partial(self._measure, action))
+        elif isinstance(action, Build):
+            self._beside.submit(partial(self._build, action))
+        else:
+            assert isinstance(action, Welcomed)
+            self._runtime.telemetry.rename(f"worker-{action.rank}")
+            self._job = Job.from_dict(action.job)
+            self._state.configure(self._job)
+
+    def _build(self, action: Build) -> Built:
+        assert action.cluster.data is not None
+        stepper = Stepper(self._job, action.cluster.data, self._state.rank)
+        self._stepper = stepper
+        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop.post)
+        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients)
+
+    def _measure(self, action: Measure) -> Measured:
+        assert self._stepper is not None
+        return Measured(*self._stepper.evaluate(action.vector, action.portions))

@@ -1,0 +1,179 @@
+"""One training step on one lane: the model, the shared vector, and the lane's gradient.
+
+No thread starts here and nothing is sent; `threads` runs it beside the loop, tests run it inline.
+"""
+
+import inspect
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..common.cluster import DataShape
+from ..common.errors import DualshardError, UserError
+from ..common.job import Job
+from ..common.loop import describe
+from ..common.references import load
+from ..common.rules import Rule, RuleState, make_rule
+from ..common.types import Array, Arrays, Float32, Metrics
+from .layout import Layout
+from .model import Model
+from .zoo import ZOO
+
+Allocate = Callable[[int], Float32]
+"""Makes a float32 vector (n,); a process may place it in memory shared with the servers."""
+
+
+def build_model(job: Job, data: DataShape) -> Model:
+    """The model that the job names, built for this data.
+
+    A builder is called with `model.args`, and with `inputs` (numbers per sample), `classes` and
+    `sample_shape` where it takes parameters of these names.
+
+    Raises:
+        UserError: no such model, arguments that it does not take, or it returns no `Model`.
+    """
+    reference = job.model.ref
+    builder = ZOO.get(reference) or load(reference, "model.ref")
+    if not callable(builder):
+        raise UserError("model.ref", reference, "a function or class that returns a Model",
+                        f"this is a {type(builder).__name__}")
+    facts = {"inputs": prod(data.sample_shape), "classes": data.classes,
+             "sample_shape": data.sample_shape}
+    taken = inspect.signature(builder).parameters
+    arguments = {name: fact for name, fact in facts.items() if name in taken}
+    arguments |= {name: _as_list(value) for name, value in job.model.args.items()}
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as wrong:
+        raise UserError("model.args", dict(job.model.args), f"arguments of {reference}",
+                        f"{wrong}: it takes {', '.join(taken)}") from None
+    model = guarded(job, "building it", lambda: builder(**arguments))
+    if not isinstance(model, Model):
+        raise UserError("model.ref", reference, "a builder that returns a dualshard.worker.model.Model",
+                        f"it returned a {type(model).__name__}")
+    return model
+
+
+def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:
+    """Run a user's code; what it raises becomes a one-line error that names the model."""
+    try:
+        return work()
+    except DualshardError:
+        raise
+    except Exception as error:
+        raise UserError("model.ref", job.model.ref, f"no error while {doing}",
+                        f"it raised {describe(error)}") from error
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+class Stepper:
+    """Model instances, one a lane and one for evaluation, over one shared parameter vector.
+
+    `compute` may run at the same time for different lanes; they share `vector` without locks.
+    """
+
+    def __init__(self, job: Job, data: DataShape, rank: int,
+                 allocate: Allocate = lambda size: np.zeros(size, np.float32)) -> None:
+        lanes = job.worker.threads
+        self._job = job
+        self._models = [build_model(job, data) for _ in range(lanes + 1)]
+        shapes = self._models[0].shapes()
+        self.layout = Layout(check_shapes(job, shapes))
+        self.vector = allocate(self.layout.size)
+        self.gradients = [allocate(self.layout.size) for _ in range(lanes)]
+        start = np.random.default_rng((job.job.seed, 0))
+        views = self.layout.views(self.vector)
+        guarded(job, "starting its parameters", lambda: self._models[0].start(views, start))
+        self._views = views
+        self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
+        self._scratch: list[Float32 | None] = [None] * lanes
+        self._randoms = [np.random.default_rng((job.job.seed, 1 + rank, n)) for n in range(lanes)]
+        self._rule: Rule = make_rule(
+            job.optimizer.rule, lr=job.optimizer.lr, momentum=job.optimizer.momentum,
+            weight_decay=job.optimizer.weight_decay,
+        )
+        self._states: list[RuleState | None] = [None] * lanes
+        self._warm_up(data)
+
+    def _warm_up(self, data: DataShape) -> None:
+        """Compile and touch everything once, so that the first real step is like the others."""
+        samples = self._job.data.batch_size
+        inputs = np.zeros((samples, *data.sample_shape), np.float32)
+        labels = np.zeros(samples, np.int64)
+        kept = self._randoms[0].bit_generator.state
+        self.compute(0, inputs, labels, accumulate=False, step=False)
+        self._randoms[0].bit_generator.state = kept
+        self.gradients[0][:] = 0
+
+    def layout_rows(self) -> list[list[Any]]:
+        """(name, decays, dimension, ...) of every parameter, as in `Describe`."""
+        model = self._models[0]
+        return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
+
+    def compute(self, lane: int, inputs: Array, labels: Array, *, accumulate: bool, step: bool
+                ) -> Metrics:
+        """One minibatch: write (or add) its gradient to the lane's, and step locally if asked.
+
+        The local step uses the server's rule with a state of the lane's own; for sgd that is the
+        Downpour client of Dean et al. 2012.
+        """
+        fresh = self._fresh(lane) if accumulate else self._gradient_views[lane]
+        batch = (as_float32(inputs), labels)
+        metrics: Metrics = guarded(self._job, "computing gradients", lambda: self._models[
+            lane].gradients(self._views, fresh, batch, self._randoms[lane]))
+        if step:
+            state = self._states[lane]
+            if state is None:
+                state = self._states[lane] = self._rule.state(self.layout.size)
+            self._rule.apply(self.vector, fresh.flat, state)
+        if accumulate:
+            np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
+        return metrics
+
+    def _fresh(self, lane: int) -> Any:
+        scratch = self._scratch[lane]
+        if scratch is None:
+            scratch = self._scratch[lane] = np.zeros(self.layout.size, np.float32)
+        return self.layout.views(scratch)
+
+    def evaluate(self, vector: Float32, portions: list[Arrays]) -> tuple[int, Metrics]:
+        """The number of samples and the means over them, with the parameters in `vector`."""
+        views, model = self.layout.views(vector), self._models[-1]
+        total, sums = 0, dict[str, float]()
+        for inputs, labels in portions:
+            batch = (as_float32(inputs), labels)
+            metrics = guarded(self._job, "evaluating", lambda b=batch: model.evaluate(views, b))
+            total += len(labels)
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + value * len(labels)
+        return total, {name: value / total for name, value in sums.items()}
+
+
+def as_float32(inputs: Array) -> Float32:
+    """Images in bytes as float32 in [0, 1]; float32 as it is."""
+    if inputs.dtype == np.uint8:
+        return np.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
+    return inputs
+
+
+def check_shapes(job: Job, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """A model's parameter names and shapes, as they must be to be laid out.
+
+    Raises:
+        UserError: no parameters, a name that is no text, or an empty dimension.
+    """
+    if not shapes:
+        raise UserError("model.ref", job.model.ref, "a model with parameters",
+                        "its shapes() is empty")
+    for name, shape in shapes.items():
+        if not isinstance(name, str) or not all(
+            isinstance(size, int | np.integer) and size >= 1 for size in shape
+        ):
+            raise UserError("model.ref", job.model.ref, "parameter shapes of positive integers",
+                            f"shapes()[{name!r}] is {shape!r}")
+    return {name: tuple(int(size) for size in shape) for name, shape in shapes.items()}
