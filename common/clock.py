@@ -1,4 +1,4 @@
-"""The one place where time is read. Everything else is handed a `Clock`, or just `now` in seconds."""
+"""The one place that knows time. Everything else is handed a `Clock`, or just `now` in seconds."""
 
 import time
 from typing import Protocol
@@ -31,6 +31,11 @@ class ManualClock:
     def advance_to(self, moment: float) -> None:
         """Move on to `moment` (seconds); never backwards."""
         self._now = max(self._now, moment)
+
+
+def sleep(seconds: float) -> None:
+    """Do nothing for a while. For people's commands only: a role waits for events in its loop."""
+    time.sleep(seconds)
 
 
 def wall_time() -> float:

@@ -38,9 +38,13 @@ class DataShape:
 
     def to_dict(self) -> dict[str, Any]:
         """As `View.data`."""
-        return {"samples": self.samples, "test_samples": self.test_samples,
-                "classes": self.classes, "sample_shape": list(self.sample_shape),
-                "portions": self.portions}
+        return {
+            "samples": self.samples,
+            "test_samples": self.test_samples,
+            "classes": self.classes,
+            "sample_shape": list(self.sample_shape),
+            "portions": self.portions,
+        }
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,10 @@ def parse_view(view: View) -> Cluster:
         data = None
         if view.data:
             data = DataShape(
-                int(view.data["samples"]), int(view.data["test_samples"]),
-                int(view.data["classes"]), tuple(int(n) for n in view.data["sample_shape"]),
+                int(view.data["samples"]),
+                int(view.data["test_samples"]),
+                int(view.data["classes"]),
+                tuple(int(n) for n in view.data["sample_shape"]),
                 int(view.data["portions"]),
             )
         owners = tuple(np.frombuffer(view.owners, "<u2").tolist())
@@ -118,18 +124,34 @@ def parse_view(view: View) -> Cluster:
         raise RemoteError(f"view {view.number} of the controller is malformed: {broken}") from None
     if view.phase not in PHASES:
         raise RemoteError(f"view {view.number}: phase {view.phase!r} is not one of {PHASES}")
-    return Cluster(view.number, view.phase, view.epoch, view.active, members,
-                   Table(view.table_epoch, owners), data, layout, view.status, view.reason)
+    return Cluster(
+        view.number,
+        view.phase,
+        view.epoch,
+        view.active,
+        members,
+        Table(view.table_epoch, owners),
+        data,
+        layout,
+        view.status,
+        view.reason,
+    )
 
 
 def make_view(cluster: Cluster) -> View:
     """The message that `parse_view` reads."""
     return View(
-        cluster.number, cluster.phase, cluster.epoch, cluster.active,
+        cluster.number,
+        cluster.phase,
+        cluster.epoch,
+        cluster.active,
         [[str(m.role), m.rank, m.incarnation, m.address, m.host, m.pid] for m in cluster.members],
-        cluster.table.epoch, np.array(cluster.table.owners, "<u2").tobytes(),
+        cluster.table.epoch,
+        np.array(cluster.table.owners, "<u2").tobytes(),
         cluster.data.to_dict() if cluster.data else {},
-        layout_rows(cluster.layout), cluster.status, cluster.reason,
+        layout_rows(cluster.layout),
+        cluster.status,
+        cluster.reason,
     )
 
 

@@ -112,8 +112,13 @@ class Courier:
     # The asking side.
 
     def ask(
-        self, peer: Peer, message: Message, now: float, tag: Any = None,
-        patience: float = 1e18, pause: float | None = None,
+        self,
+        peer: Peer,
+        message: Message,
+        now: float,
+        tag: Any = None,
+        patience: float = 1e18,
+        pause: float | None = None,
     ) -> Send:
         """Open a request; `tag` comes back with its reply. It is given up after `patience` seconds
         and repeated after growing pauses, or every `pause` seconds where that is given."""

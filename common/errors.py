@@ -5,6 +5,8 @@ An error says who broke it, the key and the value, what was expected, and the fi
 peer and never harms the role that meets it; a `RoleError` ends a role with exit status 1.
 """
 
+import traceback
+
 
 class DualshardError(Exception):
     """The root of all errors that dualshard raises on purpose."""
@@ -29,6 +31,14 @@ class RemoteError(DualshardError):
 
 class RoleError(DualshardError):
     """A role cannot go on: a lost controller, a start that never completes, a port in use."""
+
+
+def describe(error: BaseException) -> str:
+    """An unexpected error in one line: its type, its words, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}{place}"
 
 
 def _short(value: object, limit: int = 120) -> str:

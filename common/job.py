@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from .errors import UserError
+from .schedules import SCHEDULES
 from .settings import Kind, Setting, setting, with_lists
 from .suggest import nearest
 from .toml import bare_key, shown
@@ -117,6 +118,13 @@ class TrainSection(Section):
         choices=("async",),
         planned="ssp|bsp|local|easgd|admm|lbfgs",
     )
+    transport: str = setting(
+        Kind.TEXT,
+        "auto",
+        "auto: memory shared with servers on the worker's host, tcp to others; shm: refuse to run "
+        "without; tcp: never share",
+        choices=("auto", "shm", "tcp"),
+    )
     n_push: int = setting(Kind.INTEGER, 1, "steps between two pushes of gradients", minimum=1)
     n_fetch: int = setting(Kind.INTEGER, 1, "steps between two pulls of parameters", minimum=1)
     staleness_scaling: float = setting(
@@ -132,11 +140,14 @@ class OptimizerSection(Section):
     rule: str = setting(
         Kind.TEXT, "rmsprop", "the update rule", choices=("sgd", "momentum", "adagrad", "rmsprop")
     )
-    lr: float = setting(Kind.NUMBER, 1e-3, "the learning rate", above=0)
+    lr: float = setting(Kind.NUMBER, 2e-3, "the learning rate", above=0)
     momentum: float = setting(
         Kind.NUMBER, 0.9, "momentum, where the rule has one", minimum=0, below=1
     )
     weight_decay: float = setting(Kind.NUMBER, 0.0, "L2 penalty on weights", minimum=0)
+    schedule: str = setting(
+        Kind.TEXT, "linear", "how the rate changes over the job", choices=SCHEDULES
+    )
 
 
 @dataclass(frozen=True)

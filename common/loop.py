@@ -4,14 +4,13 @@ One thread runs it; other threads hand in events with `post`. It performs what e
 common (send, forget, note, exit) and passes the rest to the role's process.
 """
 
-import traceback
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from .clock import Clock
 from .delivery import Peer, Send
-from .errors import DualshardError
+from .errors import DualshardError, describe
 from .node import Action, Exit, Failed, Forget, Node, Note
 from .telemetry import Telemetry
 from .transport import Transport
@@ -135,11 +134,3 @@ class Background:
                 event = Failed(1, f"{self._who}: {describe(error)}")
             self._post(event)
             del work, event
-
-
-def describe(error: BaseException) -> str:
-    """An unexpected error in one line: its type, its words, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}{place}"

@@ -6,7 +6,7 @@ Field types are limited to what `wire` can check: int, float, bool, str, bytes, 
 NumPy arrays, which travel as raw frames.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -171,6 +171,21 @@ class Start(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Attach(Message):
+    """Request, worker to server: share memory. Answered by `Ack`, or `Refused` on another host.
+
+    The segment is open as `descriptor` in process `pid` of `place`, and holds `rows` rows of
+    `size` float32 elements: the parameter vector, then one gradient a lane.
+    """
+
+    place: str
+    pid: int
+    descriptor: int
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pull(Message):
     """Request for a shard; answered by `Shard`, `WrongOwner` or `Refused`."""
 
@@ -183,8 +198,11 @@ class Push(Message):
     """Request: apply a gradient of one shard, float32 (n,), the mean of `count` minibatches.
 
     `version` is the shard's version at the sender's last pull. With `fetch` the reply is the
-    fresh `Shard`, else `Pushed`; both also after a repeat, which is not applied again. A gradient
-    in memory shared with the server travels as `lane` instead: [token, offset in elements].
+    fresh `Shard`, else `Pushed`; both also after a repeat, which is not applied again.
+
+    With `lane` >= 0 nothing but this header travels: the gradient lies in that lane's row of the
+    segment that was attached (see `Attach`), the fresh shard is written into its parameter row,
+    and the reply is `Pushed`.
     """
 
     table_epoch: int
@@ -192,8 +210,8 @@ class Push(Message):
     version: int
     count: int
     fetch: bool
+    lane: int
     gradient: Float32
-    lane: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

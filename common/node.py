@@ -135,8 +135,12 @@ class Node:
         return actions
 
     def ask(
-        self, peer: Peer, message: Message, tag: Any = None,
-        patience: float = 1e18, pause: float | None = None,
+        self,
+        peer: Peer,
+        message: Message,
+        tag: Any = None,
+        patience: float = 1e18,
+        pause: float | None = None,
     ) -> None:
         """Send a request (see `Courier.ask`); its reply comes to `replies[type(message)]`."""
         self.do(self.courier.ask(peer, message, self.now, tag, patience, pause))

@@ -81,9 +81,13 @@ class Runtime:
     def session(self) -> dict[str, Any]:
         """The arguments that every `Session` takes."""
         return {
-            "controller": self._find_controller(), "address": self.transport.address,
-            "host": socket.gethostname(), "pid": os.getpid(), "versions": own_versions(),
-            "rank": self.options.rank, "start_timeout": self.options.start_timeout,
+            "controller": self._find_controller(),
+            "address": self.transport.address,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "versions": own_versions(),
+            "rank": self.options.rank,
+            "start_timeout": self.options.start_timeout,
         }
 
     def _find_controller(self) -> str:
@@ -94,8 +98,9 @@ class Runtime:
         path, deadline = Path(given[1:]), self.clock.now() + self.options.start_timeout
         while not path.exists():
             if self.clock.now() > deadline:
-                raise RoleError(f"no controller has written {path} within "
-                                f"{self.options.start_timeout:g} s")
+                raise RoleError(
+                    f"no controller has written {path} within {self.options.start_timeout:g} s"
+                )
             ended = self.look(0.02)
             if ended is not None:
                 raise RoleError(ended.reason)

@@ -55,8 +55,16 @@ class Session(Node):
     role: Role
 
     def __init__(
-        self, courier: Courier, *, controller: str, address: str, host: str, pid: int,
-        versions: dict[str, str], rank: int = -1, start_timeout: float = 60.0,
+        self,
+        courier: Courier,
+        *,
+        controller: str,
+        address: str,
+        host: str,
+        pid: int,
+        versions: dict[str, str],
+        rank: int = -1,
+        start_timeout: float = 60.0,
     ) -> None:
         super().__init__(courier)
         self.controller, self.address = controller, address
@@ -143,11 +151,16 @@ class Session(Node):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
-            self.do(Exit(1, (
-                f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
-                f"its address with --controller HOST:PORT"
-            )))
+            self.do(
+                Exit(
+                    1,
+                    (
+                        f"the controller did not answer: tried {_shown(self.controller)} for "
+                        f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
+                        f"its address with --controller HOST:PORT"
+                    ),
+                )
+            )
         elif isinstance(request.message, Leave) and self.leaving is not None:
             self.do(self.leaving)
 
@@ -155,10 +168,15 @@ class Session(Node):
         if self.rank < 0:
             return
         if self.now - self._heard_at > self._lease + 1.0:
-            self.do(Exit(1, (
-                f"lost the controller at {_shown(self.controller)}: nothing heard for "
-                f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
-            )))
+            self.do(
+                Exit(
+                    1,
+                    (
+                        f"lost the controller at {_shown(self.controller)}: nothing heard for "
+                        f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
+                    ),
+                )
+            )
             return
         if self.now >= self._beat_at and not self._beating:
             self._beating = True
@@ -227,6 +245,8 @@ def _shown(address: str) -> str:
 def own_versions() -> dict[str, str]:
     """What this side is, for the table that a refused role is shown."""
     return {
-        "protocol": str(PROTOCOL), "python": platform.python_version(),
-        "numpy": np.__version__, "msgpack": ".".join(map(str, msgpack.version)),
+        "protocol": str(PROTOCOL),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "msgpack": ".".join(map(str, msgpack.version)),
     }

@@ -51,6 +51,8 @@ class Telemetry:
 def log_to_stderr(level: str) -> None:
     """Send all log lines to the standard error (which a launcher keeps in logs/ROLE-N.log)."""
     logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), force=True,
+        stream=sys.stderr,
+        level=level.upper(),
+        force=True,
         format="%(asctime)s %(levelname)-7s %(message)s",
     )

@@ -90,7 +90,9 @@ class ZmqTransport:
             router.bind(f"tcp://{bind}")
         except zmq.ZMQError as refused:
             raise UserError(
-                "--bind", bind, "an address of this machine that is free",
+                "--bind",
+                bind,
+                "an address of this machine that is free",
                 f"{refused.strerror or refused}: choose another with --bind HOST:PORT "
                 "(port 0 takes any free one)",
             ) from None
@@ -136,7 +138,9 @@ class ZmqTransport:
             except zmq.ZMQError as refused:
                 link.close(0)
                 raise UserError(
-                    "--controller", address.removeprefix("tcp://"), "HOST:PORT",
+                    "--controller",
+                    address.removeprefix("tcp://"),
+                    "HOST:PORT",
                     f"{refused.strerror or refused}: give the address that the role printed",
                 ) from None
             self._dealers[address] = link
@@ -208,11 +212,16 @@ def parse_address(text: str, key: str) -> str:
         UserError: it is not HOST:PORT with a port from 1 to 65535.
     """
     host, colon, port = text.removeprefix("tcp://").rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not (
-        0 < int(port) < 65536
+    if (
+        not colon
+        or not host
+        or not port.isascii()
+        or not port.isdigit()
+        or not (0 < int(port) < 65536)
     ):
-        raise UserError(key, text, "HOST:PORT with a port from 1 to 65535",
-                        f"for example {key} 127.0.0.1:7077")
+        raise UserError(
+            key, text, "HOST:PORT with a port from 1 to 65535", f"for example {key} 127.0.0.1:7077"
+        )
     return f"tcp://{host}:{port}"
 
 
@@ -225,8 +234,9 @@ def require_loopback(bind: str, insecure: bool) -> None:
     host = bind.rpartition(":")[0]
     if insecure or host in ("localhost", "127.0.0.1", "::1", "[::1]") or host.startswith("127."):
         return
-    raise UserError("--bind", bind, "a loopback address such as 127.0.0.1:0",
-                    "beyond this machine everyone could join; on a network that you trust "
-                    "add --insecure")
-
-
+    raise UserError(
+        "--bind",
+        bind,
+        "a loopback address such as 127.0.0.1:0",
+        "beyond this machine everyone could join; on a network that you trust add --insecure",
+    )

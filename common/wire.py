@@ -114,9 +114,7 @@ def _header(frames: Sequence[Frame]) -> list[Any]:
     return header
 
 
-def _arrays(
-    kind: str, schema: "_Schema", shapes: object, frames: Sequence[Frame]
-) -> list[Array]:
+def _arrays(kind: str, schema: "_Schema", shapes: object, frames: Sequence[Frame]) -> list[Array]:
     """The array fields of a message, each checked against its frame's length before it is viewed."""
     count = len(schema.arrays)
     if not isinstance(shapes, list) or len(shapes) != count or len(frames) != count:
@@ -140,8 +138,9 @@ def _array(name: str, row: object, frame: Frame) -> Array:
         raise MalformedFrame(f"{name}: bad shape")
     expected = prod(shape) * np.dtype(dtype).itemsize
     if expected != len(frame):
-        raise MalformedFrame(f"{name}: shape {shape} of {dtype} takes {expected} bytes, "
-                             f"the frame holds {len(frame)}")
+        raise MalformedFrame(
+            f"{name}: shape {shape} of {dtype} takes {expected} bytes, the frame holds {len(frame)}"
+        )
     return np.frombuffer(frame, dtype=dtype).reshape(shape)
 
 

@@ -48,15 +48,25 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make up a job."""
     decorators = [
         click.argument("job_file", required=False, type=click.Path(path_type=Path)),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-                     help="Set any key of the job file, such as data.source=idx:DIR."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set any key of the job file, such as data.source=idx:DIR.",
+        ),
         click.option("--workers", type=int, help="worker.count"),
         click.option("--servers", type=int, help="paramserver.count"),
         click.option("--data-servers", type=int, help="dataserver.count"),
         click.option("--threads", type=int, help="worker.threads"),
-        click.option("--model", help="model.ref: a zoo name, module:attribute or file.py:attribute"),
-        click.option("--out", type=click.Path(path_type=Path),
-                     help="The run directory (default: runs/DATE-TIME)."),
+        click.option(
+            "--model", help="model.ref: a zoo name, module:attribute or file.py:attribute"
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            help="The run directory (default: runs/DATE-TIME).",
+        ),
     ]
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), decorators[::-1], command)
 
@@ -64,27 +74,54 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every role takes."""
     decorators = [
-        click.option("--bind", default="", metavar="HOST:PORT",
-                     help="Where to listen; port 0 takes any free one."),
-        click.option("--advertise", default="", metavar="HOST[:PORT]",
-                     help="Where others are told to reach this role."),
-        click.option("--start-timeout", default=None, metavar="TIME",
-                     help="How long to wait at the start, such as 60s."),
-        click.option("--insecure", is_flag=True,
-                     help="Listen beyond this machine without keys, on a network that you trust."),
-        click.option("--end-with-stdin", is_flag=True,
-                     help="End when standard input does: when whoever started this role is gone."),
-        click.option("--log-level", default="info", show_default=True,
-                     type=click.Choice(["debug", "info", "warning", "error"])),
+        click.option(
+            "--bind",
+            default="",
+            metavar="HOST:PORT",
+            help="Where to listen; port 0 takes any free one.",
+        ),
+        click.option(
+            "--advertise",
+            default="",
+            metavar="HOST[:PORT]",
+            help="Where others are told to reach this role.",
+        ),
+        click.option(
+            "--start-timeout",
+            default=None,
+            metavar="TIME",
+            help="How long to wait at the start, such as 60s.",
+        ),
+        click.option(
+            "--insecure",
+            is_flag=True,
+            help="Listen beyond this machine without keys, on a network that you trust.",
+        ),
+        click.option(
+            "--end-with-stdin",
+            is_flag=True,
+            help="End when standard input does: when whoever started this role is gone.",
+        ),
+        click.option(
+            "--log-level",
+            default="info",
+            show_default=True,
+            type=click.Choice(["debug", "info", "warning", "error"]),
+        ),
     ]
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), decorators[::-1], command)
 
 
 def resolved_job(job_file: Path | None, settings: tuple[str, ...], flags: dict[str, Any]) -> Any:
     """The job of all layers; `flags` as the command line gave them."""
-    names = {"workers": "worker.count", "servers": "paramserver.count",
-             "data_servers": "dataserver.count", "threads": "worker.threads",
-             "model": "model.ref", "start_timeout": "job.start_timeout"}
+    names = {
+        "workers": "worker.count",
+        "servers": "paramserver.count",
+        "data_servers": "dataserver.count",
+        "threads": "worker.threads",
+        "model": "model.ref",
+        "start_timeout": "job.start_timeout",
+    }
     given = {names[name]: value for name, value in flags.items() if name in names}
     return resolve(job_file, os.environ, settings, given)
 
@@ -102,11 +139,18 @@ def new_run_directory() -> Path:
 @main.command()
 @job_options
 @click.option("--start-timeout", metavar="TIME", help="job.start_timeout")
-@click.option("--json", "json_file", type=click.Path(path_type=Path),
-              help="Write the results to a file.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the results to a file."
+)
 @click.option("--show-config", is_flag=True, help="Print each setting with its origin, and end.")
-def train(job_file: Path | None, settings: tuple[str, ...], out: Path | None,
-          json_file: Path | None, show_config: bool, **flags: Any) -> None:
+def train(
+    job_file: Path | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    json_file: Path | None,
+    show_config: bool,
+    **flags: Any,
+) -> None:
     """Start a whole cluster on this machine and train.
 
     Without JOB_FILE it trains a perceptron on the images of digits inside scikit-learn.
@@ -122,8 +166,12 @@ def train(job_file: Path | None, settings: tuple[str, ...], out: Path | None,
         try:
             json_file.write_text(json.dumps(summary, indent=2) + "\n")
         except OSError as refused:
-            raise UserError("--json", json_file, "a file that can be written",
-                            f"{refused.strerror}: choose another") from None
+            raise UserError(
+                "--json",
+                json_file,
+                "a file that can be written",
+                f"{refused.strerror}: choose another",
+            ) from None
     sys.exit(status)
 
 
@@ -132,9 +180,20 @@ def train(job_file: Path | None, settings: tuple[str, ...], out: Path | None,
 @role_options
 @click.option("--announce", type=click.Path(path_type=Path), hidden=True)
 @click.option("--controller", default="", metavar="HOST:PORT", help="The same as --bind.")
-def controller(job_file: Path | None, settings: tuple[str, ...], out: Path | None, bind: str,
-               advertise: str, start_timeout: str | None, insecure: bool, end_with_stdin: bool,
-               log_level: str, announce: Path | None, controller: str, **flags: Any) -> None:
+def controller(
+    job_file: Path | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    bind: str,
+    advertise: str,
+    start_timeout: str | None,
+    insecure: bool,
+    end_with_stdin: bool,
+    log_level: str,
+    announce: Path | None,
+    controller: str,
+    **flags: Any,
+) -> None:
     """Start the controller: the one role whose address everyone must know."""
     flags["start_timeout"] = start_timeout
     job = resolved_job(job_file, settings, flags).job
@@ -149,21 +208,30 @@ def controller(job_file: Path | None, settings: tuple[str, ...], out: Path | Non
 def _role_command(role: Role, doc: str) -> None:
     """Add the command of a role that joins a controller."""
 
-    def command(controller: str, rank: int, bind: str, advertise: str,
-                start_timeout: str | None, insecure: bool, end_with_stdin: bool,
-                log_level: str) -> None:
+    def command(
+        controller: str,
+        rank: int,
+        bind: str,
+        advertise: str,
+        start_timeout: str | None,
+        insecure: bool,
+        end_with_stdin: bool,
+        log_level: str,
+    ) -> None:
         timeout = parse_duration(start_timeout or "60s", "--start-timeout")
         if not controller.startswith("@"):
             parse_address(controller, "--controller")
-        options = Options(controller, bind, advertise, rank, timeout, insecure, end_with_stdin,
-                          log_level)
+        options = Options(
+            controller, bind, advertise, rank, timeout, insecure, end_with_stdin, log_level
+        )
         _end(lambda: _process(role, options).run())
 
     command.__doc__ = doc
     with_options = role_options(command)
     with_options = click.option("--rank", default=-1, help="The rank to ask for.")(with_options)
-    with_options = click.option("--controller", required=True, metavar="HOST:PORT",
-                                help="Where the controller listens.")(with_options)
+    with_options = click.option(
+        "--controller", required=True, metavar="HOST:PORT", help="Where the controller listens."
+    )(with_options)
     main.command(str(role))(with_options)
 
 
@@ -182,10 +250,25 @@ def _process(role: Role, options: Options) -> Any:
     return WorkerProcess(options)
 
 
-def _options(job: Job, controller: str, bind: str, advertise: str, insecure: bool,
-             end_with_stdin: bool, log_level: str) -> Options:
-    return Options(controller, bind, advertise, -1, job.job.start_timeout,
-                   insecure or job.security.insecure, end_with_stdin, log_level)
+def _options(
+    job: Job,
+    controller: str,
+    bind: str,
+    advertise: str,
+    insecure: bool,
+    end_with_stdin: bool,
+    log_level: str,
+) -> Options:
+    return Options(
+        controller,
+        bind,
+        advertise,
+        -1,
+        job.job.start_timeout,
+        insecure or job.security.insecure,
+        end_with_stdin,
+        log_level,
+    )
 
 
 def _end(run: Callable[[], Any]) -> None:
@@ -204,8 +287,9 @@ _role_command(Role.WORKER, "Start a worker, which computes gradients.")
 
 
 @main.command()
-@click.option("--controller", "address", default="127.0.0.1:7077", show_default=True,
-              metavar="HOST:PORT")
+@click.option(
+    "--controller", "address", default="127.0.0.1:7077", show_default=True, metavar="HOST:PORT"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report.")
 @click.option("--watch", is_flag=True, help="Print again every second until the job ends.")
 def status(address: str, as_json: bool, watch: bool) -> None:
@@ -216,8 +300,9 @@ def status(address: str, as_json: bool, watch: bool) -> None:
 
 
 @main.command()
-@click.option("--controller", "address", default="127.0.0.1:7077", show_default=True,
-              metavar="HOST:PORT")
+@click.option(
+    "--controller", "address", default="127.0.0.1:7077", show_default=True, metavar="HOST:PORT"
+)
 def stop(address: str) -> None:
     """End a running job: every role says goodbye and exits."""
     from .operator import Operator
@@ -225,8 +310,12 @@ def stop(address: str) -> None:
     operator = Operator(parse_address(address, "--controller"))
     try:
         if not operator.stop(0, "stopped by an operator", patience=5.0):
-            raise UserError("--controller", address, "a controller that answers within 5 s",
-                            "start one there, or give its address")
+            raise UserError(
+                "--controller",
+                address,
+                "a controller that answers within 5 s",
+                "start one there, or give its address",
+            )
     finally:
         operator.close()
     click.echo(f"the job at {address} ends")

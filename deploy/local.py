@@ -94,11 +94,16 @@ def make_run_directory(out: Path) -> bool:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as refused:
-        raise UserError("--out", out, "a folder that can be written",
-                        f"{refused.strerror}: {fix}") from None
+        raise UserError(
+            "--out", out, "a folder that can be written", f"{refused.strerror}: {fix}"
+        ) from None
     if (out / "metrics.jsonl").exists():
-        raise UserError("--out", out, "a folder without a run in it",
-                        "it holds an earlier one: choose another folder, or remove it")
+        raise UserError(
+            "--out",
+            out,
+            "a folder without a run in it",
+            "it holds an earlier one: choose another folder, or remove it",
+        )
     return made
 
 
@@ -132,9 +137,12 @@ class LocalCluster:
 
     def _start(self) -> None:
         """Start all roles at once: each waits for the controller's address by itself."""
-        counts = [(Role.CONTROLLER, 1), (Role.PARAMSERVER, self.job.paramserver.count),
-                  (Role.DATASERVER, self.job.dataserver.count),
-                  (Role.WORKER, self.job.worker.count)]
+        counts = [
+            (Role.CONTROLLER, 1),
+            (Role.PARAMSERVER, self.job.paramserver.count),
+            (Role.DATASERVER, self.job.dataserver.count),
+            (Role.WORKER, self.job.worker.count),
+        ]
         job_file = self.out / "logs" / "job.toml"
         job_file.write_text(to_toml(self.job))
         self._announce.unlink(missing_ok=True)
@@ -142,22 +150,42 @@ class LocalCluster:
         for role, count in counts:
             for rank in range(count):
                 if role is Role.CONTROLLER:
-                    arguments = [str(job_file.resolve()), "--out", str(self.out.resolve()),
-                                 "--bind", "127.0.0.1:0", "--announce", str(self._announce)]
+                    arguments = [
+                        str(job_file.resolve()),
+                        "--out",
+                        str(self.out.resolve()),
+                        "--bind",
+                        "127.0.0.1:0",
+                        "--announce",
+                        str(self._announce),
+                    ]
                 else:
                     arguments = ["--controller", f"@{self._announce}", "--rank", str(rank)]
                 self._spawn(role, rank, [*arguments, "--start-timeout", timeout])
 
     def _spawn(self, role: Role, rank: int, arguments: Sequence[str]) -> None:
         log = self.out / "logs" / f"{role}-{rank}.log"
-        command = [sys.executable, "-m", "dualshard.deploy", str(role), "--end-with-stdin",
-                   *arguments]
-        environment = {name: value for name, value in os.environ.items()
-                       if not name.startswith(("DUALSHARD_", "DMLC_"))}
+        command = [
+            sys.executable,
+            "-m",
+            "dualshard.deploy",
+            str(role),
+            "--end-with-stdin",
+            *arguments,
+        ]
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DUALSHARD_", "DMLC_"))
+        }
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 (our own command, no shell)
-                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, env=environment,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
             )
         self._children.append(Child(role, rank, process, log))
 
@@ -183,8 +211,9 @@ class LocalCluster:
         said = child.last_error()
         if child.process.poll() == 2:
             raise Reported(said)
-        raise RoleError(f"{child.name} ended with status {child.process.poll()}: {said} "
-                        f"(log: {child.log})")
+        raise RoleError(
+            f"{child.name} ended with status {child.process.poll()}: {said} (log: {child.log})"
+        )
 
     def _check_interrupted(self) -> None:
         if self._signal:
@@ -237,8 +266,10 @@ class LocalCluster:
             self.screen.say(f"failed: {controller.last_error()}")
         else:
             for child in failed:
-                self.screen.say(f"{child.name} ended with status {child.process.returncode}: "
-                                f"{child.last_error()} (log: {child.log})")
+                self.screen.say(
+                    f"{child.name} ended with status {child.process.returncode}: "
+                    f"{child.last_error()} (log: {child.log})"
+                )
         return 1 if failed else 0
 
     def _end_children(self) -> None:

@@ -22,8 +22,11 @@ class Screen:
         self.phase = ""
         self._out = out
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeRemainingColumn(), console=self.console,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
         )
         self._task = self._bar.add_task(f"epoch 0/{job.job.epochs}", total=job.job.epochs)
         self._live: Live | None = None
@@ -36,8 +39,12 @@ class Screen:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -55,7 +62,8 @@ class Screen:
                 self._events_shown.append(line)
                 self.say(line)
         self._bar.update(
-            self._task, completed=report["epochs_done"],
+            self._task,
+            completed=report["epochs_done"],
             description=f"epoch {min(report['epoch'] + 1, report['epochs'])}/{report['epochs']}",
         )
         if self._live is not None:
@@ -68,17 +76,21 @@ class Screen:
         epoch = report["last_epoch"]
         if epoch and epoch["epoch"] + 1 > self._epochs_shown:
             self._epochs_shown = epoch["epoch"] + 1
-            self.say(f"{epoch['seconds']:7.1f} s  epoch {self._epochs_shown}/{report['epochs']}  "
-                     + _numbers(epoch, report["last_evaluation"]))
+            self.say(
+                f"{epoch['seconds']:7.1f} s  epoch {self._epochs_shown}/{report['epochs']}  "
+                + _numbers(epoch, report["last_evaluation"])
+            )
 
     def finish(self, totals: Report, status: int) -> None:
         """The last lines: what came out and where it lies."""
         if totals:
             accuracy = totals["test_accuracy"]
             shown = f"{100 * accuracy:.2f} %" if accuracy is not None else "not measured"
-            self.say(f"test accuracy {shown} after {totals['epochs']} epochs, "
-                     f"{totals['samples']:,} samples in {totals['wall_seconds']:.1f} s "
-                     f"({totals['samples_per_second']:,.0f} samples/s)")
+            self.say(
+                f"test accuracy {shown} after {totals['epochs']} epochs, "
+                f"{totals['samples']:,} samples in {totals['wall_seconds']:.1f} s "
+                f"({totals['samples_per_second']:,.0f} samples/s)"
+            )
         self.say(f"run directory: {self._out}")
         if status and not totals:
             self.say("the job did not complete; see the logs there")
@@ -87,8 +99,9 @@ class Screen:
 def headline(report: Report) -> Table:
     """Phase, speed, loss, accuracy, staleness."""
     line = Table.grid(padding=(0, 3))
-    numbers = _numbers(report["last_epoch"], report["last_evaluation"],
-                       report["samples_per_second_now"])
+    numbers = _numbers(
+        report["last_epoch"], report["last_evaluation"], report["samples_per_second_now"]
+    )
     missing = report["missing"]
     what = report["phase"]
     if what == "joining" and missing:
@@ -101,12 +114,17 @@ def _numbers(epoch: Report, evaluation: Report, rate: float | None = None) -> st
     parts = []
     if epoch:
         speed = epoch["samples_per_second"] if rate is None else rate
-        parts += [f"{speed:,.0f} samples/s", f"loss {epoch['loss']:.4f}",
-                  f"staleness {epoch['staleness']:.1f}",
-                  f"wait {1000 * epoch['wait_seconds_per_step']:.2f} ms/step"]
+        parts += [
+            f"{speed:,.0f} samples/s",
+            f"loss {epoch['loss']:.4f}",
+            f"staleness {epoch['staleness']:.1f}",
+            f"wait {1000 * epoch['wait_seconds_per_step']:.2f} ms/step",
+        ]
     if evaluation:
         accuracy = evaluation.get("accuracy")
-        measured = f"loss {evaluation['loss']:.4f}" if accuracy is None else f"{100 * accuracy:.2f} %"
+        measured = (
+            f"loss {evaluation['loss']:.4f}" if accuracy is None else f"{100 * accuracy:.2f} %"
+        )
         parts.append(f"test {measured}")
     return "  ".join(parts)
 
@@ -117,8 +135,9 @@ def role_table(report: Report) -> Table:
     for column in ("role", "host", "pid", "state", "counters"):
         table.add_column(column, no_wrap=column != "counters")
     for role in report["roles"]:
-        table.add_row(role["name"], role["host"], str(role["pid"]), role["state"],
-                      _counters(role["counters"]))
+        table.add_row(
+            role["name"], role["host"], str(role["pid"]), role["state"], _counters(role["counters"])
+        )
     return table
 
 

@@ -1,16 +1,18 @@
 """`dualshard status`: the controller's report for people or for programs."""
 
 import json
-import time
 
 from rich.console import Console
 
+from ..common.clock import sleep
 from ..common.errors import UserError
 from .operator import Operator
 from .screen import headline, role_table
 
 PATIENCE = 5.0
 """Seconds to wait for an answer."""
+PAUSE = 1.0
+"""Seconds between two reports of `--watch`."""
 
 
 def print_status(address: str, *, as_json: bool, watch: bool) -> None:
@@ -27,9 +29,12 @@ def print_status(address: str, *, as_json: bool, watch: bool) -> None:
             if report is None and seen:
                 return
             if report is None:
-                raise UserError("--controller", address.removeprefix("tcp://"),
-                                f"a controller that answers within {PATIENCE:g} s",
-                                "start one there, or give its address")
+                raise UserError(
+                    "--controller",
+                    address.removeprefix("tcp://"),
+                    f"a controller that answers within {PATIENCE:g} s",
+                    "start one there, or give its address",
+                )
             seen = True
             if as_json:
                 console.print_json(json.dumps(report))
@@ -38,6 +43,6 @@ def print_status(address: str, *, as_json: bool, watch: bool) -> None:
                 console.print(role_table(report))
             if not watch:
                 return
-            time.sleep(1.0)
+            sleep(PAUSE)
     finally:
         operator.close()

@@ -7,6 +7,7 @@ from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
+from .sharing import SharedLanes
 from .state import ParameterServer
 from .store import ShardStore
 
@@ -16,7 +17,9 @@ class ParameterServerProcess:
 
     def __init__(self, options: Options) -> None:
         self._runtime = Runtime(Role.PARAMSERVER, options, listens=True)
-        self._state = ParameterServer(self._runtime.courier(), **self._runtime.session())
+        self._state = ParameterServer(
+            self._runtime.courier(), lanes=SharedLanes(), **self._runtime.session()
+        )
         self._loop = self._runtime.loop(self._state, self._perform)
 
     def run(self) -> Exit:

@@ -5,13 +5,14 @@ Dean et al., NIPS 2012, section 4.1) and answers pulls.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Peer
+from ..common.errors import RemoteError
 from ..common.job import Job
 from ..common.messages import (
     Ack,
+    Attach,
     Envelope,
     Form,
     Message,
@@ -27,51 +28,63 @@ from ..common.rules import make_rule
 from ..common.session import Session
 from ..common.sharding import Shards
 from ..common.types import Float32, Role
+from .sharing import SharedLanes
 from .store import BadPush, ShardStore
-
-
-def no_lane(source: int, lane: Sequence[int], size: int) -> Float32:
-    """For servers that share memory with nobody."""
-    raise BadPush("lane", "this server shares no memory with the sender")
 
 
 class ParameterServer(Session):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
-        lane: returns a gradient that lies in memory shared with `source`.
+        lanes: memory shared with workers of this host, or None to share none.
     """
 
     role = Role.PARAMSERVER
 
     def __init__(
-        self, courier: Courier, *,
-        lane: Callable[[int, Sequence[int], int], Float32] = no_lane, **session: object,
+        self, courier: Courier, *, lanes: SharedLanes | None = None, **session: object
     ) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.counters: Counter[str] = Counter()
         self.store: ShardStore | None = None
-        self._lane = lane
+        self._lanes = lanes
         self._job: Job | None = None
         self._shards: Shards | None = None
         self._owned: set[int] = set()
         self._told_ready = False
-        self.requests |= {Start: self._on_start, Pull: self._on_pull, Push: self._on_push}
+        self.requests |= {
+            Start: self._on_start,
+            Pull: self._on_pull,
+            Push: self._on_push,
+            Attach: self._on_attach,
+        }
         self.replies[Ready] = lambda request, reply: None
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
         self._job = job
-        rule = make_rule(job.optimizer.rule, lr=job.optimizer.lr, momentum=job.optimizer.momentum,
-                         weight_decay=job.optimizer.weight_decay)
-        self.store = ShardStore(rule, job.train.staleness_scaling)
+        rule = make_rule(
+            job.optimizer.rule,
+            lr=job.optimizer.lr,
+            momentum=job.optimizer.momentum,
+            weight_decay=job.optimizer.weight_decay,
+        )
+        self.store = ShardStore(rule, job.train.staleness_scaling, job.optimizer.schedule)
 
     def viewed(self, old: Cluster, new: Cluster) -> None:
-        if self._job is None or not new.layout or new.table.epoch == old.table.epoch:
+        if self._lanes is not None:
+            self._lanes.keep_only({member.incarnation for member in new.members})
+        if self._job is None or self.store is None:
+            return
+        if new.data is not None:
+            batches = -(-new.data.samples // self._job.data.batch_size)
+            self.store.planned = max(1, batches * self._job.job.epochs)
+        if not new.layout or new.table.epoch == old.table.epoch:
             return
         self._shards = new.shards(self._job.paramserver.shard_bytes, self._job.paramserver.buckets)
         self._owned = {
-            shard for shard in range(self._shards.count)
+            shard
+            for shard in range(self._shards.count)
             if new.table.owners[self._shards.bucket(shard)] == self.rank
         }
         self._tell_ready()
@@ -96,8 +109,11 @@ class ParameterServer(Session):
         message = envelope.message
         assert isinstance(message, Start | Pull | Push)
         known = self.store is not None and self.store.shards.keys()
-        if message.table_epoch == self.cluster.table.epoch and shard in self._owned \
-                and (not started or (known and shard in known)):
+        if (
+            message.table_epoch == self.cluster.table.epoch
+            and shard in self._owned
+            and (not started or (known and shard in known))
+        ):
             return True
         self.counters["wrong_owner"] += 1
         self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
@@ -112,8 +128,13 @@ class ParameterServer(Session):
         assert self._shards is not None
         begin, end = self._shards.span(start.shard)
         if start.values.shape != (end - begin,) or start.values.dtype.str != "<f4":
-            self.refuse(peer, envelope, "shape", f"shard {start.shard} takes float32 "
-                        f"({end - begin},), not {start.values.dtype} {start.values.shape}")
+            self.refuse(
+                peer,
+                envelope,
+                "shape",
+                f"shard {start.shard} takes float32 "
+                f"({end - begin},), not {start.values.dtype} {start.values.shape}",
+            )
             return
         self.store.start(start.shard, start.values, self.cluster.decayed(begin, end))
         self.answer(peer, envelope, Ack())
@@ -133,8 +154,9 @@ class ParameterServer(Session):
             return
         assert self.store is not None
         try:
-            staleness = self.store.push(push.shard, push.version, push.count,
-                                        self._gradient(envelope.source, push))
+            staleness = self.store.push(
+                push.shard, push.version, push.count, self._gradient(envelope.source, push)
+            )
         except BadPush as bad:
             self._refuse_push(peer, envelope, bad)
             return
@@ -147,12 +169,18 @@ class ParameterServer(Session):
             self.answer(peer, envelope, Pushed(push.shard, version, staleness))
 
     def _gradient(self, source: int, push: Push) -> Float32:
-        if push.gradient.dtype.str != "<f4":
-            raise BadPush("dtype", f"shard {push.shard} takes float32, not {push.gradient.dtype}")
-        if push.lane:
-            assert self.store is not None
-            return self._lane(source, push.lane, self.store.shards[push.shard].values.size)
-        return push.gradient
+        """The pushed gradient, from the message or from the worker's segment."""
+        if push.lane < 0:
+            if push.gradient.dtype.str != "<f4":
+                found = push.gradient.dtype
+                raise BadPush("dtype", f"shard {push.shard} takes float32, not {found}")
+            return push.gradient
+        assert self._shards is not None
+        begin, end = self._shards.span(push.shard)
+        shared = self._lanes.gradient(source, push.lane, begin, end) if self._lanes else None
+        if shared is None:
+            raise BadPush("lane", f"lane {push.lane} of the sender is not attached")
+        return shared
 
     def _refuse_push(self, peer: Peer, envelope: Envelope, bad: BadPush) -> None:
         member = self.cluster.member(envelope.source)
@@ -170,8 +198,29 @@ class ParameterServer(Session):
             self._send_shard(peer, envelope, message.shard, 0)
 
     def _send_shard(self, peer: Peer, envelope: Envelope, shard: int, staleness: int) -> None:
-        """Reply with a copy: a live view could tear under the next push."""
+        """Hand out a copy: a live view could tear under the next push."""
         assert self.store is not None
+        assert self._shards is not None
         held = self.store.shards[shard]
-        reply: Message = Shard(shard, held.version, staleness, held.values.copy())
+        message = envelope.message
+        reply: Message = Pushed(shard, held.version, staleness)
+        if isinstance(message, Push) and message.lane >= 0:
+            assert self._lanes is not None
+            self._lanes.deliver(envelope.source, self._shards.span(shard)[0], held.values)
+        else:
+            reply = Shard(shard, held.version, staleness, held.values.copy())
         self.answer(peer, envelope, reply, remember=False)
+
+    def _on_attach(self, peer: Peer, envelope: Envelope) -> None:
+        attach = envelope.message
+        assert isinstance(attach, Attach)
+        try:
+            if self._lanes is None or self._job is None or self._job.train.transport == "tcp":
+                raise RemoteError("this server shares no memory")
+            if attach.size != self.cluster.size:
+                raise RemoteError(f"rows of {attach.size} elements, not {self.cluster.size}")
+            self._lanes.attach(envelope.source, attach)
+        except RemoteError as refused:
+            self.refuse(peer, envelope, "lane", str(refused))
+            return
+        self.answer(peer, envelope, Ack())

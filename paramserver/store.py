@@ -6,6 +6,7 @@ import numpy as np
 
 from ..common.rule_kernels import finite
 from ..common.rules import Rule, RuleState, Spans
+from ..common.schedules import factor
 from ..common.types import Float32
 
 
@@ -19,10 +20,12 @@ class BadPush(Exception):
 
 @dataclass(slots=True)
 class Held:
-    """One shard: float32 (n,) values after `version` pushes, and what the rule remembers."""
+    """One shard: float32 (n,) values after `version` pushes of `minibatches` minibatches, and what
+    the rule remembers."""
 
     values: Float32
     version: int
+    minibatches: int
     state: RuleState
     decayed: Spans
 
@@ -33,17 +36,22 @@ class ShardStore:
     Arguments:
         rule: applied to each push.
         kappa: κ; the step of a push with staleness s is scaled by (1 + s)^-κ, 0 turns that off.
+        schedule: how the rate changes, see `common.schedules`.
+        planned: minibatches that the whole job will make: the length of the schedule.
     """
 
-    def __init__(self, rule: Rule, kappa: float) -> None:
+    def __init__(
+        self, rule: Rule, kappa: float, schedule: str = "constant", planned: int = 1
+    ) -> None:
         self.shards: dict[int, Held] = {}
-        self._rule, self._kappa = rule, kappa
+        self.planned = planned
+        self._rule, self._kappa, self._schedule = rule, kappa, schedule
 
     def start(self, shard: int, values: Float32, decayed: Spans) -> None:
         """Take the first values of a shard; later ones are ignored. The values are copied."""
         if shard not in self.shards:
             kept = np.array(values, np.float32)
-            self.shards[shard] = Held(kept, 0, self._rule.state(kept.size), decayed)
+            self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), decayed)
 
     def push(self, shard: int, version: int, count: int, gradient: Float32) -> int:
         """Apply a gradient, float32 (n,), the mean of `count` minibatches.
@@ -59,19 +67,25 @@ class ShardStore:
         """
         held = self.shards[shard]
         if gradient.shape != held.values.shape:
-            raise BadPush("shape", f"shard {shard} takes float32 {held.values.shape}, the push "
-                                   f"holds {gradient.shape}")
+            raise BadPush(
+                "shape",
+                f"shard {shard} takes float32 {held.values.shape}, the push holds {gradient.shape}",
+            )
         staleness = held.version - version
         if staleness < 0 or version < 0 or count < 1:
-            raise BadPush("version", f"shard {shard} is at version {held.version}; the push names "
-                                     f"version {version} and {count} minibatches")
+            raise BadPush(
+                "version",
+                f"shard {shard} is at version {held.version}; the push names "
+                f"version {version} and {count} minibatches",
+            )
         if not finite(gradient):
             raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
-        scale = float(count)
+        scale = count * factor(self._schedule, held.minibatches / self.planned)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
         self._rule.apply(held.values, gradient, held.state, scale, held.decayed)
         held.version += 1
+        held.minibatches += count
         return staleness
 
     @property

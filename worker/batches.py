@@ -1,6 +1,6 @@
 """Portions of data as they come in, cut into minibatches; which of them are applied. Pure."""
 
-from collections import Counter, deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from ..common.messages import Portion
@@ -17,7 +17,11 @@ class Lease:
     source: str
     portion: Portion
     open: int
-    measures: Counter[str] = field(default_factory=Counter)
+    measures: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, measure: str, value: float) -> None:
+        """Add to one of the portion's sums."""
+        self.measures[measure] += value
 
 
 @dataclass(frozen=True, slots=True)

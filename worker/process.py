@@ -1,15 +1,18 @@
 """The worker's process: joins its state to the transport, the lanes and the model."""
 
+import os
 from functools import partial
 
 from ..common.job import Job
 from ..common.loop import Background
+from ..common.messages import Attach
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
+from ..common.segment import Segment, place
 from ..common.session import Welcomed
-from ..common.types import Role
+from ..common.types import Float32, Role
 from .state import Build, Built, Compute, Measure, Measured, Worker
-from .step import Stepper
+from .step import Stepper, in_own_memory
 from .threads import Lanes
 
 
@@ -45,10 +48,24 @@ class WorkerProcess:
 
     def _build(self, action: Build) -> Built:
         assert action.cluster.data is not None
-        stepper = Stepper(self._job, action.cluster.data, self._state.rank)
+        segment: Segment | None = None
+
+        def shared(rows: int, size: int) -> Float32:
+            nonlocal segment
+            segment = Segment.create(rows * size)
+            return segment.array.reshape(rows, size)
+
+        share = self._job.train.transport != "tcp" and place()
+        stepper = Stepper(
+            self._job, action.cluster.data, self._state.rank, shared if share else in_own_memory
+        )
         self._stepper = stepper
         self._lanes = Lanes(stepper, self._job.worker.threads, self._loop.post)
-        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients)
+        attach = None
+        if segment is not None:
+            rows = 1 + len(stepper.gradients)
+            attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
+        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients, attach)
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None

@@ -7,7 +7,7 @@ fresh shards from the replies, and goes on; otherwise it steps locally between t
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
 from ..common.messages import (
+    Attach,
     Describe,
     Done,
     Envelope,
@@ -40,6 +41,11 @@ from .exchange import Lane, Replica, owner_address
 
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
+NO_SHARING = (
+    "train.transport = shm: expected memory shared with {}; {}: start them on one host as one "
+    "user, or set train.transport=auto"
+)
+NOTHING: Float32 = np.empty(0, np.float32)
 REROUTE_PAUSE = 0.05
 """Seconds before a shard is asked for again whose owner was not the one that the table names."""
 
@@ -54,11 +60,13 @@ class Build:
 @dataclass(frozen=True, slots=True)
 class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
-    a gradient vector a lane; all flat float32 of one size."""
+    a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
+    that servers of this host can share, None if in this process alone."""
 
     layout: list[list[Any]]
     vector: Float32
     gradients: list[Float32]
+    segment: Attach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +121,20 @@ class Worker(Session):
         self._building = False
         self._described = False
         self._started: set[int] = set()
+        self._attaching: set[str] = set()
+        self._attached: dict[str, bool] = {}
         self._reroute: deque[tuple[float, Message, Any]] = deque()
         self._tests = TestSplit()
         self._evaluations: deque[Evaluation] = deque()
         self.requests[Evaluate] = self._on_evaluate
         self.replies |= {
-            Describe: self._on_described, Start: self._on_started, Pull: self._on_pulled,
-            Push: self._on_pushed, Fetch: self._on_portion, Done: lambda request, reply: None,
+            Describe: self._on_described,
+            Start: self._on_started,
+            Pull: self._on_pulled,
+            Push: self._on_pushed,
+            Fetch: self._on_portion,
+            Attach: self._on_attached,
+            Done: lambda request, reply: None,
         }
 
     def configure(self, job: Job) -> None:
@@ -171,14 +186,19 @@ class Worker(Session):
 
     def _set_up(self) -> None:
         """Once model and table are known: make the replica; the first worker starts the shards."""
-        if self._built is None or self._job is None or not self.cluster.table.owners \
-                or not self._described:
+        if (
+            self._built is None
+            or self._job is None
+            or not self.cluster.table.owners
+            or not self._described
+        ):
             return
         if self.replica is None:
             paramserver = self._job.paramserver
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
             self.replica = Replica(self._built.vector, shards)
             self.lanes = [Lane(n, gradient) for n, gradient in enumerate(self._built.gradients)]
+        self._share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
         if self.cluster.phase == "preparing" and first:
             for shard in range(self.replica.shards.count):
@@ -186,6 +206,30 @@ class Worker(Session):
                     self._started.add(shard)
                     values = self.replica.view(self._built.vector, shard)
                     self._ask_owner(Start(self.cluster.table.epoch, shard, values), None)
+
+    def _share_memory(self, segment: Attach | None) -> None:
+        """Offer the segment to each server of this host; it may refuse."""
+        assert self._job is not None
+        wanted = self._job.train.transport
+        for member in self.cluster.of_role(Role.PARAMSERVER):
+            if member.address in self._attached or member.address in self._attaching:
+                continue
+            if segment is not None and wanted != "tcp" and member.host == self._join.host:
+                self._attaching.add(member.address)
+                self.ask(member.address, segment, patience=self._job.job.start_timeout)
+            elif wanted == "shm":
+                self.fail(2, NO_SHARING.format(member.name, "it runs on another host"))
+            else:
+                self._attached[member.address] = False
+
+    def _on_attached(self, request: Open, reply: Message) -> None:
+        self._settle_sharing(request, shared=True)
+
+    def _settle_sharing(self, request: Open, *, shared: bool) -> None:
+        assert isinstance(request.peer, str)
+        self._attaching.discard(request.peer)
+        self._attached[request.peer] = shared
+        self._go_on()
 
     def _on_started(self, request: Open, reply: Message) -> None:
         if isinstance(reply, WrongOwner):
@@ -204,7 +248,7 @@ class Worker(Session):
             self.counters["pulled"] = 1
             for shard in range(self.replica.shards.count):
                 self._ask_owner(Pull(self.cluster.table.epoch, shard), None)
-        if self.replica.missing:
+        if self.replica.missing or self._attaching:
             return
         self._ask_for_data()
         for lane in self.lanes:
@@ -250,7 +294,7 @@ class Worker(Session):
                 lane.idle_since = self.now
             return
         if lane.idle_since is not None:
-            batch.lease.measures["wait"] += self.now - lane.idle_since
+            batch.lease.add("wait", self.now - lane.idle_since)
             lane.idle_since = None
         if not lane.batches:
             lane.versions = list(self.replica.versions)
@@ -266,10 +310,10 @@ class Worker(Session):
         lane.since_fetch += 1
         batch = lane.batches[-1]
         samples = len(batch.labels)
-        measures = batch.lease.measures
-        measures.update({"samples": samples, "steps": 1})
+        batch.lease.add("samples", samples)
+        batch.lease.add("steps", 1)
         for name, value in event.metrics.items():
-            measures[name] += value * samples  # type: ignore[assignment]
+            batch.lease.add(name, value * samples)
         self.counters["steps"] += 1
         self.counters["samples"] += samples
         assert self._job is not None
@@ -293,13 +337,27 @@ class Worker(Session):
         lane.pushing = True
         lane.waiting = set(range(self.replica.shards.count))
         for shard in range(self.replica.shards.count):
-            gradient = self.replica.view(lane.gradient, shard)
-            push = Push(self.cluster.table.epoch, shard, lane.versions[shard], count, fetch,
-                        gradient)
-            self._ask_owner(push, lane.number)
-        lane.batches[-1].lease.measures["bytes_pushed"] += lane.gradient.nbytes
+            self._push_shard(lane, shard, count, fetch)
+        lane.batches[-1].lease.add("bytes_pushed", lane.gradient.nbytes)
         if fetch:
             lane.since_fetch = 0
+
+    def _push_shard(self, lane: Lane, shard: int, count: int, fetch: bool) -> None:
+        """One shard of the lane's gradient: in the message, or by the shared lane."""
+        assert self.replica is not None
+        owner = self._owner(shard)
+        shared = self._attached.get(owner, False)
+        gradient = NOTHING if shared else self.replica.view(lane.gradient, shard)
+        push = Push(
+            self.cluster.table.epoch,
+            shard,
+            lane.versions[shard],
+            count,
+            fetch,
+            lane.number if shared else -1,
+            gradient,
+        )
+        self._ask_owner(push, lane.number)
 
     def _pull(self, lane: Lane) -> None:
         """Pull every shard between two pushes."""
@@ -316,12 +374,22 @@ class Worker(Session):
         lane = self.lanes[request.tag]
         assert isinstance(request.message, Push)
         assert isinstance(reply, Shard | Pushed)
-        measures = lane.batches[-1].lease.measures
-        measures.update({"pushes": 1, "staleness": reply.staleness})
+        lease = lane.batches[-1].lease
+        lease.add("pushes", 1)
+        lease.add("staleness", reply.staleness)
         if isinstance(reply, Shard):
-            measures["bytes_pulled"] += reply.values.nbytes
+            lease.add("bytes_pulled", reply.values.nbytes)
             self._take(reply)
+        elif request.message.fetch:
+            lease.add("bytes_pulled", self._arrived(reply))
         self._exchanged(lane, request.message.shard)
+
+    def _arrived(self, reply: Pushed) -> int:
+        """The server has written the fresh shard into the shared vector; returns its bytes."""
+        assert self.replica is not None
+        self.replica.versions[reply.shard] = max(self.replica.versions[reply.shard], reply.version)
+        begin, end = self.replica.shards.span(reply.shard)
+        return 4 * (end - begin)
 
     def _take(self, reply: Shard) -> None:
         assert self.replica is not None
@@ -344,8 +412,7 @@ class Worker(Session):
         for batch in lane.batches:
             lease = self._ring.applied(batch)
             if lease is not None:
-                done = Done(lease.portion.epoch, lease.portion.portion,
-                            {name: float(value) for name, value in lease.measures.items()})
+                done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
                 self.ask(lease.source, done)
         lane.batches = []
 
@@ -371,6 +438,12 @@ class Worker(Session):
             self.counters["refused_pushes"] += 1
             self.note("warning", f"push refused: {reply.detail}")
             self._ask_owner(Pull(self.cluster.table.epoch, request.message.shard), request.tag)
+        elif isinstance(request.message, Attach):
+            assert self._job is not None
+            if self._job.train.transport == "shm":
+                self.fail(2, NO_SHARING.format(str(request.peer)[6:], reply.detail))
+            self.note("info", f"no shared memory with {str(request.peer)[6:]}: {reply.detail}")
+            self._settle_sharing(request, shared=False)
         elif isinstance(request.message, Describe | Start):
             self.fail(2, reply.detail)
         else:
@@ -380,14 +453,18 @@ class Worker(Session):
 
     def _ask_owner(self, message: Start | Pull | Push, tag: Any) -> None:
         """Send a request about a shard to the server that owns it."""
-        assert self.replica is not None
         assert self._job is not None
-        address = owner_address(message.shard, self.replica.shards, self.cluster.table,
-                                self.cluster.of_role(Role.PARAMSERVER))
+        address = self._owner(message.shard)
         if address:
             self.ask(address, message, tag, patience=self._job.job.start_timeout)
         else:
             self._reroute.append((self.now + REROUTE_PAUSE, message, tag))
+
+    def _owner(self, shard: int) -> str:
+        """The address of the server that owns a shard now, empty if it is gone."""
+        assert self.replica is not None
+        servers = self.cluster.of_role(Role.PARAMSERVER)
+        return owner_address(shard, self.replica.shards, self.cluster.table, servers)
 
     def _ask_later(self, request: Open) -> None:
         self.counters["rerouted"] += 1
@@ -404,9 +481,12 @@ class Worker(Session):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Start | Pull | Push):
-            self.fail(1, f"worker-{self.rank}: no answer from {str(request.peer)[6:]} to "
-                         f"{type(request.message).__name__} of shard {request.message.shard} for "
-                         f"{self.now - request.asked_at:.0f} s ({request.tries} tries)")
+            self.fail(
+                1,
+                f"worker-{self.rank}: no answer from {str(request.peer)[6:]} to "
+                f"{type(request.message).__name__} of shard {request.message.shard} for "
+                f"{self.now - request.asked_at:.0f} s ({request.tries} tries)",
+            )
         else:
             super().expired(request)
 
@@ -446,10 +526,5 @@ class Worker(Session):
 
 def _rerouted(message: Message, table_epoch: int) -> Start | Pull | Push:
     """The same request under a newer table."""
-    if isinstance(message, Start):
-        return Start(table_epoch, message.shard, message.values)
-    if isinstance(message, Pull):
-        return Pull(table_epoch, message.shard)
-    assert isinstance(message, Push)
-    return Push(table_epoch, message.shard, message.version, message.count, message.fetch,
-                message.gradient, message.lane)
+    assert isinstance(message, Start | Pull | Push)
+    return replace(message, table_epoch=table_epoch)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..common.cluster import DataShape
-from ..common.errors import DualshardError, UserError
+from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
-from ..common.loop import describe
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.types import Array, Arrays, Float32, Metrics
@@ -21,8 +20,13 @@ from .layout import Layout
 from .model import Model
 from .zoo import ZOO
 
-Allocate = Callable[[int], Float32]
-"""Makes a float32 vector (n,); a process may place it in memory shared with the servers."""
+Allocate = Callable[[int, int], Float32]
+"""Makes a float32 array (rows, size) of zeros; a process may place it in shared memory."""
+
+
+def in_own_memory(rows: int, size: int) -> Float32:
+    """The plain `Allocate`."""
+    return np.zeros((rows, size), np.float32)
 
 
 def build_model(job: Job, data: DataShape) -> Model:
@@ -37,22 +41,37 @@ def build_model(job: Job, data: DataShape) -> Model:
     reference = job.model.ref
     builder = ZOO.get(reference) or load(reference, "model.ref")
     if not callable(builder):
-        raise UserError("model.ref", reference, "a function or class that returns a Model",
-                        f"this is a {type(builder).__name__}")
-    facts = {"inputs": prod(data.sample_shape), "classes": data.classes,
-             "sample_shape": data.sample_shape}
+        raise UserError(
+            "model.ref",
+            reference,
+            "a function or class that returns a Model",
+            f"this is a {type(builder).__name__}",
+        )
+    facts = {
+        "inputs": prod(data.sample_shape),
+        "classes": data.classes,
+        "sample_shape": data.sample_shape,
+    }
     taken = inspect.signature(builder).parameters
     arguments = {name: fact for name, fact in facts.items() if name in taken}
     arguments |= {name: _as_list(value) for name, value in job.model.args.items()}
     try:
         inspect.signature(builder).bind(**arguments)
     except TypeError as wrong:
-        raise UserError("model.args", dict(job.model.args), f"arguments of {reference}",
-                        f"{wrong}: it takes {', '.join(taken)}") from None
+        raise UserError(
+            "model.args",
+            dict(job.model.args),
+            f"arguments of {reference}",
+            f"{wrong}: it takes {', '.join(taken)}",
+        ) from None
     model = guarded(job, "building it", lambda: builder(**arguments))
     if not isinstance(model, Model):
-        raise UserError("model.ref", reference, "a builder that returns a dualshard.worker.model.Model",
-                        f"it returned a {type(model).__name__}")
+        raise UserError(
+            "model.ref",
+            reference,
+            "a builder that returns a dualshard.worker.model.Model",
+            f"it returned a {type(model).__name__}",
+        )
     return model
 
 
@@ -63,8 +82,9 @@ def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:
     except DualshardError:
         raise
     except Exception as error:
-        raise UserError("model.ref", job.model.ref, f"no error while {doing}",
-                        f"it raised {describe(error)}") from error
+        raise UserError(
+            "model.ref", job.model.ref, f"no error while {doing}", f"it raised {describe(error)}"
+        ) from error
 
 
 def _as_list(value: Any) -> Any:
@@ -77,15 +97,20 @@ class Stepper:
     `compute` may run at the same time for different lanes; they share `vector` without locks.
     """
 
-    def __init__(self, job: Job, data: DataShape, rank: int,
-                 allocate: Allocate = lambda size: np.zeros(size, np.float32)) -> None:
+    def __init__(
+        self,
+        job: Job,
+        data: DataShape,
+        rank: int,
+        allocate: Allocate = in_own_memory,
+    ) -> None:
         lanes = job.worker.threads
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
         shapes = self._models[0].shapes()
         self.layout = Layout(check_shapes(job, shapes))
-        self.vector = allocate(self.layout.size)
-        self.gradients = [allocate(self.layout.size) for _ in range(lanes)]
+        rows = allocate(1 + lanes, self.layout.size)
+        self.vector, self.gradients = rows[0], list(rows[1:])
         start = np.random.default_rng((job.job.seed, 0))
         views = self.layout.views(self.vector)
         guarded(job, "starting its parameters", lambda: self._models[0].start(views, start))
@@ -94,7 +119,9 @@ class Stepper:
         self._scratch: list[Float32 | None] = [None] * lanes
         self._randoms = [np.random.default_rng((job.job.seed, 1 + rank, n)) for n in range(lanes)]
         self._rule: Rule = make_rule(
-            job.optimizer.rule, lr=job.optimizer.lr, momentum=job.optimizer.momentum,
+            job.optimizer.rule,
+            lr=job.optimizer.lr,
+            momentum=job.optimizer.momentum,
             weight_decay=job.optimizer.weight_decay,
         )
         self._states: list[RuleState | None] = [None] * lanes
@@ -115,8 +142,9 @@ class Stepper:
         model = self._models[0]
         return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
 
-    def compute(self, lane: int, inputs: Array, labels: Array, *, accumulate: bool, step: bool
-                ) -> Metrics:
+    def compute(
+        self, lane: int, inputs: Array, labels: Array, *, accumulate: bool, step: bool
+    ) -> Metrics:
         """One minibatch: write (or add) its gradient to the lane's, and step locally if asked.
 
         The local step uses the server's rule with a state of the lane's own; for sgd that is the
@@ -124,8 +152,11 @@ class Stepper:
         """
         fresh = self._fresh(lane) if accumulate else self._gradient_views[lane]
         batch = (as_float32(inputs), labels)
-        metrics: Metrics = guarded(self._job, "computing gradients", lambda: self._models[
-            lane].gradients(self._views, fresh, batch, self._randoms[lane]))
+        metrics: Metrics = guarded(
+            self._job,
+            "computing gradients",
+            lambda: self._models[lane].gradients(self._views, fresh, batch, self._randoms[lane]),
+        )
         if step:
             state = self._states[lane]
             if state is None:
@@ -168,12 +199,17 @@ def check_shapes(job: Job, shapes: dict[str, tuple[int, ...]]) -> dict[str, tupl
         UserError: no parameters, a name that is no text, or an empty dimension.
     """
     if not shapes:
-        raise UserError("model.ref", job.model.ref, "a model with parameters",
-                        "its shapes() is empty")
+        raise UserError(
+            "model.ref", job.model.ref, "a model with parameters", "its shapes() is empty"
+        )
     for name, shape in shapes.items():
         if not isinstance(name, str) or not all(
             isinstance(size, int | np.integer) and size >= 1 for size in shape
         ):
-            raise UserError("model.ref", job.model.ref, "parameter shapes of positive integers",
-                            f"shapes()[{name!r}] is {shape!r}")
+            raise UserError(
+                "model.ref",
+                job.model.ref,
+                "parameter shapes of positive integers",
+                f"shapes()[{name!r}] is {shape!r}",
+            )
     return {name: tuple(int(size) for size in shape) for name, shape in shapes.items()}

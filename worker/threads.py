@@ -29,6 +29,7 @@ class Lanes:
 
 def step(stepper: Stepper, action: Compute) -> Computed:
     """Run one `Compute` action to its event."""
-    metrics = stepper.compute(action.lane, action.inputs, action.labels,
-                              accumulate=action.accumulate, step=action.step)
+    metrics = stepper.compute(
+        action.lane, action.inputs, action.labels, accumulate=action.accumulate, step=action.step
+    )
     return Computed(action.lane, metrics)

@@ -22,16 +22,21 @@ def draw_curves(path: Path, epochs: Rows, evaluations: Rows) -> None:
     loss.plot(tested, [row["loss"] for row in evaluations], label="test", marker=marker, ms=3)
     loss.set(title="Loss", yscale="log")
     for axis, rows, where, label in (
-        (accuracy, epochs, done, "training"), (accuracy, evaluations, tested, "test"),
+        (accuracy, epochs, done, "training"),
+        (accuracy, evaluations, tested, "test"),
     ):
-        measured = [(x, 100 * row["accuracy"]) for x, row in zip(where, rows, strict=True)
-                    if "accuracy" in row]
+        measured = [
+            (x, 100 * row["accuracy"])
+            for x, row in zip(where, rows, strict=True)
+            if "accuracy" in row
+        ]
         if measured:
             axis.plot(*zip(*measured, strict=True), label=label, marker=marker, ms=3)
     accuracy.set(title="Accuracy (%)")
     staleness.plot(done, [row["staleness"] for row in epochs], color="tab:green")
-    staleness.set(title="Staleness (updates between pull and push, mean)", xlabel="epoch",
-                  ylim=(0, None))
+    staleness.set(
+        title="Staleness (updates between pull and push, mean)", xlabel="epoch", ylim=(0, None)
+    )
     speed.plot(done, [row["samples_per_second"] for row in epochs], color="tab:red")
     speed.set(title="Samples per second", xlabel="epoch", ylim=(0, None))
     for panel in (loss, accuracy):

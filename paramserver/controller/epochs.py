@@ -32,8 +32,13 @@ class EpochLedger:
         self._busy: dict[int, set[int]] = {server: set() for server in servers}
 
     def progress(
-        self, server: int, left: int, busy: Collection[int], done: Sequence[int],
-        reissued: int, measures: dict[str, float],
+        self,
+        server: int,
+        left: int,
+        busy: Collection[int],
+        done: Sequence[int],
+        reissued: int,
+        measures: dict[str, float],
     ) -> None:
         """A data server's report. Portions that were done before count as repeats."""
         if server not in self.share:

@@ -29,9 +29,7 @@ class Roster:
         self.seats: dict[int, Seat] = {}
         self.gone: set[int] = set()
 
-    def join(
-        self, member: Member, wanted: int, peer: Peer, now: float
-    ) -> Seat | str:
+    def join(self, member: Member, wanted: int, peer: Peer, now: float) -> Seat | str:
         """A seat of the wanted rank (-1: the lowest free one), or why there is none."""
         known = self.seats.get(member.incarnation)
         if known is not None:
@@ -40,13 +38,16 @@ class Roster:
         taken = {seat.member.rank for seat in self.of_role(member.role)}
         free = [rank for rank in range(places) if rank not in taken]
         if not free:
-            return (f"all {places} places of role {member.role} are taken; "
-                    f"raise {member.role}.count to have more")
+            return (
+                f"all {places} places of role {member.role} are taken; "
+                f"raise {member.role}.count to have more"
+            )
         if wanted >= 0 and wanted not in free:
             return f"{member.role}-{wanted} is taken or not one of the {places} that the job wants"
         rank = wanted if wanted >= 0 else free[0]
-        seated = Member(member.role, rank, member.incarnation, member.address, member.host,
-                        member.pid)
+        seated = Member(
+            member.role, rank, member.incarnation, member.address, member.host, member.pid
+        )
         seat = self.seats[member.incarnation] = Seat(seated, peer, now)
         return seat
 

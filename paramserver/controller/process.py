@@ -40,15 +40,23 @@ class ControllerProcess:
             self._out.append(action.rows)
         else:
             assert isinstance(action, SaveModel)
-            summary = {**self._state.board.summary(self._runtime.clock.now()),
-                       "workers": self._state.job.worker.count,
-                       "servers": self._state.job.paramserver.count}
+            summary = {
+                **self._state.board.summary(self._runtime.clock.now()),
+                "workers": self._state.job.worker.count,
+                "servers": self._state.job.paramserver.count,
+            }
             board = self._state.board
-            self._beside.submit(partial(self._save, action, summary, list(board.epochs),
-                                        list(board.evaluations)))
+            self._beside.submit(
+                partial(self._save, action, summary, list(board.epochs), list(board.evaluations))
+            )
 
-    def _save(self, action: SaveModel, summary: dict[str, object], epochs: list[dict[str, object]],
-              evaluations: list[dict[str, object]]) -> Saved:
+    def _save(
+        self,
+        action: SaveModel,
+        summary: dict[str, object],
+        epochs: list[dict[str, object]],
+        evaluations: list[dict[str, object]],
+    ) -> Saved:
         self._out.save_model(action.vector, action.cluster.layout)
         self._out.save_curves(epochs, evaluations)
         self._out.save_summary(summary)

@@ -37,13 +37,18 @@ class RunDirectory:
         try:
             (path / "logs").mkdir(parents=True, exist_ok=True)
             if (path / "metrics.jsonl").exists():
-                raise UserError("--out", path, "a folder without a run in it",
-                                "choose another one, or remove it")
+                raise UserError(
+                    "--out",
+                    path,
+                    "a folder without a run in it",
+                    "choose another one, or remove it",
+                )
             run = cls(path)
             run._replace("job.toml", lambda file: file.write_text(to_toml(job)))
         except OSError as refused:
-            raise UserError("--out", path, "a folder that can be written",
-                            f"{refused.strerror}: {FIX}") from None
+            raise UserError(
+                "--out", path, "a folder that can be written", f"{refused.strerror}: {FIX}"
+            ) from None
         return run
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -65,8 +70,9 @@ class RunDirectory:
         text = json.dumps({**summary, "run_dir": str(self.path)}, indent=2) + "\n"
         self._replace("summary.json", lambda file: file.write_text(text))
 
-    def save_curves(self, epochs: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]]
-                    ) -> None:
+    def save_curves(
+        self, epochs: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]]
+    ) -> None:
         """curves.png."""
         self._replace("curves.png", lambda file: draw_curves(file, epochs, evaluations))
 

@@ -57,26 +57,39 @@ class Scoreboard:
         sums = ledger.measures
         samples, pushes = sums["samples"], sums["pushes"]
         row: Row = {
-            "kind": "epoch", "epoch": ledger.epoch, "seconds": self.elapsed(now),
-            "samples": int(samples), "pushes": int(pushes),
+            "kind": "epoch",
+            "epoch": ledger.epoch,
+            "seconds": self.elapsed(now),
+            "samples": int(samples),
+            "pushes": int(pushes),
             "samples_per_second": samples / max(now - self._epoch_began, 1e-9),
             "loss": sums["loss"] / max(samples, 1.0),
             "accuracy": sums["accuracy"] / max(samples, 1.0),
             "staleness": sums["staleness"] / max(pushes, 1.0),
             "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
-            "bytes_pushed": int(sums["bytes_pushed"]), "bytes_pulled": int(sums["bytes_pulled"]),
-            "portions": ledger.portions, "dropped": ledger.dropped,
-            "repeated": len(ledger.repeated), "reissued": ledger.reissued,
+            "bytes_pushed": int(sums["bytes_pushed"]),
+            "bytes_pulled": int(sums["bytes_pulled"]),
+            "portions": ledger.portions,
+            "dropped": ledger.dropped,
+            "repeated": len(ledger.repeated),
+            "reissued": ledger.reissued,
         }
         self.epochs.append(row)
         self.fresh.append(row)
         return row
 
-    def evaluated(self, number: int, epochs: float, samples: int, metrics: dict[str, float],
-                  now: float) -> Row:
+    def evaluated(
+        self, number: int, epochs: float, samples: int, metrics: dict[str, float], now: float
+    ) -> Row:
         """The row of an evaluation; `epochs` is how far training was when it was asked for."""
-        row: Row = {"kind": "evaluation", "number": number, "epochs": epochs,
-                    "seconds": self.elapsed(now), "samples": samples, **metrics}
+        row: Row = {
+            "kind": "evaluation",
+            "number": number,
+            "epochs": epochs,
+            "seconds": self.elapsed(now),
+            "samples": samples,
+            **metrics,
+        }
         self.evaluations.append(row)
         self.fresh.append(row)
         return row
@@ -104,13 +117,16 @@ class Scoreboard:
         last = self.evaluations[-1] if self.evaluations else {}
         samples = sum(row["samples"] for row in self.epochs)
         return {
-            "test_accuracy": last.get("accuracy"), "test_loss": last.get("loss"),
-            "epochs": len(self.epochs), "samples": samples,
+            "test_accuracy": last.get("accuracy"),
+            "test_loss": last.get("loss"),
+            "epochs": len(self.epochs),
+            "samples": samples,
             "samples_per_second": samples / wall if wall > 0 else 0.0,
             "wall_seconds": wall,
             "bytes_pushed": sum(row["bytes_pushed"] for row in self.epochs),
             "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
-            "staleness_mean": staleness / max(pushes, 1), "pushes": pushes,
+            "staleness_mean": staleness / max(pushes, 1),
+            "pushes": pushes,
             "portions_dropped": sum(row["dropped"] for row in self.epochs),
             "portions_repeated": sum(row["repeated"] for row in self.epochs),
             "portions_reissued": sum(row["reissued"] for row in self.epochs),

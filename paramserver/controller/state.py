@@ -83,8 +83,12 @@ class Controller(Node):
         super().__init__(courier)
         self.job, self.address, self.versions = job, address.removeprefix("tcp://"), versions
         self.roster = Roster(
-            {Role.PARAMSERVER: job.paramserver.count, Role.DATASERVER: job.dataserver.count,
-             Role.WORKER: job.worker.count}, job.job.lease,
+            {
+                Role.PARAMSERVER: job.paramserver.count,
+                Role.DATASERVER: job.dataserver.count,
+                Role.WORKER: job.worker.count,
+            },
+            job.job.lease,
         )
         self.cluster: Cluster = EMPTY
         self.board = Scoreboard()
@@ -101,13 +105,21 @@ class Controller(Node):
         self._saving = False
         self._gone_by = NEVER
         self.requests |= {
-            Join: self._on_join, Heartbeat: self._on_heartbeat, Leave: self._on_leave,
-            Obituary: self._on_obituary, DataFacts: self._on_facts, Describe: self._on_describe,
-            Ready: self._on_ready, Progress: self._on_progress, AskStatus: self._on_status,
+            Join: self._on_join,
+            Heartbeat: self._on_heartbeat,
+            Leave: self._on_leave,
+            Obituary: self._on_obituary,
+            DataFacts: self._on_facts,
+            Describe: self._on_describe,
+            Ready: self._on_ready,
+            Progress: self._on_progress,
+            AskStatus: self._on_status,
             Stop: self._on_stop,
         }
         self.replies |= {
-            Serve: lambda request, reply: None, Evaluate: self._on_evaluated, Pull: self._on_shard,
+            Serve: lambda request, reply: None,
+            Evaluate: self._on_evaluated,
+            Pull: self._on_shard,
         }
 
     def start(self, now: float) -> list[Action]:
@@ -124,8 +136,10 @@ class Controller(Node):
         join = envelope.message
         assert isinstance(join, Join)
         if envelope.protocol != PROTOCOL:
-            self._event(f"refused {join.role} on {join.host} (pid {join.pid}): it speaks "
-                        f"protocol {envelope.protocol}, not {PROTOCOL}")
+            self._event(
+                f"refused {join.role} on {join.host} (pid {join.pid}): it speaks "
+                f"protocol {envelope.protocol}, not {PROTOCOL}"
+            )
             self.refuse(peer, envelope, "protocol", version_table(join.versions, self.versions))
             return
         if self.cluster.phase in ("finishing", "stopped"):
@@ -139,8 +153,9 @@ class Controller(Node):
         if isinstance(seat, str):
             self.refuse(peer, envelope, "full", seat)
             return
-        self.answer(peer, envelope, Welcome(seat.member.rank, self.job.to_dict(),
-                                            self.job.job.lease))
+        self.answer(
+            peer, envelope, Welcome(seat.member.rank, self.job.to_dict(), self.job.job.lease)
+        )
         missing = self.roster.missing()
         waiting = f"; waiting for {', '.join(missing)}" if missing else "; all are here"
         self._event(f"{seat.member.name} joined from {join.host} (pid {join.pid}){waiting}")
@@ -154,11 +169,19 @@ class Controller(Node):
         facts = envelope.message
         assert isinstance(facts, DataFacts)
         self.answer(peer, envelope, Ack())
-        shape = DataShape(facts.samples, facts.test_samples, facts.classes,
-                          tuple(facts.sample_shape), facts.portions)
+        shape = DataShape(
+            facts.samples,
+            facts.test_samples,
+            facts.classes,
+            tuple(facts.sample_shape),
+            facts.portions,
+        )
         if self.cluster.data is not None and shape != self.cluster.data:
-            self.stop(2, f"the data servers hold different data: {self.cluster.data} and {shape}; "
-                         "give each the same data.source")
+            self.stop(
+                2,
+                f"the data servers hold different data: {self.cluster.data} and {shape}; "
+                "give each the same data.source",
+            )
             return
         self._facts.add(envelope.source)
         if self.cluster.data is None:
@@ -198,12 +221,17 @@ class Controller(Node):
 
     def _begin_training(self) -> None:
         """Start the first epoch once data, models and shards are ready."""
+
         def all_in(role: Role, done: set[int]) -> bool:
             seats = self.roster.of_role(role)
             return bool(seats) and all(seat.member.incarnation in done for seat in seats)
 
-        if self.cluster.phase == "preparing" and all_in(Role.PARAMSERVER, self._ready) \
-                and all_in(Role.WORKER, self._described) and all_in(Role.DATASERVER, self._facts):
+        if (
+            self.cluster.phase == "preparing"
+            and all_in(Role.PARAMSERVER, self._ready)
+            and all_in(Role.WORKER, self._described)
+            and all_in(Role.DATASERVER, self._facts)
+        ):
             active = -1
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
@@ -226,11 +254,20 @@ class Controller(Node):
         progress = envelope.message
         assert isinstance(progress, Progress)
         self.answer(peer, envelope, Ack())
-        if self.ledger is None or progress.epoch != self.ledger.epoch \
-                or self.cluster.phase != "training":
+        if (
+            self.ledger is None
+            or progress.epoch != self.ledger.epoch
+            or self.cluster.phase != "training"
+        ):
             return
-        self.ledger.progress(envelope.source, progress.left, progress.busy, progress.done,
-                             progress.reissued, progress.measures)
+        self.ledger.progress(
+            envelope.source,
+            progress.left,
+            progress.busy,
+            progress.done,
+            progress.reissued,
+            progress.measures,
+        )
         self.board.add_samples(progress.measures.get("samples", 0.0), self.now)
         if progress.reissued:
             self._event(f"{progress.reissued} portions of epoch {progress.epoch} served again")
@@ -246,9 +283,11 @@ class Controller(Node):
         if over:
             self.board.end_epoch(ledger, self.now)
             if ledger.dropped:
-                self._event(f"epoch {ledger.epoch} ended with {ledger.dropped} of "
-                            f"{ledger.portions} portions dropped (epoch_quorum "
-                            f"{self.job.job.epoch_quorum:g})")
+                self._event(
+                    f"epoch {ledger.epoch} ended with {ledger.dropped} of "
+                    f"{ledger.portions} portions dropped (epoch_quorum "
+                    f"{self.job.job.epoch_quorum:g})"
+                )
         if over and ledger.epoch + 1 >= self.job.job.epochs:
             self._finish()
         elif over:
@@ -346,15 +385,21 @@ class Controller(Node):
         assert isinstance(beat, Heartbeat)
         seat = self.roster.hear(envelope.source, self.now)
         if seat is None:
-            self.refuse(peer, envelope, "unknown",
-                        f"its lease of {self.job.job.lease:g} s had run out, or it never joined")
+            self.refuse(
+                peer,
+                envelope,
+                "unknown",
+                f"its lease of {self.job.job.lease:g} s had run out, or it never joined",
+            )
             return
         seat.peer, seat.view = peer, beat.view
         seat.state, seat.counters = beat.state, beat.counters
         old = beat.view < self.cluster.number
         self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
-        if seat.member.rank == self.cluster.active \
-                and beat.counters.get("steps", 0.0) >= self.job.job.warm_start:
+        if (
+            seat.member.rank == self.cluster.active
+            and beat.counters.get("steps", 0.0) >= self.job.job.warm_start
+        ):
             self._event("the warm start is over: all workers train")
             self._change(active=-1)
 
@@ -384,14 +429,18 @@ class Controller(Node):
                 self._lost(seat, 1, f"nothing heard for {self.now - seat.heard_at:.1f} s")
         if self.now >= self._start_by:
             missing = ", ".join(self.roster.missing())
-            self.stop(1, f"missing after {self.job.job.start_timeout:g} s: {missing}; each is to "
-                         f"reach the controller at {self.address}: start it with --controller "
-                         f"{self.address}, or allow more time with --start-timeout")
+            self.stop(
+                1,
+                f"missing after {self.job.job.start_timeout:g} s: {missing}; each is to "
+                f"reach the controller at {self.address}: start it with --controller "
+                f"{self.address}, or allow more time with --start-timeout",
+            )
         self._leave_when_alone()
 
     def wake_at(self) -> float:
-        return min(super().wake_at(), self.roster.lease_ends() + 0.001, self._start_by,
-                   self._gone_by)
+        return min(
+            super().wake_at(), self.roster.lease_ends() + 0.001, self._start_by, self._gone_by
+        )
 
     def _lost(self, seat: Seat, status: int, why: str) -> None:
         """A member is gone before the end: go on without it, or stop and say why."""
@@ -449,8 +498,9 @@ class Controller(Node):
     def _change(self, **changes: Any) -> None:
         """Number a new view and send it to all members."""
         members = tuple(seat.member for seat in self.roster.seats.values())
-        self.cluster = replace(self.cluster, number=self.cluster.number + 1, members=members,
-                               **changes)
+        self.cluster = replace(
+            self.cluster, number=self.cluster.number + 1, members=members, **changes
+        )
         view: View = make_view(self.cluster)
         for seat in self.roster.seats.values():
             self.do(self.courier.notify(seat.peer, view))
@@ -476,20 +526,34 @@ class Controller(Node):
     def status(self) -> dict[str, Any]:
         """The report behind `dualshard status`: plain values only."""
         roles = [
-            {"name": s.member.name, "role": str(s.member.role), "rank": s.member.rank,
-             "host": s.member.host, "pid": s.member.pid, "address": s.member.address,
-             "state": s.state, "silent_seconds": self.now - s.heard_at, "counters": s.counters}
-            for role in self.roster.expected for s in self.roster.of_role(role)
+            {
+                "name": s.member.name,
+                "role": str(s.member.role),
+                "rank": s.member.rank,
+                "host": s.member.host,
+                "pid": s.member.pid,
+                "address": s.member.address,
+                "state": s.state,
+                "silent_seconds": self.now - s.heard_at,
+                "counters": s.counters,
+            }
+            for role in self.roster.expected
+            for s in self.roster.of_role(role)
         ]
         return {
-            "phase": self.cluster.phase, "epoch": self.cluster.epoch,
-            "epochs": self.job.job.epochs, "epochs_done": self._epochs_done(),
-            "missing": self.roster.missing(), "roles": roles,
+            "phase": self.cluster.phase,
+            "epoch": self.cluster.epoch,
+            "epochs": self.job.job.epochs,
+            "epochs_done": self._epochs_done(),
+            "missing": self.roster.missing(),
+            "roles": roles,
             "samples_per_second_now": self.board.rate(self.now),
             "last_epoch": self.board.epochs[-1] if self.board.epochs else {},
             "last_evaluation": self.board.evaluations[-1] if self.board.evaluations else {},
-            "events": list(self.board.events), "status": self.cluster.status,
-            "reason": self.cluster.reason, "address": self.address,
+            "events": list(self.board.events),
+            "status": self.cluster.status,
+            "reason": self.cluster.reason,
+            "address": self.address,
             "summary": self.board.summary(self.now),
         }
 
@@ -506,11 +570,15 @@ def _layout_difference(who: str, expected: Sequence[Any], actual: Sequence[Any])
     """The first parameter in which two models differ."""
     for one, other in zip(expected, actual, strict=False):
         if one != other:
-            return (f"{who} built another model: parameter {other.name} {list(other.shape)}, "
-                    f"the first worker's is {one.name} {list(one.shape)}; give all the same "
-                    "model.ref and model.args")
-    return (f"{who} built another model: {len(actual)} parameters, the first worker's has "
-            f"{len(expected)}; give all the same model.ref and model.args")
+            return (
+                f"{who} built another model: parameter {other.name} {list(other.shape)}, "
+                f"the first worker's is {one.name} {list(one.shape)}; give all the same "
+                "model.ref and model.args"
+            )
+    return (
+        f"{who} built another model: {len(actual)} parameters, the first worker's has "
+        f"{len(expected)}; give all the same model.ref and model.args"
+    )
 
 
 def _ending(status: int) -> str:

@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from dualshard.common.compiled import compiled
 from numba.core import caching
+
+from dualshard.common.compiled import compiled
 
 
 def _reciprocal(x):

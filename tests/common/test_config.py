@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
 from dualshard.common.config import FLAGS, VARIABLES, Resolved, read_job, resolve, rows, show
 from dualshard.common.errors import UserError
 from dualshard.common.job import SETTINGS, Job, to_toml

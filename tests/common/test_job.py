@@ -7,13 +7,14 @@ from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dualshard.common.errors import UserError
 from dualshard.common.job import SECTIONS, SETTINGS, Job, WorkerSection, to_toml
 from dualshard.common.settings import Kind, Setting
 from dualshard.common.suggest import nearest
 from dualshard.common.toml import literal
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 CONTRACT = {
     "job": {

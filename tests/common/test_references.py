@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.common.references import load
 

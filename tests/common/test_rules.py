@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dualshard.common.errors import UserError
 from dualshard.common.rule_kernels import finite
 from dualshard.common.rules import RULES, Adagrad, Momentum, RmsProp, Rule, RuleState, make_rule
 from dualshard.common.sharding import Shards, clip
 from dualshard.common.types import Array, Float32
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LR = 0.03
 Reference = Callable[[Array, dict[str, Array], int], Array]

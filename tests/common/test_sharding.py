@@ -5,10 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from dualshard.common.errors import UserError
-from dualshard.common.sharding import Shards, Table, assign, clip
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dualshard.common.errors import UserError
+from dualshard.common.sharding import Shards, Table, assign, clip
 
 MIB = 2**20
 

@@ -3,10 +3,11 @@
 import math
 
 import pytest
-from dualshard.common.errors import UserError
-from dualshard.common.units import format_duration, format_size, parse_duration, parse_size
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dualshard.common.errors import UserError
+from dualshard.common.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

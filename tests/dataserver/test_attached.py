@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.attached import AttachedTransform, is_reference
 from dualshard.dataserver.augment import parse_augment

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.augment import Rotate, Shift, Warp, parse_augment
 from dualshard.dataserver.randomness import Stream

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.idx import read_idx
 from dualshard.dataserver.samples import Origin

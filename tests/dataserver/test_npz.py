@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.npz import read_npz
 from dualshard.dataserver.samples import Origin

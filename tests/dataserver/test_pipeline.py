@@ -4,12 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.augment import parse_augment
 from dualshard.dataserver.pipeline import Pipeline, epoch_order, portions
 from dualshard.dataserver.samples import ArrayDataset
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIZES = st.integers(1, 3000)
 

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
-from dualshard.dataserver.randomness import Purpose, Stream, child, sample_keys
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from dualshard.dataserver.randomness import Purpose, Stream, child, sample_keys
 
 SIX = np.array([5, 3, 2, 1, 4, 0])
 

@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.source import open_source
-from sklearn.datasets import load_digits
 
 
 def everything(dataset):

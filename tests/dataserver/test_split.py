@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dualshard.common.errors import UserError
 from dualshard.dataserver.samples import ArrayDataset, Origin, Samples
 from dualshard.dataserver.split import count_classes, held_out_rows, make_split
-from hypothesis import given
-from hypothesis import strategies as st
 
 TRAIN = Origin("data.source", "npz:a.npz")
 TEST = Origin("data.test", "npz:b.npz")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from dualshard.dataserver.warp import warp
 
 IDENTITY = np.eye(2, 3, dtype=np.float32)

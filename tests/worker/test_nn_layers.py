@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from dualshard.common.errors import UserError
 from dualshard.worker.nn import initialisers
 from dualshard.worker.nn.activations import ReLU, Sigmoid, Tanh

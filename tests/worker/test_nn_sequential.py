@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
+
 from dualshard.common.errors import UserError
 from dualshard.worker.layout import Layout
 from dualshard.worker.nn.activations import ReLU, Sigmoid, Tanh
@@ -13,7 +15,6 @@ from dualshard.worker.nn.interpreter import run
 from dualshard.worker.nn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.zoo import logistic, mlp
-from threadpoolctl import threadpool_limits
 
 NETS = {
     "relu": lambda *sizes: mlp(*sizes, "relu"),

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
 from dualshard.common.errors import UserError
 from dualshard.worker.layout import Layout
 from dualshard.worker.zoo import ZOO, logistic, mlp
-from sklearn.datasets import load_digits
 
 
 @pytest.mark.parametrize("name", ZOO)
