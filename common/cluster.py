@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -11,6 +12,9 @@ from .errors import RemoteError
 from .messages import View
 from .sharding import Shards, Table
 from .types import Member, Role
+
+ELEMENTS_LIMIT = 1 << 40
+"""Elements of all parameters: 4 TiB of float32. A claim beyond it is a mistake."""
 
 PHASES = ("joining", "preparing", "training", "finishing", "stopped")
 """joining: roles are missing. preparing: data, model and shards are being set up. training: an
@@ -62,9 +66,16 @@ class Cluster:
     status: int
     reason: str
 
+    @cached_property
+    def _by_role(self) -> dict[Role, list[Member]]:
+        return {
+            role: sorted((m for m in self.members if m.role is role), key=lambda m: m.rank)
+            for role in Role
+        }
+
     def of_role(self, role: Role) -> list[Member]:
-        """The members of one role, by rank."""
-        return sorted((m for m in self.members if m.role is role), key=lambda m: m.rank)
+        """The members of one role, by rank. Not to be changed."""
+        return self._by_role[role]
 
     def member(self, incarnation: int) -> Member | None:
         """Who this is, if it is (still) a member."""
@@ -106,18 +117,18 @@ def parse_view(view: View) -> Cluster:
     """
     try:
         members = tuple(
-            Member(Role(role), int(rank), int(incarnation), str(address), str(host), int(pid))
+            Member(Role(role), _int(rank), _int(incarnation), _str(address), _str(host), _int(pid))
             for role, rank, incarnation, address, host, pid in view.members
         )
         layout = parse_layout(view.layout)
         data = None
         if view.data:
             data = DataShape(
-                int(view.data["samples"]),
-                int(view.data["test_samples"]),
-                int(view.data["classes"]),
-                tuple(int(n) for n in view.data["sample_shape"]),
-                int(view.data["portions"]),
+                _int(view.data["samples"]),
+                _int(view.data["test_samples"]),
+                _int(view.data["classes"]),
+                tuple(_int(n) for n in view.data["sample_shape"]),
+                _int(view.data["portions"]),
             )
         owners = tuple(np.frombuffer(view.owners, "<u2").tolist())
     except (ValueError, TypeError, KeyError) as broken:
@@ -162,14 +173,29 @@ def parse_layout(rows: Iterable[list[Any]]) -> tuple[Parameter, ...]:
         ValueError, TypeError: a row is no parameter.
     """
     parameters = tuple(
-        Parameter(str(name), bool(decays), tuple(int(size) for size in shape))
+        Parameter(_str(name), bool(decays), tuple(_int(size) for size in shape))
         for name, decays, *shape in rows
     )
     if any(size < 1 for parameter in parameters for size in parameter.shape):
         raise ValueError("a parameter with an empty dimension")
+    if sum(prod(parameter.shape) for parameter in parameters) > ELEMENTS_LIMIT:
+        raise ValueError(f"more than {ELEMENTS_LIMIT} elements")
     return parameters
 
 
 def layout_rows(layout: Iterable[Parameter]) -> list[list[Any]]:
     """The rows that `parse_layout` reads."""
     return [[p.name, p.decays, *p.shape] for p in layout]
+
+
+def _int(value: object) -> int:
+    """A peer's integer as it is: `int` would also take texts, and fail on infinity."""
+    if type(value) is not int:
+        raise TypeError(f"expected an integer, got a {type(value).__name__}")
+    return value
+
+
+def _str(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"expected a text, got a {type(value).__name__}")
+    return value

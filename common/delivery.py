@@ -10,7 +10,7 @@ every window and every queue is bounded by what its sender may have open.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -106,8 +106,9 @@ class Courier:
         self.counters = Counters()
         self._first_pause, self._longest_pause = first_pause, longest_pause
         self._next: dict[Peer, int] = {}
-        self._open: dict[Peer, dict[int, Open]] = {}
+        self._open: dict[Peer, dict[int, Open]] = {}  # by sequence, which only grows
         self._windows: OrderedDict[int, _Window] = OrderedDict()
+        self._wake_at = float("inf")
 
     # The asking side.
 
@@ -125,12 +126,13 @@ class Courier:
         sequence = self._next.get(peer, 1)
         self._next[peer] = sequence + 1
         waiting = self._open.setdefault(peer, {})
-        floor = min(waiting, default=sequence)
+        floor = next(iter(waiting), sequence)
         envelope = Envelope(self.incarnation, Form.REQUEST, sequence, floor, message)
         first = self._first_pause if pause is None else pause
         waiting[sequence] = Open(
             peer, envelope, tag, now, now + patience, now + first, first, pause is None
         )
+        self._wake_at = min(self._wake_at, now + first, now + patience)
         self.counters.requests += 1
         return Send(peer, envelope)
 
@@ -150,19 +152,25 @@ class Courier:
                     if request.grows:
                         request.pause = min(2 * request.pause, self._longest_pause)
                     request.repeat_at = now + request.pause
-                    sends.append(Send(request.peer, request.envelope))
-        self.counters.retries += len(sends)
-        self.counters.expired += len(expired)
-        return sends, expired
-
-    def wake_at(self) -> float:
-        """When `due` next has something to say; infinity if nothing is open."""
+                    # The floor has moved on: without it a full window could never be cleared.
+                    again = replace(request.envelope, floor=next(iter(waiting)))
+                    sends.append(Send(request.peer, again))
         moments = (
             min(request.repeat_at, request.deadline)
             for waiting in self._open.values()
             for request in waiting.values()
         )
-        return min(moments, default=float("inf"))
+        self._wake_at = min(moments, default=float("inf"))
+        self.counters.retries += len(sends)
+        self.counters.expired += len(expired)
+        return sends, expired
+
+    def wake_at(self) -> float:
+        """When `due` may next have something to say, never too late; infinity if nothing is open.
+
+        Kept as a lower bound, so that a turn of the loop costs the same however much is open.
+        """
+        return self._wake_at
 
     def open_requests(self, peer: Peer | None = None) -> list[Open]:
         """Requests without a reply, to one peer or to all, oldest first."""

@@ -20,7 +20,7 @@ class UserError(DualshardError):
     exit_status = 2
 
     def __init__(self, key: str, value: object, expected: str, fix: str) -> None:
-        """`key` is the setting (`data.source`), `value` what it held, `fix` what to type instead."""
+        """`key` is the setting (`data.source`), `value` what it held, `fix` what to type."""
         self.key, self.value, self.expected, self.fix = key, value, expected, fix
         super().__init__(f"{key} = {_short(value)}: expected {expected}; {fix}")
 

@@ -10,12 +10,14 @@ from threading import Thread
 
 from .clock import Clock
 from .delivery import Peer, Send
-from .errors import DualshardError, describe
+from .errors import DualshardError, RemoteError, describe
 from .node import Action, Exit, Failed, Forget, Node, Note
 from .telemetry import Telemetry
 from .transport import Transport
-from .wire import Frames, MalformedFrame, ProtocolMismatch, decode, encode
+from .wire import Frames, decode, encode
 
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the world outside while there is much to do."""
 LONGEST_WAIT = 0.5
 """Seconds between two looks at the world outside (signals, the parent) when nothing happens."""
 
@@ -41,11 +43,17 @@ class Loop:
         self.ended: Exit | None = None
         self._perform_own, self._look = perform, look
         self._posted: SimpleQueue[object] = SimpleQueue()
+        self._wake_at = node.wake_at()
+        self._looked_at = float("-inf")
 
     def post(self, event: object) -> None:
         """Hand in a local event. Any thread may call it."""
         self._posted.put(event)
         self.transport.wake()
+
+    def post_here(self, event: object) -> None:
+        """Hand in a local event from the loop's own thread, while it performs an action."""
+        self._posted.put(event)
 
     def run(self) -> Exit:
         """Turn until the role ends."""
@@ -55,7 +63,9 @@ class Loop:
 
     def turn(self, longest: float) -> bool:
         """Wait up to `longest` seconds for something to do, and do it; True if anything was."""
-        wait = min(longest, max(0.0, self.node.wake_at() - self.clock.now()))
+        wait = min(longest, max(0.0, self._wake_at - self.clock.now()))
+        if not self._posted.empty():
+            wait = 0.0
         busy = False
         for peer, frames in self.transport.receive(wait):
             busy = True
@@ -67,35 +77,38 @@ class Loop:
                 break
             busy = True
             self._perform(self.node.local(event, self.clock.now()))
-        if self.ended is None and (seen := self._look()) is not None:
-            self._perform(self.node.local(seen, self.clock.now()))
-        if self.ended is None and self.node.wake_at() <= self.clock.now():
+        now = self.clock.now()
+        if self.ended is None and now >= self._looked_at + LOOK_EVERY:
+            self._looked_at = now
+            if (seen := self._look()) is not None:
+                self._perform(self.node.local(seen, now))
+        if self.ended is None and self.node.wake_at() <= now:
             busy = True
-            self._perform(self.node.tick(self.clock.now()))
+            self._perform(self.node.tick(now))
+        self._wake_at = self.node.wake_at()
         return busy
 
     def begin(self, actions: list[Action]) -> None:
         """Perform a role's first actions."""
         self._perform(actions)
+        self._wake_at = self.node.wake_at()
 
     def _receive(self, peer: Peer, frames: Frames) -> None:
-        """Decode and hand on one message; what is no message is counted, logged and dropped."""
+        """Decode and hand on one message; what the protocol forbids is counted, logged, dropped."""
         if self.ended is not None:
             return
         try:
-            envelope = decode(frames)
-        except (MalformedFrame, ProtocolMismatch) as broken:
+            actions = self.node.receive(peer, decode(frames), self.clock.now())
+        except RemoteError as broken:
             self.telemetry.count("malformed_frames")
             self.telemetry.log_rarely("warning", f"dropped a message from {peer!r}: {broken}")
             return
-        self._perform(self.node.receive(peer, envelope, self.clock.now()))
+        self._perform(actions)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
-                frames = encode(action.envelope)
-                if not self.transport.send(action.peer, frames):
-                    self.telemetry.count("unsent_messages")
+                self._send(action)
             elif isinstance(action, Note):
                 self.telemetry.log(action.level, action.text)
             elif isinstance(action, Forget):
@@ -106,31 +119,55 @@ class Loop:
             else:
                 self._perform_own(action)
 
+    def _send(self, send: Send) -> None:
+        try:
+            frames = encode(send.envelope)
+        except DualshardError as refused:
+            self._posted.put(Failed(refused.exit_status, str(refused)))
+            return
+        if not self.transport.send(send.peer, frames):
+            self.telemetry.count("unsent_messages")
+
+
+def attempt(who: str, work: Callable[[], object]) -> object:
+    """What `work` returns, or the `Failed` that ends the role if it raises, even `SystemExit`: a
+    `DualshardError` with its own words and status, anything else as a fault of the code that ran,
+    named by `who`."""
+    try:
+        return work()
+    except DualshardError as error:
+        return Failed(error.exit_status, str(error))
+    except BaseException as error:
+        return Failed(1, f"{who}: {describe(error)}")
+
 
 class Background:
     """One daemon thread that runs pieces of work in order and posts what each returns.
 
-    Work that raises ends the role: a `DualshardError` with its own words and status, anything
-    else as a fault of the code that ran, named by `who`.
+    A role's threads end with its process; `close` ends one before.
     """
 
     def __init__(self, post: Callable[[object], None], who: str) -> None:
         self._post, self._who = post, who
-        self._work: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        Thread(target=self._run, name=who, daemon=True).start()
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=who, daemon=True)
+        self._thread.start()
 
     def submit(self, work: Callable[[], object]) -> None:
         """Run `work` after what was submitted before. Any thread may call it."""
         self._work.put(work)
 
+    def close(self, patience: float) -> bool:
+        """Finish what was submitted, then end the thread.
+
+        Returns:
+            whether it has ended within `patience` seconds.
+        """
+        self._work.put(None)
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
-        while True:
-            work = self._work.get()
-            try:
-                event = work()
-            except DualshardError as error:
-                event = Failed(error.exit_status, str(error))
-            except Exception as error:
-                event = Failed(1, f"{self._who}: {describe(error)}")
-            self._post(event)
-            del work, event
+        while (work := self._work.get()) is not None:
+            self._post(attempt(self._who, work))
+            del work

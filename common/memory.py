@@ -14,6 +14,7 @@ import numpy as np
 
 from .clock import ManualClock
 from .delivery import Peer, routing_id
+from .errors import RemoteError
 from .wire import Frame, Frames, decode
 
 
@@ -21,8 +22,9 @@ from .wire import Frame, Frames, decode
 class FaultPlan:
     """Probabilities per message, and one-way delays in seconds.
 
-    A message that is reordered waits up to `reorder_delay` longer than its turn, so that later
-    ones overtake it; without, messages between two endpoints keep their order.
+    Every message takes `delay`, and up to `jitter` more, which counts as a delay. One that is
+    reordered waits up to `reorder_delay` longer than its turn, so that later ones overtake it;
+    without, messages between two endpoints keep their order.
     """
 
     drop: float = 0.0
@@ -34,7 +36,12 @@ class FaultPlan:
 
 
 class Network:
-    """Endpoints, messages in flight, and the faults between them."""
+    """Endpoints, messages in flight, and the faults between them.
+
+    `counts` and `trace` hold every decision: `drop`, `duplicate`, `delay`, `reorder`, `cut`,
+    `deliver`, `nobody` (nobody has that name or address) and `lost` (one of the two ends was gone
+    before it arrived). `counts["sent"]` is the number of messages handed in.
+    """
 
     def __init__(self, clock: ManualClock, seed: int = 0, plan: FaultPlan | None = None) -> None:
         self.clock = clock
@@ -58,7 +65,7 @@ class Network:
         return endpoint
 
     def cut(self, one: "MemoryTransport", other: "MemoryTransport") -> None:
-        """Lose everything between two endpoints until `heal`."""
+        """Lose everything between two endpoints until `heal`, also what is in flight now."""
         self._cuts.add(frozenset((one.name, other.name)))
 
     def heal(self) -> None:
@@ -71,13 +78,15 @@ class Network:
         self._addresses = {a: n for a, n in self._addresses.items() if n != endpoint.name}
 
     def launch(self, source: "MemoryTransport", peer: Peer, frames: Sequence[Frame]) -> bool:
-        """Decide one message's fate. False if nobody is there, as a socket would say."""
+        """Decide one message's fate. False if nobody bears that name; an address at which nobody
+        listens says nothing, as with a socket."""
         target = self._addresses.get(peer) if isinstance(peer, str) else peer
-        if target is None or target not in self._endpoints:
-            return isinstance(peer, str)
-        kept = [bytes(frame) for frame in frames]
+        kept: Frames = [bytes(frame) for frame in frames]
         self.counts["sent"] += 1
-        if frozenset((source.name, target)) in self._cuts:
+        if target is None or target not in self._endpoints:
+            self._decide("nobody", source.name, target or b"\x01", kept)
+            return isinstance(peer, str)
+        if self._is_cut(source.name, target):
             self._decide("cut", source.name, target, kept)
             return True
         if self._random.random() < self.plan.drop:
@@ -93,7 +102,10 @@ class Network:
 
     def _fly(self, source: bytes, target: bytes, frames: Frames) -> None:
         """Schedule one copy."""
-        moment = self.clock.now() + self.plan.delay + self.plan.jitter * self._random.random()
+        late = self.plan.jitter * self._random.random()
+        if late > 0:
+            self._decide("delay", source, target, frames)
+        moment = self.clock.now() + self.plan.delay + late
         moment = max(moment, self._order.get((source, target), 0.0))
         if self._random.random() < self.plan.reorder:
             moment += self.plan.reorder_delay * self._random.random()
@@ -103,15 +115,21 @@ class Network:
         self._launched += 1
         heapq.heappush(self._flights, (moment, self._launched, source, target, frames))
 
+    def _is_cut(self, one: bytes, other: bytes) -> bool:
+        return frozenset((one, other)) in self._cuts
+
     def _decide(self, fate: str, source: bytes, target: bytes, frames: Frames) -> None:
         self.counts[fate] += 1
         self._note(fate, source, target, frames)
 
     def _note(self, fate: str, source: bytes, target: bytes, frames: Frames) -> None:
-        envelope = decode(frames)
+        try:
+            envelope = decode(frames)
+            what = f"{type(envelope.message).__name__} {envelope.form.name} {envelope.sequence}"
+        except RemoteError:
+            what = "no message"
         self.trace.append(
-            f"{self.clock.now():.6f} {fate} {source[1:].hex()} -> {target[1:].hex()} "
-            f"{type(envelope.message).__name__} {envelope.form.name} {envelope.sequence}"
+            f"{self.clock.now():.6f} {fate} {source[1:].hex()} -> {target[1:].hex()} {what}"
         )
 
     def next_delivery(self) -> float:
@@ -126,6 +144,9 @@ class Network:
             endpoint = self._endpoints.get(target)
             if endpoint is None or source not in self._endpoints:
                 self._decide("lost", source, target, frames)
+                continue
+            if self._is_cut(source, target):
+                self._decide("cut", source, target, frames)
                 continue
             self._decide("deliver", source, target, frames)
             endpoint.inbox.append((endpoint.name_of(self._endpoints[source]), frames))

@@ -85,7 +85,7 @@ class Ack(Message):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
-    """Request to the controller, renews the lease; answered by `Ack`, or `View` if `view` is old."""
+    """Request to the controller: renews the lease. Answered by `Ack`, `View` if `view` is old."""
 
     view: int
     state: str
@@ -123,7 +123,7 @@ class Leave(Message):
 
 @dataclass(frozen=True, slots=True)
 class Obituary(Message):
-    """Notice from a launcher: the process `pid` on `host` is dead; no need to wait for its lease."""
+    """Notice of a launcher: process `pid` on `host` is dead; its lease need not run out."""
 
     host: str
     pid: int
@@ -153,7 +153,7 @@ class Describe(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """Request, parameter server to controller: all shards of table `table_epoch` are initialised."""
+    """Request, parameter server to controller: all shards of the table are initialised; `Ack`."""
 
     table_epoch: int
 
@@ -163,7 +163,10 @@ class Ready(Message):
 
 @dataclass(frozen=True, slots=True)
 class Start(Message):
-    """Request: the first values of a shard, float32 (n,); the first one counts; answered by `Ack`."""
+    """Request: the first values of a shard, float32 (n,); the first one counts.
+
+    Answered by `Ack`, `WrongOwner` or `Refused`.
+    """
 
     table_epoch: int
     shard: int
@@ -172,7 +175,8 @@ class Start(Message):
 
 @dataclass(frozen=True, slots=True)
 class Attach(Message):
-    """Request, worker to server: share memory. Answered by `Ack`, or `Refused` on another host.
+    """Request, worker to server: share memory. Answered by `Ack`, `Refused` on another host, or
+    `WrongOwner` by a server that does not know the layout yet.
 
     The segment is open as `descriptor` in process `pid` of `place`, and holds `rows` rows of
     `size` float32 elements: the parameter vector, then one gradient a lane.
@@ -202,7 +206,7 @@ class Push(Message):
 
     With `lane` >= 0 nothing but this header travels: the gradient lies in that lane's row of the
     segment that was attached (see `Attach`), the fresh shard is written into its parameter row,
-    and the reply is `Pushed`.
+    and the reply is `Pushed`. `WrongOwner` answers both.
     """
 
     table_epoch: int
@@ -245,7 +249,7 @@ class WrongOwner(Message):
 
 @dataclass(frozen=True, slots=True)
 class Serve(Message):
-    """Request, controller to data server: these portions of `epoch` are yours; answered by `Ack`."""
+    """Request, controller to data server: these portions of `epoch` are yours; `Ack`."""
 
     epoch: int
     portions: list[int]
@@ -309,7 +313,10 @@ class Done(Message):
 
 @dataclass(frozen=True, slots=True)
 class Evaluate(Message):
-    """Request, controller to worker: measure the servers' parameters on the test split."""
+    """Request, controller to worker: measure the servers' parameters on the test split.
+
+    Answered by `Evaluated`, when it is done.
+    """
 
     number: int
 
@@ -341,3 +348,26 @@ class Stop(Message):
 
     status: int
     reason: str
+
+
+NOTICES = (View, Obituary)
+ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
+    Join: (Welcome,),
+    Heartbeat: (Ack, View),
+    Leave: (Ack,),
+    DataFacts: (Ack,),
+    Describe: (Ack,),
+    Ready: (Ack,),
+    Start: (Ack, WrongOwner),
+    Attach: (Ack, WrongOwner),
+    Pull: (Shard, WrongOwner),
+    Push: (Shard, Pushed, WrongOwner),
+    Serve: (Ack,),
+    Progress: (Ack,),
+    Fetch: (Portion,),
+    Done: (Ack,),
+    Evaluate: (Evaluated,),
+    AskStatus: (Status,),
+    Stop: (Ack,),
+}
+"""Every request, and what may answer it; `Refused` may answer any."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .delivery import Arrival, Courier, Open, Peer
-from .messages import Envelope, Form, Message, Refused
+from .messages import ANSWERS, NOTICES, Envelope, Form, Message, Refused
 
 NEVER = float("inf")
 
@@ -54,7 +54,8 @@ class Node:
     """Registers handlers, keeps the courier and the outgoing actions.
 
     Requests are handled by `requests[kind](peer, envelope)`, notices by the same table, replies
-    by `replies[kind of the request](request, reply)`. Not thread-safe: it belongs to the loop.
+    by `replies[kind of the request](request, reply)`; each sees only kinds that `messages` allows
+    it. Not thread-safe: it belongs to the loop.
     """
 
     def __init__(self, courier: Courier) -> None:
@@ -77,10 +78,7 @@ class Node:
         elif arrival is Arrival.REPEAT:
             self.repeated(peer, envelope)
         elif arrival is Arrival.REPLY and request is not None:
-            if isinstance(envelope.message, Refused):
-                self.refused(request, envelope.message)
-            else:
-                self.replies[type(request.message)](request, envelope.message)
+            self._answered(request, envelope.message)
         return self.take()
 
     def tick(self, now: float) -> list[Action]:
@@ -160,9 +158,20 @@ class Node:
         """A line for the log."""
         self.do(Note(level, text))
 
+    def _answered(self, request: Open, reply: Message) -> None:
+        asked = type(request.message)
+        if isinstance(reply, Refused):
+            self.refused(request, reply)
+        elif isinstance(reply, ANSWERS[asked]):
+            self.replies[asked](request, reply)
+        else:
+            detail = f"{type(reply).__name__} is no answer to {asked.__name__}"
+            self.refused(request, Refused("unexpected", detail))
+
     def _handle(self, peer: Peer, envelope: Envelope) -> None:
+        expected = NOTICES if envelope.form is Form.NOTICE else tuple(ANSWERS)
         handler = self.requests.get(type(envelope.message))
-        if handler is not None:
+        if handler is not None and isinstance(envelope.message, expected):
             handler(peer, envelope)
             return
         kind = type(envelope.message).__name__

@@ -53,7 +53,7 @@ class Options:
 
 
 class Runtime:
-    """The process around one role. Make it in the main thread: it takes over SIGINT and SIGTERM."""
+    """The process around one role. Make it in the main thread: it takes over ending signals."""
 
     def __init__(self, role: Role, options: Options, *, listens: bool) -> None:
         log_to_stderr(options.log_level)
@@ -63,12 +63,15 @@ class Runtime:
         self.incarnation = secrets.randbits(62)
         self.telemetry = Telemetry(str(role), self.clock)
         self._signal = 0
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
         bind = options.bind or "127.0.0.1:0" if listens else ""
         if bind:
             require_loopback(bind, options.insecure)
         self.transport = ZmqTransport(self.incarnation, bind, options.advertise)
+        # Last, because the handler wakes the transport.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores SIGHUP for the command that it starts: that stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -132,8 +135,8 @@ class Runtime:
             loop.begin(first)
             ended = loop.run()
         self.transport.close(LINGER)
-        if ended.reason:
-            self.telemetry.log("error" if ended.status else "info", f"ends: {ended.reason}")
+        if ended.reason and not ended.status:
+            self.telemetry.log("info", f"ends: {ended.reason}")
         return ended
 
 

@@ -25,7 +25,7 @@ from .messages import (
     View,
     Welcome,
 )
-from .node import NEVER, Action, Exit, Failed, Node
+from .node import NEVER, Action, Exit, Failed, Forget, Node
 from .types import Member, Role
 
 BEAT_FRACTION = 0.1
@@ -127,7 +127,12 @@ class Session(Node):
         if self.rank < 0:
             self.do(self.leaving)
             return
-        self.ask(self.controller, Leave(status, reason), patience=FAREWELL)
+        self._say_goodbye(reason)
+
+    def _say_goodbye(self, reason: str) -> None:
+        assert self.leaving is not None
+        leave = Leave(self.leaving.status, reason)
+        self.ask(self.controller, leave, patience=FAREWELL, pause=FAREWELL / 8)
 
     # Membership.
 
@@ -143,40 +148,34 @@ class Session(Node):
             theirs = _shown(self.controller)
             self.leaving = Exit(2, f"the controller at {theirs} refused this role: {reply.detail}")
             self.do(self.leaving)
-        elif isinstance(request.message, Heartbeat):
-            self.leaving = Exit(1, f"put out by the controller: {reply.detail}")
+        elif isinstance(request.message, Heartbeat | Leave):
+            # After a goodbye the controller knows us no more: that is no fault.
+            put_out = Exit(1, f"put out by the controller: {reply.detail}")
+            self.leaving = self.leaving or put_out
             self.do(self.leaving)
         else:
             super().refused(request, reply)
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
-            self.do(
-                Exit(
-                    1,
-                    (
-                        f"the controller did not answer: tried {_shown(self.controller)} for "
-                        f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
-                        f"its address with --controller HOST:PORT"
-                    ),
-                )
+            reason = (
+                f"the controller did not answer: tried {_shown(self.controller)} for "
+                f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
+                f"its address with --controller HOST:PORT"
             )
+            self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:
             self.do(self.leaving)
 
     def ticked(self) -> None:
-        if self.rank < 0:
+        if self.rank < 0 or self.leaving is not None:
             return
         if self.now - self._heard_at > self._lease + 1.0:
-            self.do(
-                Exit(
-                    1,
-                    (
-                        f"lost the controller at {_shown(self.controller)}: nothing heard for "
-                        f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
-                    ),
-                )
+            reason = (
+                f"lost the controller at {_shown(self.controller)}: nothing heard for "
+                f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
             )
+            self.do(Exit(1, reason))
             return
         if self.now >= self._beat_at and not self._beating:
             self._beating = True
@@ -186,7 +185,7 @@ class Session(Node):
 
     def wake_at(self) -> float:
         moments = [super().wake_at()]
-        if self.rank >= 0:
+        if self.rank >= 0 and self.leaving is None:
             moments.append(self._heard_at + self._lease + 1.0)
             if not self._beating:
                 moments.append(self._beat_at)
@@ -224,13 +223,14 @@ class Session(Node):
         self.viewed(old, new)
         if new.phase == "stopped" and self.leaving is None:
             self.leaving = Exit(1 if new.status else 0, new.reason)
-            self.ask(self.controller, Leave(self.leaving.status, ""), patience=FAREWELL)
+            self._say_goodbye("")
 
     def _drop_lost(self, old: Cluster, new: Cluster) -> None:
-        """Close the requests to members that are gone."""
+        """Close the connections and the requests to members that are gone."""
         present = {member.incarnation for member in new.members}
         for member in old.members:
             if member.incarnation not in present and member.address:
+                self.do(Forget(member.address))
                 for request in self.courier.forget(member.address):
                     self.lost(member, request)
 

@@ -15,7 +15,7 @@ RARELY = 5.0
 
 
 class Telemetry:
-    """One role's log and counters. `count` and `log` may be called by any thread."""
+    """One role's log and counters. Any thread may call `log`; the rest belongs to the loop."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name

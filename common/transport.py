@@ -7,10 +7,12 @@ their buffers are lent until the reply returns.
 """
 
 import contextlib
+import ipaddress
+import math
 import os
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import zmq
 
@@ -69,8 +71,8 @@ class ZmqTransport:
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
         self._poller = zmq.Poller()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poller.register(self._bell, zmq.POLLIN)
+        self._bell = _Bell()
+        self._poller.register(self._bell.descriptor, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self.address = ""
         if bind:
@@ -96,13 +98,12 @@ class ZmqTransport:
                 f"{refused.strerror or refused}: choose another with --bind HOST:PORT "
                 "(port 0 takes any free one)",
             ) from None
-        bound = router.get(zmq.LAST_ENDPOINT).decode().rstrip("\0")
+        bound = cast(bytes, router.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
         host, _, port = bound.removeprefix("tcp://").rpartition(":")
         if host == "0.0.0.0":  # noqa: S104 (a comparison; nothing is bound here)
             host = socket.gethostname()
         if advertise:
-            host, _, wanted = advertise.rpartition(":")
-            port = port if wanted in ("", "0") else wanted
+            host, port = _advertised(advertise, port)
         self.address = f"tcp://{host}:{port}"
         self._poller.register(router, zmq.POLLIN)
 
@@ -150,10 +151,9 @@ class ZmqTransport:
 
     def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
         messages: list[tuple[Peer, Frames]] = []
-        for link, _ in self._poller.poll(max(0.0, timeout) * 1000):
+        for link, _ in self._poller.poll(math.ceil(max(0.0, timeout) * 1000)):
             if isinstance(link, int):
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._bell)
+                self._bell.silence()
                 continue
             for _ in range(BURST):
                 try:
@@ -170,7 +170,7 @@ class ZmqTransport:
         return messages
 
     def wake(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        self._bell.ring()
 
     def forget(self, peer: Peer) -> None:
         link = self._dealers.pop(peer, None) if isinstance(peer, str) else None
@@ -186,7 +186,24 @@ class ZmqTransport:
         self._addresses.clear()
         self._router = None
         self._context.term()
-        os.close(self._bell)
+
+
+class _Bell:
+    """Ends a waiting poll, from any thread or signal handler. Its descriptor is closed when nobody
+    can ring any more, so that a late ring never reaches a file that has got its number."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.descriptor, 1)
+
+    def silence(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.descriptor)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 def _configure(link: "zmq.Socket[bytes]") -> None:
@@ -225,6 +242,17 @@ def parse_address(text: str, key: str) -> str:
     return f"tcp://{host}:{port}"
 
 
+def _advertised(text: str, bound: str) -> tuple[str, str]:
+    """The host and port of `--advertise HOST[:PORT]`; without one, or with 0, the bound port."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return text, bound
+    if port in ("", "0") and host:
+        return host, bound
+    parse_address(text, "--advertise")
+    return host, port
+
+
 def require_loopback(bind: str, insecure: bool) -> None:
     """Refuse to listen beyond this machine unless the user said that the network is trusted.
 
@@ -232,8 +260,11 @@ def require_loopback(bind: str, insecure: bool) -> None:
         UserError: `bind` is not a loopback address and `insecure` is not set.
     """
     host = bind.rpartition(":")[0]
-    if insecure or host in ("localhost", "127.0.0.1", "::1", "[::1]") or host.startswith("127."):
+    if insecure or host == "localhost":
         return
+    with contextlib.suppress(ValueError):  # not a number: a name may lead anywhere
+        if ipaddress.ip_address(host).is_loopback:
+            return
     raise UserError(
         "--bind",
         bind,

@@ -2,7 +2,8 @@
 
 A message is one msgpack header frame and one raw frame an array. Nothing is unpickled, no object
 hook runs, and kinds, types, sizes, dtypes and shapes are checked against limits before anything
-is allocated or viewed. The header is
+is allocated or viewed. What a header claims is believed only once its bytes are there: memory is
+bounded by what has arrived, never by a number in it. The header is
 
     [protocol, kind, source, form, sequence, floor, fields, arrays]
 
@@ -10,7 +11,7 @@ with the scalar fields in the order of the dataclass and arrays as [dtype, dimen
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, cast, get_type_hints
 
@@ -18,7 +19,7 @@ import msgpack
 import numpy as np
 
 from . import messages
-from .errors import RemoteError
+from .errors import RemoteError, RoleError
 from .messages import PROTOCOL, Envelope, Form, Message
 from .types import Array
 
@@ -30,6 +31,8 @@ HEADER_LIMIT = 4 << 20
 PAYLOAD_LIMIT = 1 << 30
 """Bytes of all arrays of one message."""
 DIMENSIONS_LIMIT = 8
+DEPTH_LIMIT = 8
+"""Lists and dictionaries within each other in one field."""
 DTYPES = ("<f4", "<f2", "<i8", "<i4", "|u1")
 ANY_PROTOCOL = ("Join", "Refused")
 
@@ -48,10 +51,21 @@ class ProtocolMismatch(RemoteError):
 
 def encode(envelope: Envelope) -> Frames:
     """The frames of a message. Arrays must be contiguous; their frames are views, not copies:
-    whoever sends them lends the buffers until the reply returns."""
+    whoever sends them lends the buffers until the reply returns.
+
+    Raises:
+        RoleError: no peer would take the message: it is over a limit, or of a foreign dtype.
+    """
     kind = type(envelope.message)
     schema = _SCHEMAS[kind.__name__]
     arrays = [getattr(envelope.message, name) for name in schema.arrays]
+    rows = [[array.dtype.str, *array.shape] for array in arrays]
+    for name, (dtype, *_) in zip(schema.arrays, rows, strict=True):
+        if dtype not in DTYPES:
+            raise RoleError(f"{kind.__name__}.{name}: cannot send dtype {dtype}, only {DTYPES}")
+    size = sum(array.nbytes for array in arrays)
+    if size > PAYLOAD_LIMIT:
+        raise RoleError(f"{kind.__name__} of {size} bytes: one message carries {PAYLOAD_LIMIT}")
     header = [
         envelope.protocol,
         kind.__name__,
@@ -60,9 +74,11 @@ def encode(envelope: Envelope) -> Frames:
         envelope.sequence,
         envelope.floor,
         [getattr(envelope.message, name) for name, _ in schema.scalars],
-        [[array.dtype.str, *array.shape] for array in arrays],
+        rows,
     ]
     packed = cast(bytes, msgpack.packb(header))
+    if len(packed) > HEADER_LIMIT:
+        raise RoleError(f"{kind.__name__} with {len(packed)} bytes of header: {HEADER_LIMIT} fit")
     return [packed, *map(_frame, arrays)]
 
 
@@ -82,7 +98,7 @@ def decode(frames: Sequence[Frame]) -> Envelope:
         raise ProtocolMismatch(protocol)
     schema = _SCHEMAS.get(kind) if isinstance(kind, str) else None
     if schema is None:
-        raise MalformedFrame(f"unknown kind {str(kind)[:40]!r}")
+        raise MalformedFrame(f"unknown kind {_name(kind)}")
     if form not in _FORMS:
         raise MalformedFrame(f"{kind}: form {form} is not 0, 1 or 2")
     values = dict(zip(schema.arrays, _arrays(kind, schema, shapes, frames[1:]), strict=True))
@@ -98,14 +114,19 @@ def decode(frames: Sequence[Frame]) -> Envelope:
 def _frame(array: Array) -> Frame:
     """The bytes of a contiguous array, viewed."""
     assert array.flags.c_contiguous
-    return memoryview(array.reshape(-1)).cast("B") if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def _header(frames: Sequence[Frame]) -> list[Any]:
     """The unpacked header frame, a list of eight."""
-    if not frames or len(frames[0]) > HEADER_LIMIT:
+    if not frames or not 0 < len(frames[0]) <= HEADER_LIMIT:
         raise MalformedFrame("no header frame, or one over the limit")
     try:
+        # Unpacking makes room for as many elements as a list claims; skipping makes none, and
+        # fails unless each of them is there.
+        skimmer = msgpack.Unpacker(max_buffer_size=len(frames[0]))
+        skimmer.feed(frames[0])
+        skimmer.skip()
         header = msgpack.unpackb(frames[0], strict_map_key=True, max_ext_len=0)
     except Exception as broken:  # msgpack raises a dozen unrelated types on random bytes
         raise MalformedFrame(f"header is no msgpack: {type(broken).__name__}") from None
@@ -115,7 +136,7 @@ def _header(frames: Sequence[Frame]) -> list[Any]:
 
 
 def _arrays(kind: str, schema: "_Schema", shapes: object, frames: Sequence[Frame]) -> list[Array]:
-    """The array fields of a message, each checked against its frame's length before it is viewed."""
+    """The array fields of a message, each checked against its frame before it is viewed."""
     count = len(schema.arrays)
     if not isinstance(shapes, list) or len(shapes) != count or len(frames) != count:
         raise MalformedFrame(f"{kind}: expected {count} arrays and frames, got {len(frames)}")
@@ -133,15 +154,22 @@ def _array(name: str, row: object, frame: Frame) -> Array:
         raise MalformedFrame(f"{name}: no dtype and shape")
     dtype, shape = row[0], row[1:]
     if dtype not in DTYPES:
-        raise MalformedFrame(f"{name}: dtype {str(dtype)[:20]!r} is not one of {DTYPES}")
+        raise MalformedFrame(f"{name}: dtype {_name(dtype)} is not one of {DTYPES}")
     if not all(type(size) is int and 0 <= size <= PAYLOAD_LIMIT for size in shape):
         raise MalformedFrame(f"{name}: bad shape")
+    if prod(size for size in shape if size) > PAYLOAD_LIMIT:
+        raise MalformedFrame(f"{name}: shape {shape} is over the limit")
     expected = prod(shape) * np.dtype(dtype).itemsize
     if expected != len(frame):
         raise MalformedFrame(
             f"{name}: shape {shape} of {dtype} takes {expected} bytes, the frame holds {len(frame)}"
         )
     return np.frombuffer(frame, dtype=dtype).reshape(shape)
+
+
+def _name(value: object) -> str:
+    """A peer's value for a log line; of a text its start, of anything else its type alone."""
+    return repr(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +192,7 @@ _PLAIN: dict[type, Callable[[Any], bool]] = {
 
 
 def _fits(annotation: Any) -> Callable[[Any], bool]:
-    """The check for one annotated field; lists and dictionaries are checked one level deep."""
+    """The check for one annotated field, all the way down."""
     origin = getattr(annotation, "__origin__", None)
     if origin is list:
         (inner,) = (_inner(argument) for argument in annotation.__args__)
@@ -180,7 +208,20 @@ def _fits(annotation: Any) -> Callable[[Any], bool]:
 
 
 def _inner(annotation: Any) -> Callable[[Any], bool]:
-    return (lambda value: True) if annotation is Any else _fits(annotation)
+    return _plain if annotation is Any else _fits(annotation)
+
+
+def _plain(value: Any, depth: int = 1) -> bool:
+    """Whether a value is what JSON could hold, or bytes, and not nested without end."""
+    if type(value) in (int, float, str, bool, bytes, type(None)):
+        return True
+    if depth >= DEPTH_LIMIT:
+        return False
+    if type(value) is list:
+        return all(_plain(item, depth + 1) for item in value)
+    return type(value) is dict and all(
+        type(key) is str and _plain(item, depth + 1) for key, item in value.items()
+    )
 
 
 def _is_array(annotation: Any) -> bool:
@@ -189,7 +230,7 @@ def _is_array(annotation: Any) -> bool:
 
 def _schema(kind: type[Message]) -> _Schema:
     hints = get_type_hints(kind)
-    names = [item.name for item in cast(tuple[Field[Any], ...], fields(kind))]
+    names = [item.name for item in fields(kind)]
     return _Schema(
         kind,
         [(name, _fits(hints[name])) for name in names if not _is_array(hints[name])],

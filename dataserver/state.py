@@ -9,6 +9,8 @@ they are asked for.
 from collections import Counter, deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
 from ..common.messages import (
@@ -63,6 +65,11 @@ class Credit:
     peer: Peer
     envelope: Envelope
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Who asked, and its sequence number."""
+        return self.envelope.source, self.envelope.sequence
+
 
 class DataServer(Session):
     """Serves its share of each epoch, each portion to one worker at a time."""
@@ -72,13 +79,17 @@ class DataServer(Session):
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.counters: Counter[str] = Counter()
+        self._opened = False
         self._epoch = -1
         self._todo: deque[int] = deque()
         self._preparing: set[int] = set()
         self._ready: dict[int, Prepared] = {}
         self._credits: deque[Credit] = deque()
         self._leases: dict[int, tuple[int, int]] = {}
-        self._answered: dict[tuple[int, int], int] = {}
+        self._granted: dict[tuple[int, int], int] = {}
+        self._again: dict[int, Credit] = {}
+        self._over: set[tuple[int, int]] = set()
+        self._gone: set[int] = set()
         self._tests: dict[int, list[Credit]] = {}
         self._done: list[int] = []
         self._measures: Counter[str] = Counter()
@@ -96,11 +107,23 @@ class DataServer(Session):
 
     def happened(self, event: object) -> None:
         if isinstance(event, Opened):
+            self._opened = True
             self.tell(event.facts)
+            for portion in self._tests:
+                self.do(Prepare(True, 0, portion))
+            self._prepare_ahead()
         elif isinstance(event, Prepared) and event.test:
             for credit in self._tests.pop(event.portion, []):
                 self._send(credit, event)
         elif isinstance(event, Prepared) and event.epoch == self._epoch:
+            self._prepared(event)
+
+    def _prepared(self, event: Prepared) -> None:
+        """A training portion is here: for a worker that asks for it again, or for the next one."""
+        credit = self._again.pop(event.portion, None)
+        if credit is not None and self._leases.get(event.portion) == credit.key:
+            self._send(credit, event)
+        if event.portion in self._preparing:
             self._preparing.discard(event.portion)
             self._ready[event.portion] = event
             self._serve()
@@ -127,7 +150,9 @@ class DataServer(Session):
         self._preparing.clear()
         self._ready.clear()
         self._leases.clear()
-        self._answered.clear()
+        self._over.update(self._granted)
+        self._granted.clear()
+        self._again.clear()
         self._done, self._measures, self._reissued = [], Counter(), 0
 
     def viewed(self, old: Cluster, new: Cluster) -> None:
@@ -135,10 +160,12 @@ class DataServer(Session):
         gone = {member.incarnation for member in old.members} - present
         if not gone:
             return
+        self._gone |= gone
         self._credits = deque(c for c in self._credits if c.envelope.source not in gone)
+        self._over = {key for key in self._over if key[0] not in gone}
         orphans = [p for p, (worker, _) in self._leases.items() if worker in gone]
         for portion in sorted(orphans, reverse=True):
-            del self._leases[portion]
+            del self._granted[self._leases.pop(portion)]
             self._todo.appendleft(portion)
         if orphans:
             self.note(
@@ -158,41 +185,51 @@ class DataServer(Session):
         fetch = envelope.message
         assert isinstance(fetch, Fetch)
         credit = Credit(peer, envelope)
-        if fetch.test:
+        if fetch.test and fetch.portion < 0:
+            self.refuse(peer, envelope, "portion", f"there is no test portion {fetch.portion}")
+        elif fetch.test:
             self._tests.setdefault(fetch.portion, []).append(credit)
-            self.do(Prepare(True, 0, fetch.portion))
-            return
-        self._credits.append(credit)
-        self._serve()
+            if self._opened:
+                self.do(Prepare(True, 0, fetch.portion))
+        elif envelope.source not in self._gone:
+            self._forget_answered(envelope.source, envelope.floor)
+            self._credits.append(credit)
+            self._serve()
+
+    def _forget_answered(self, source: int, floor: int) -> None:
+        """A worker has its answers to all requests below `floor`: none of them comes again."""
+        self._over = {key for key in self._over if key[0] != source or key[1] >= floor}
 
     def repeated(self, peer: Peer, envelope: Envelope) -> None:
-        """A credit that was answered and came again: the answer was lost, make it anew."""
-        fetch = envelope.message
+        """A credit came again whose answer was lost, or is still on its way.
+
+        It stands for the same portion: a worker takes one answer to a request, so that another
+        portion would be leased to somebody who never sees it. If the epoch of its portion is
+        over, an empty portion gives the worker its credit back.
+        """
+        fetch, credit = envelope.message, Credit(peer, envelope)
         if not isinstance(fetch, Fetch):
             return
         if fetch.test:
             self._on_fetch(peer, envelope)
-            return
-        portion = self._answered.get((envelope.source, envelope.sequence))
-        if portion is None or portion in self._preparing:
-            return
-        self.counters["resent"] += 1
-        del self._leases[portion]
-        self._credits.appendleft(Credit(peer, envelope))
-        self._todo.appendleft(portion)
-        self._answered.pop((envelope.source, envelope.sequence))
-        self._prepare_ahead()
-        self._serve()
+        elif credit.key in self._granted:
+            self.counters["resent"] += 1
+            portion = self._granted[credit.key]
+            self._again[portion] = credit
+            self.do(Prepare(False, self._epoch, portion))
+        elif credit.key in self._over:
+            self.counters["resent"] += 1
+            nothing = (np.empty(0, np.float32), np.empty(0, np.int64))
+            self._send(credit, Prepared(False, self._epoch - 1, 0, False, nothing))
 
     def _serve(self) -> None:
         """Give ready portions to waiting credits."""
         while self._ready and self._credits:
             portion = next(iter(self._ready))
             credit = self._credits.popleft()
-            source, sequence = credit.envelope.source, credit.envelope.sequence
             prepared = self._ready.pop(portion)
-            self._leases[portion] = (source, sequence)
-            self._answered[source, sequence] = portion
+            self._leases[portion] = credit.key
+            self._granted[credit.key] = portion
             self._send(credit, prepared)
             self.counters["portions"] += 1
             if not (self._todo or self._ready or self._preparing):
@@ -205,7 +242,7 @@ class DataServer(Session):
         self.answer(credit.peer, credit.envelope, reply, remember=False)
 
     def _prepare_ahead(self) -> None:
-        while self._todo and len(self._preparing) + len(self._ready) < AHEAD:
+        while self._opened and self._todo and len(self._preparing) + len(self._ready) < AHEAD:
             portion = self._todo.popleft()
             self._preparing.add(portion)
             self.do(Prepare(False, self._epoch, portion))
@@ -219,7 +256,7 @@ class DataServer(Session):
             self.counters["late"] += 1
             return
         del self._leases[done.portion]
-        self._answered.pop(holder, None)
+        self._granted.pop(holder, None)
         self._done.append(done.portion)
         self._measures.update(done.measures)
         self._report()

@@ -4,6 +4,7 @@ import secrets
 
 from ..common.clock import SystemClock
 from ..common.delivery import Courier, Send
+from ..common.errors import UserError
 from ..common.messages import AskStatus, Message, Obituary, Status, Stop
 from ..common.transport import ZmqTransport
 from ..common.wire import decode, encode
@@ -53,3 +54,13 @@ class Operator:
 
     def _send(self, send: Send) -> None:
         self._transport.send(send.peer, encode(send.envelope))
+
+
+def no_answer(address: str, patience: float) -> UserError:
+    """The error of an operator whom nobody has answered within `patience` seconds."""
+    return UserError(
+        "--controller",
+        address.removeprefix("tcp://"),
+        f"a controller that answers within {patience:g} s",
+        "start one there, or give its address",
+    )

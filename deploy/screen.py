@@ -1,41 +1,59 @@
-"""What a person sees while a cluster trains: live on a terminal, a line a change elsewhere."""
+"""What a person sees while a cluster trains: live on a terminal, a line a change elsewhere.
 
+Everything comes from the controller's report (`Controller.status`); nothing is decided here. Each
+line fits 80 columns. Errors go to the standard error, all else to the standard output.
+"""
+
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from ..common.job import Job
 
 Report = dict[str, Any]
 
+NAMES_SHOWN = 4
+"""Missing roles that are named before the rest is counted."""
+WIDTH = 100
+"""Columns where the output is no terminal."""
+BUILDING = "building the model"
+"""What a worker's state says while it builds and compiles."""
+COUNTERS = {
+    "paramserver": ("pushes", "pulls", "refused_pushes"),
+    "dataserver": ("portions", "reissued", "late"),
+    "worker": ("steps", "samples", "refused_pushes"),
+}
+"""The counters that are worth a look, by role."""
+
+
+def console() -> Console:
+    """The standard output; on a terminal lines break between words, elsewhere never."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else WIDTH)
+
 
 class Screen:
     """Shows the controller's reports. Used as a context while the cluster runs."""
 
     def __init__(self, job: Job, out: Path) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.phase = ""
-        self._out = out
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
-        self._task = self._bar.add_task(f"epoch 0/{job.job.epochs}", total=job.job.epochs)
+        self._job, self._out = job, out
+        self._console = console()
         self._live: Live | None = None
+        self._phase = ""
         self._epochs_shown = 0
-        self._events_shown: list[str] = []
+        self._events_shown: set[tuple[float, str]] = set()
+        self._waiting = ""
 
     def __enter__(self) -> "Screen":
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, refresh_per_second=8)
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
         return self
 
@@ -49,98 +67,148 @@ class Screen:
             self._live.stop()
             self._live = None
 
+    @property
+    def joining(self) -> bool:
+        """Whether, as far as the last report tells, roles are still missing."""
+        return self._phase in ("", "joining")
+
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self._console.print(text, markup=False)
+
+    def complain(self, text: str) -> None:
+        """A line about something that failed."""
+        print(f"dualshard: {text}", file=sys.stderr)
+
+    def starting(self) -> None:
+        """The processes are about to be started."""
+        job = self._job
+        self.say(
+            f"starting a controller, {_count(job.paramserver.count, 'parameter server')}, "
+            f"{_count(job.dataserver.count, 'data server')}, {_count(job.worker.count, 'worker')}"
+        )
 
     def show(self, report: Report) -> None:
         """A new report of the controller."""
-        self.phase = report["phase"]
-        for event in report["events"]:
-            line = f"{event['seconds']:7.1f} s  {event['text']}"
-            if line not in self._events_shown:
-                self._events_shown.append(line)
-                self.say(line)
-        self._bar.update(
-            self._task,
-            completed=report["epochs_done"],
-            description=f"epoch {min(report['epoch'] + 1, report['epochs'])}/{report['epochs']}",
-        )
+        self._phase = report["phase"]
+        self._show_events(report)
         if self._live is not None:
-            self._live.update(Group(self._bar, headline(report), role_table(report)))
+            parts = (epoch_bar(report), headline(report), role_table(report))
+            self._live.update(Group(*parts))
         else:
-            self._print_epoch(report)
+            self._show_change(report)
 
-    def _print_epoch(self, report: Report) -> None:
-        """Without a terminal: one line for the newest epoch."""
+    def _show_events(self, report: Report) -> None:
+        for event in report["events"]:
+            key = (event["seconds"], event["text"])
+            # What `waiting` says in one line is not said again for each role that joins.
+            if key not in self._events_shown and " joined from " not in event["text"]:
+                self.say(_timed(event["seconds"], event["text"]))
+            self._events_shown.add(key)
+
+    def _show_change(self, report: Report) -> None:
+        """Without a live display: what is waited for, then one line for the newest epoch."""
+        wait = waiting(report)
+        if wait and wait != self._waiting:
+            self.say(wait)
+        self._waiting = wait
         epoch = report["last_epoch"]
         if epoch and epoch["epoch"] + 1 > self._epochs_shown:
             self._epochs_shown = epoch["epoch"] + 1
-            self.say(
-                f"{epoch['seconds']:7.1f} s  epoch {self._epochs_shown}/{report['epochs']}  "
-                + _numbers(epoch, report["last_evaluation"])
-            )
+            numbers = measures(epoch, report["last_evaluation"], epoch["samples_per_second"])
+            text = f"epoch {self._epochs_shown}/{report['epochs']}  {numbers}"
+            self.say(_timed(epoch["seconds"], text))
 
-    def finish(self, totals: Report, status: int) -> None:
+    def finish(self, totals: Report) -> None:
         """The last lines: what came out and where it lies."""
         if totals:
             accuracy = totals["test_accuracy"]
             shown = f"{100 * accuracy:.2f} %" if accuracy is not None else "not measured"
+            self.say(f"test accuracy {shown} after {_count(totals['epochs'], 'epoch')}")
             self.say(
-                f"test accuracy {shown} after {totals['epochs']} epochs, "
                 f"{totals['samples']:,} samples in {totals['wall_seconds']:.1f} s "
-                f"({totals['samples_per_second']:,.0f} samples/s)"
+                f"({totals['samples_per_second']:,.0f} samples/s), mean staleness "
+                f"{totals['staleness_mean']:.1f}"
             )
+        else:
+            self.say("ended before the job was complete: there is no final model")
         self.say(f"run directory: {self._out}")
-        if status and not totals:
-            self.say("the job did not complete; see the logs there")
 
 
-def headline(report: Report) -> Table:
-    """Phase, speed, loss, accuracy, staleness."""
-    line = Table.grid(padding=(0, 3))
-    numbers = _numbers(
-        report["last_epoch"], report["last_evaluation"], report["samples_per_second_now"]
+def waiting(report: Report) -> str:
+    """What the start waits for; empty once training has begun."""
+    if report["phase"] == "joining":
+        missing = report["missing"]
+        names = ", ".join(missing[:NAMES_SHOWN])
+        more = len(missing) - NAMES_SHOWN
+        return f"waiting for {names}" + (f" and {more} more" if more > 0 else "")
+    if report["phase"] == "preparing":
+        building = [role["name"] for role in report["roles"] if role["state"] == BUILDING]
+        if building:
+            return "building the model; the first time on a machine this compiles its kernels"
+        return "opening the data, starting the shards"
+    return ""
+
+
+def epoch_bar(report: Report) -> Table:
+    """How far the job is."""
+    line = Table.grid(padding=(0, 2))
+    done, epochs = report["epochs_done"], report["epochs"]
+    line.add_row(
+        f"epoch {min(report['epoch'] + 1, epochs)}/{epochs}",
+        ProgressBar(total=epochs, completed=done, width=40),
+        f"{100 * done / epochs:.0f} %",
+        f"{report['summary']['wall_seconds']:.0f} s",
     )
-    missing = report["missing"]
-    what = report["phase"]
-    if what == "joining" and missing:
-        what = f"waiting for {', '.join(missing)}"
-    line.add_row(what, numbers)
     return line
 
 
-def _numbers(epoch: Report, evaluation: Report, rate: float | None = None) -> str:
-    parts = []
+def headline(report: Report) -> str:
+    """Phase, speed, loss, staleness, accuracy; or what the start waits for."""
+    if wait := waiting(report):
+        return wait
+    epoch, rate = report["last_epoch"], report["samples_per_second_now"]
+    return "  ".join([report["phase"], measures(epoch, report["last_evaluation"], rate)]).rstrip()
+
+
+def measures(epoch: Report, evaluation: Report, rate: float) -> str:
+    """The numbers of an epoch and an evaluation, either of which may be empty."""
+    parts = [f"{rate:,.0f} samples/s"] if rate else []
     if epoch:
-        speed = epoch["samples_per_second"] if rate is None else rate
-        parts += [
-            f"{speed:,.0f} samples/s",
-            f"loss {epoch['loss']:.4f}",
-            f"staleness {epoch['staleness']:.1f}",
-            f"wait {1000 * epoch['wait_seconds_per_step']:.2f} ms/step",
-        ]
-    if evaluation:
-        accuracy = evaluation.get("accuracy")
-        measured = (
-            f"loss {evaluation['loss']:.4f}" if accuracy is None else f"{100 * accuracy:.2f} %"
-        )
-        parts.append(f"test {measured}")
+        parts += [f"loss {epoch['loss']:.4f}", f"staleness {epoch['staleness']:.1f}"]
+    if "accuracy" in evaluation:
+        parts.append(f"test {100 * evaluation['accuracy']:.2f} %")
+    elif evaluation:
+        parts.append(f"test loss {evaluation['loss']:.4f}")
     return "  ".join(parts)
 
 
 def role_table(report: Report) -> Table:
-    """One line a role."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("role", "host", "pid", "state", "counters"):
-        table.add_column(column, no_wrap=column != "counters")
+    """One line a role. The host is shown where there is more than one."""
+    several = len({role["host"] for role in report["roles"]}) > 1
+    columns = ["role", *(["host"] if several else []), "pid", "state", "counters"]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for role in report["roles"]:
-        table.add_row(
-            role["name"], role["host"], str(role["pid"]), role["state"], _counters(role["counters"])
-        )
+        host = [role["host"]] if several else []
+        row = [role["name"], *host, str(role["pid"]), role["state"], _counters(role)]
+        table.add_row(*map(escape, row))
     return table
 
 
-def _counters(counters: dict[str, float]) -> str:
-    wanted = ("steps", "samples", "pushes", "pulls", "portions", "reissued", "refused_pushes")
-    return "  ".join(f"{name} {counters[name]:,.0f}" for name in wanted if counters.get(name))
+def _counters(role: Report) -> str:
+    counters = role["counters"]
+    wanted = COUNTERS.get(role["role"], ())
+    return "  ".join(
+        f"{name.replace('_', ' ')} {counters[name]:,.0f}" for name in wanted if counters.get(name)
+    )
+
+
+def _timed(seconds: float, text: str) -> str:
+    """With the seconds of training so far, where there are any."""
+    return f"{seconds:7.1f} s  {text}" if seconds else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,48 +1,38 @@
 """`dualshard status`: the controller's report for people or for programs."""
 
 import json
+import time
 
-from rich.console import Console
+from .operator import Operator, no_answer
+from .screen import console, headline, role_table
 
-from ..common.clock import sleep
-from ..common.errors import UserError
-from .operator import Operator
-from .screen import headline, role_table
-
-PATIENCE = 5.0
-"""Seconds to wait for an answer."""
-PAUSE = 1.0
+EVERY = 1.0
 """Seconds between two reports of `--watch`."""
 
 
-def print_status(address: str, *, as_json: bool, watch: bool) -> None:
+def print_status(address: str, patience: float, *, as_json: bool, watch: bool) -> None:
     """Print the report once, or every second until the job ends.
 
     Raises:
-        UserError: nobody answers there.
+        UserError: nobody answers there within `patience` seconds.
     """
-    operator, console = Operator(address), Console(highlight=False)
+    operator, screen = Operator(address), console()
     try:
         seen = False
         while True:
-            report = operator.status(PATIENCE)
+            report = operator.status(patience)
             if report is None and seen:
                 return
             if report is None:
-                raise UserError(
-                    "--controller",
-                    address.removeprefix("tcp://"),
-                    f"a controller that answers within {PATIENCE:g} s",
-                    "start one there, or give its address",
-                )
+                raise no_answer(address, patience)
             seen = True
             if as_json:
-                console.print_json(json.dumps(report))
+                screen.out(json.dumps(report, indent=None if watch else 2))
             else:
-                console.print(headline(report))
-                console.print(role_table(report))
-            if not watch:
+                screen.print(headline(report), markup=False)
+                screen.print(role_table(report))
+            if not watch or report["phase"] == "stopped":
                 return
-            sleep(PAUSE)
+            time.sleep(EVERY)
     finally:
         operator.close()

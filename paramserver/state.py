@@ -214,6 +214,9 @@ class ParameterServer(Session):
     def _on_attach(self, peer: Peer, envelope: Envelope) -> None:
         attach = envelope.message
         assert isinstance(attach, Attach)
+        if not self.cluster.layout:  # the worker's view is ahead of ours
+            self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
+            return
         try:
             if self._lanes is None or self._job is None or self._job.train.transport == "tcp":
                 raise RemoteError("this server shares no memory")

@@ -46,9 +46,10 @@ class Ring:
         self._leases: list[Lease] = []
 
     def add(self, source: str, portion: Portion) -> None:
-        """A portion has come."""
-        samples = len(portion.labels)
-        cuts = range(0, samples, self._batch_size)
+        """A portion has come; one without samples only gives its credit back."""
+        cuts = range(0, len(portion.labels), self._batch_size)
+        if not cuts:
+            return
         lease = Lease(source, portion, len(cuts))
         self._leases.append(lease)
         for begin in cuts:
@@ -74,6 +75,11 @@ class Ring:
         self._leases = [lease for lease in self._leases if lease.portion.epoch >= epoch]
         self._waiting = deque(b for b in self._waiting if b.lease.portion.epoch >= epoch)
         return len(old)
+
+    @property
+    def held(self) -> int:
+        """Portions that are not finished."""
+        return len(self._leases)
 
     def held_from(self, source: str) -> int:
         """Portions of one data server that are not finished."""

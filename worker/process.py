@@ -60,7 +60,9 @@ class WorkerProcess:
             self._job, action.cluster.data, self._state.rank, shared if share else in_own_memory
         )
         self._stepper = stepper
-        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop.post)
+        self._lanes = Lanes(
+            stepper, self._job.worker.threads, self._loop, self._runtime.clock
+        )
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)

@@ -121,6 +121,7 @@ class Worker(Session):
         self._building = False
         self._described = False
         self._started: set[int] = set()
+        self._wants_data = True
         self._attaching: set[str] = set()
         self._attached: dict[str, bool] = {}
         self._reroute: deque[tuple[float, Message, Any]] = deque()
@@ -160,6 +161,7 @@ class Worker(Session):
         if new.data is not None and self._built is None and not self._building:
             self._building = True
             self.do(Build(new))
+        self._wants_data = True
         self._set_up()
         if self._ring is not None and new.epoch != old.epoch:
             self.counters["dropped_portions"] += self._ring.drop_before(new.epoch)
@@ -216,13 +218,16 @@ class Worker(Session):
                 continue
             if segment is not None and wanted != "tcp" and member.host == self._join.host:
                 self._attaching.add(member.address)
-                self.ask(member.address, segment, patience=self._job.job.start_timeout)
+                self.ask(member.address, segment, member.address, patience=self._job.job.start_timeout)
             elif wanted == "shm":
                 self.fail(2, NO_SHARING.format(member.name, "it runs on another host"))
             else:
                 self._attached[member.address] = False
 
     def _on_attached(self, request: Open, reply: Message) -> None:
+        if isinstance(reply, WrongOwner):
+            self._ask_later(request)
+            return
         self._settle_sharing(request, shared=True)
 
     def _settle_sharing(self, request: Open, *, shared: bool) -> None:
@@ -250,13 +255,15 @@ class Worker(Session):
                 self._ask_owner(Pull(self.cluster.table.epoch, shard), None)
         if self.replica.missing or self._attaching:
             return
-        self._ask_for_data()
+        if self._wants_data:
+            self._ask_for_data()
         for lane in self.lanes:
             if lane.free:
                 self._next_step(lane)
 
     def _ask_for_data(self) -> None:
         assert self._ring is not None
+        self._wants_data = False
         for member in self.cluster.of_role(Role.DATASERVER):
             waiting = sum(
                 isinstance(request.message, Fetch) and not request.message.test
@@ -277,6 +284,7 @@ class Worker(Session):
         elif self._ring is not None:
             assert isinstance(request.peer, str)
             self._ring.add(request.peer, reply)
+        self._wants_data = True
         self._go_on()
 
     # Steps and exchanges.
@@ -412,6 +420,7 @@ class Worker(Session):
         for batch in lane.batches:
             lease = self._ring.applied(batch)
             if lease is not None:
+                self._wants_data = True
                 done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
                 self.ask(lease.source, done)
         lane.batches = []
@@ -474,6 +483,10 @@ class Worker(Session):
         super().ticked()
         while self._reroute and self._reroute[0][0] <= self.now:
             _, message, tag = self._reroute.popleft()
+            if isinstance(message, Attach):
+                self._attaching.discard(tag)
+                self._share_memory(message)
+                continue
             self._ask_owner(_rerouted(message, self.cluster.table.epoch), tag)
 
     def wake_at(self) -> float:

@@ -10,8 +10,9 @@ from ...common.node import Action, Exit
 from ...common.runtime import Options, Runtime
 from ...common.session import own_versions
 from ...common.types import Role
+from .admission import Record
 from .rundir import RunDirectory
-from .state import Controller, Record, Saved, SaveModel
+from .state import Controller, Saved, SaveModel
 
 
 class ControllerProcess:

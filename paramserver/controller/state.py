@@ -1,19 +1,17 @@
 """The controller's state: events in, actions out. No socket, thread or clock.
 
-It decides who is in, which server owns which bucket, when an epoch starts and ends, and when the
-job is over. All that it decides is one numbered view (`common.cluster`), sent to everyone at each
-change and again to whoever answers a heartbeat with an old one. Gradients never pass here.
+It decides which server owns which bucket, when an epoch starts and ends, when to evaluate, and
+when the job is over; who may take part stands in `admission`. Gradients never pass here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...common.cluster import EMPTY, Cluster, DataShape, make_view, parse_layout
+from ...common.cluster import Cluster, DataShape, parse_layout
 from ...common.delivery import Courier, Open, Peer
 from ...common.job import Job
 from ...common.messages import (
-    PROTOCOL,
     Ack,
     AskStatus,
     DataFacts,
@@ -22,11 +20,7 @@ from ...common.messages import (
     Evaluate,
     Evaluated,
     Form,
-    Heartbeat,
-    Join,
-    Leave,
     Message,
-    Obituary,
     Progress,
     Pull,
     Ready,
@@ -34,27 +28,23 @@ from ...common.messages import (
     Serve,
     Shard,
     Status,
-    Stop,
-    View,
-    Welcome,
 )
-from ...common.node import NEVER, Action, Exit, Failed, Node
+from ...common.node import Failed
 from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
+from .admission import Admission
 from .epochs import EpochLedger
 from .gather import Gathering
-from .membership import Roster, Seat
-from .scoreboard import Row, Scoreboard
+from .membership import Seat
+from .report import status_report
 
-FAREWELL = 3.0
-"""Seconds that the controller waits for the roles to say goodbye."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Action: append these rows to metrics.jsonl."""
-
-    rows: Sequence[Row]
+REFUSALS = {
+    "nonfinite": "it holds NaN or infinity",
+    "shape": "its shape is not the shard's",
+    "dtype": "it is not float32",
+    "version": "its version is impossible",
+}
+"""What the codes of `BadPush` mean to a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +60,13 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-class Controller(Node):
-    """One job from the first join to the last goodbye.
-
-    Arguments:
-        job: the resolved job; sent to every role that joins.
-        address: where roles reach this controller, for messages to people.
-        versions: this side's row in the table that a refused role is shown.
-    """
+class Controller(Admission):
+    """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
     def __init__(self, courier: Courier, job: Job, address: str, versions: dict[str, str]) -> None:
-        super().__init__(courier)
-        self.job, self.address, self.versions = job, address.removeprefix("tcp://"), versions
-        self.roster = Roster(
-            {
-                Role.PARAMSERVER: job.paramserver.count,
-                Role.DATASERVER: job.dataserver.count,
-                Role.WORKER: job.worker.count,
-            },
-            job.job.lease,
-        )
-        self.cluster: Cluster = EMPTY
-        self.board = Scoreboard()
+        super().__init__(courier, job, address, versions)
         self.ledger: EpochLedger | None = None
         self.gathering: Gathering | None = None
-        self._start_by = NEVER
         self._facts: set[int] = set()
         self._described: set[int] = set()
         self._ready: set[int] = set()
@@ -103,18 +75,13 @@ class Controller(Node):
         self._next_evaluation = job.job.evaluate_every
         self._measured = False
         self._saving = False
-        self._gone_by = NEVER
+        self._refusals: set[str] = set()
         self.requests |= {
-            Join: self._on_join,
-            Heartbeat: self._on_heartbeat,
-            Leave: self._on_leave,
-            Obituary: self._on_obituary,
             DataFacts: self._on_facts,
             Describe: self._on_describe,
             Ready: self._on_ready,
             Progress: self._on_progress,
             AskStatus: self._on_status,
-            Stop: self._on_stop,
         }
         self.replies |= {
             Serve: lambda request, reply: None,
@@ -122,48 +89,7 @@ class Controller(Node):
             Pull: self._on_shard,
         }
 
-    def start(self, now: float) -> list[Action]:
-        """The first actions."""
-        self.now = now
-        self._start_by = now + self.job.job.start_timeout
-        self.note("info", f"waiting at {self.address} for {', '.join(self.roster.missing())}")
-        self._change()
-        return self.take()
-
-    # Joining.
-
-    def _on_join(self, peer: Peer, envelope: Envelope) -> None:
-        join = envelope.message
-        assert isinstance(join, Join)
-        if envelope.protocol != PROTOCOL:
-            self._event(
-                f"refused {join.role} on {join.host} (pid {join.pid}): it speaks "
-                f"protocol {envelope.protocol}, not {PROTOCOL}"
-            )
-            self.refuse(peer, envelope, "protocol", version_table(join.versions, self.versions))
-            return
-        if self.cluster.phase in ("finishing", "stopped"):
-            self.refuse(peer, envelope, "over", "the job is over")
-            return
-        if join.role not in set(Role) - {Role.CONTROLLER}:
-            self.refuse(peer, envelope, "role", f"there is no role {join.role!r}")
-            return
-        member = Member(Role(join.role), -1, envelope.source, join.address, join.host, join.pid)
-        seat = self.roster.join(member, join.rank, peer, self.now)
-        if isinstance(seat, str):
-            self.refuse(peer, envelope, "full", seat)
-            return
-        self.answer(
-            peer, envelope, Welcome(seat.member.rank, self.job.to_dict(), self.job.job.lease)
-        )
-        missing = self.roster.missing()
-        waiting = f"; waiting for {', '.join(missing)}" if missing else "; all are here"
-        self._event(f"{seat.member.name} joined from {join.host} (pid {join.pid}){waiting}")
-        phase = self.cluster.phase
-        if phase == "joining" and not missing:
-            phase = "preparing"
-            self._start_by = NEVER
-        self._change(phase=phase)
+    # Setting up: data, models, shards.
 
     def _on_facts(self, peer: Peer, envelope: Envelope) -> None:
         facts = envelope.message
@@ -185,7 +111,7 @@ class Controller(Node):
             return
         self._facts.add(envelope.source)
         if self.cluster.data is None:
-            self._change(data=shape)
+            self.change(data=shape)
 
     def _on_describe(self, peer: Peer, envelope: Envelope) -> None:
         describe = envelope.message
@@ -211,7 +137,7 @@ class Controller(Node):
             shards = cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
             ranks = [seat.member.rank for seat in self.roster.of_role(Role.PARAMSERVER)]
             owners = assign(shards.weights(), ranks, None)
-            self._change(layout=layout, table=Table(1, tuple(owners)))
+            self.change(layout=layout, table=Table(1, tuple(owners)))
         self._begin_training()
 
     def _on_ready(self, peer: Peer, envelope: Envelope) -> None:
@@ -235,18 +161,22 @@ class Controller(Node):
             active = -1
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
-                self._event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
+                self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
             self._begin_epoch(0, active)
 
     # Epochs.
 
     def _begin_epoch(self, epoch: int, active: int) -> None:
         assert self.cluster.data is not None
-        servers = self.roster.of_role(Role.DATASERVER)
+        servers = [
+            seat
+            for seat in self.roster.of_role(Role.DATASERVER)
+            if seat.member.incarnation in self._facts
+        ]
         incarnations = [seat.member.incarnation for seat in servers]
         self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations)
         self.board.begin_epoch(self.now)
-        self._change(phase="training", epoch=epoch, active=active)
+        self.change(phase="training", epoch=epoch, active=active)
         for seat in servers:
             self.ask(seat.peer, Serve(epoch, self.ledger.share[seat.member.incarnation]))
 
@@ -270,7 +200,7 @@ class Controller(Node):
         )
         self.board.add_samples(progress.measures.get("samples", 0.0), self.now)
         if progress.reissued:
-            self._event(f"{progress.reissued} portions of epoch {progress.epoch} served again")
+            self.event(f"{progress.reissued} portions of epoch {progress.epoch} served again")
         self._check_epoch()
 
     def _check_epoch(self) -> None:
@@ -283,7 +213,7 @@ class Controller(Node):
         if over:
             self.board.end_epoch(ledger, self.now)
             if ledger.dropped:
-                self._event(
+                self.event(
                     f"epoch {ledger.epoch} ended with {ledger.dropped} of "
                     f"{ledger.portions} portions dropped (epoch_quorum "
                     f"{self.job.job.epoch_quorum:g})"
@@ -297,7 +227,7 @@ class Controller(Node):
             every = self.job.job.evaluate_every
             self._next_evaluation = (position // every + 1) * every
             self._evaluate()
-        self._record()
+        self.record()
 
     def _epochs_done(self) -> float:
         """How many epochs of samples are done."""
@@ -310,7 +240,7 @@ class Controller(Node):
 
     def _finish(self) -> None:
         self.board.ended_at = self.now
-        self._change(phase="finishing")
+        self.change(phase="finishing")
         self._evaluate(last=True)
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
@@ -323,15 +253,15 @@ class Controller(Node):
             return
         self._evaluation += 1
         self._evaluating = True
-        tag = (self._evaluation, self._epochs_done(), last, workers[0].member.incarnation)
+        tag = (self._evaluation, self._epochs_done(), last)
         self.ask(workers[0].peer, Evaluate(self._evaluation), tag)
 
     def _on_evaluated(self, request: Open, reply: Message) -> None:
         assert isinstance(reply, Evaluated)
-        number, position, last, _ = request.tag
+        number, position, last = request.tag
         self._evaluating = False
         self.board.evaluated(number, position, reply.samples, reply.metrics, self.now)
-        self._record()
+        self.record()
         if last:
             self._measured = True
             self._save()
@@ -357,105 +287,38 @@ class Controller(Node):
             self._saving = True
             self.do(SaveModel(self.gathering.vector, self.cluster))
 
-    def stop(self, status: int, reason: str) -> None:
-        """End the job: tell everyone, wait for their goodbyes, exit."""
-        if self.cluster.phase == "stopped":
-            return
-        if self.board.ended_at is None:
-            self.board.ended_at = self.now
-        if status:
-            self._event(f"stopping: {reason}")
-        self._gone_by = self.now + FAREWELL
-        self._start_by = NEVER
-        self._change(phase="stopped", status=status, reason=reason)
-        self._record()
-        self._leave_when_alone()
+    # Heartbeats and losses.
 
-    def _leave_when_alone(self) -> None:
-        if self.cluster.phase != "stopped" or (self.roster.seats and self.now < self._gone_by):
-            return
-        for seat in self.roster.seats.values():
-            self.note("warning", f"{seat.member.name} did not say goodbye")
-        self.do(Exit(self.cluster.status, self.cluster.reason))
-
-    # Heartbeats, losses, operators.
-
-    def _on_heartbeat(self, peer: Peer, envelope: Envelope) -> None:
-        beat = envelope.message
-        assert isinstance(beat, Heartbeat)
-        seat = self.roster.hear(envelope.source, self.now)
-        if seat is None:
-            self.refuse(
-                peer,
-                envelope,
-                "unknown",
-                f"its lease of {self.job.job.lease:g} s had run out, or it never joined",
-            )
-            return
-        seat.peer, seat.view = peer, beat.view
-        seat.state, seat.counters = beat.state, beat.counters
-        old = beat.view < self.cluster.number
-        self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
+    def heard(self, seat: Seat) -> None:
+        """End the warm start when it is time; tell of pushes that a server refused."""
+        member, counters = seat.member, seat.counters
         if (
-            seat.member.rank == self.cluster.active
-            and beat.counters.get("steps", 0.0) >= self.job.job.warm_start
+            member.role is Role.WORKER
+            and member.rank == self.cluster.active
+            and counters.get("steps", 0.0) >= self.job.job.warm_start
         ):
-            self._event("the warm start is over: all workers train")
-            self._change(active=-1)
+            self.event("the warm start is over: all workers train")
+            self.change(active=-1)
+        for name in counters.keys() - self._refusals:
+            if name.startswith("refused:"):
+                self._refusals.add(name)
+                _, code, who = name.split(":", 2)
+                self.event(f"{member.name} refused a push of {who}: {REFUSALS.get(code, code)}")
 
-    def _on_leave(self, peer: Peer, envelope: Envelope) -> None:
-        leave = envelope.message
-        assert isinstance(leave, Leave)
-        self.answer(peer, envelope, Ack())
-        seat = self.roster.remove(envelope.source)
-        if seat is not None and self.cluster.phase != "stopped":
-            self._lost(seat, leave.status, leave.reason or "it left")
-        self._leave_when_alone()
-
-    def _on_obituary(self, peer: Peer, envelope: Envelope) -> None:
-        news = envelope.message
-        assert isinstance(news, Obituary)
-        seat = self.roster.at(news.host, news.pid)
-        if seat is not None:
-            self.roster.remove(seat.member.incarnation)
-            if self.cluster.phase != "stopped":
-                self._lost(seat, 1, f"its process ended with {_ending(news.status)}")
-        self._leave_when_alone()
-
-    def ticked(self) -> None:
-        for seat in self.roster.silent(self.now):
-            self.roster.remove(seat.member.incarnation)
-            if self.cluster.phase != "stopped":
-                self._lost(seat, 1, f"nothing heard for {self.now - seat.heard_at:.1f} s")
-        if self.now >= self._start_by:
-            missing = ", ".join(self.roster.missing())
-            self.stop(
-                1,
-                f"missing after {self.job.job.start_timeout:g} s: {missing}; each is to "
-                f"reach the controller at {self.address}: start it with --controller "
-                f"{self.address}, or allow more time with --start-timeout",
-            )
-        self._leave_when_alone()
-
-    def wake_at(self) -> float:
-        return min(
-            super().wake_at(), self.roster.lease_ends() + 0.001, self._start_by, self._gone_by
-        )
-
-    def _lost(self, seat: Seat, status: int, why: str) -> None:
-        """A member is gone before the end: go on without it, or stop and say why."""
+    def lost(self, seat: Seat, status: int, why: str) -> None:
+        """Go on without a member, or stop and say why."""
         member = seat.member
         if status == 2:
             self.stop(2, why)
             return
         name = f"{member.name} on {member.host} (pid {member.pid})"
-        self._event(f"lost {name}: {why}")
+        self.event(f"lost {name}: {why}")
         for request in self.courier.forget(seat.peer):
             if isinstance(request.message, Evaluate):
                 self._evaluating = False
                 self._evaluate(last=request.tag[2])
         if self.cluster.phase == "joining":
-            self._change()
+            self.change()
         elif member.role is Role.PARAMSERVER:
             self.stop(1, f"lost {name} and the shards it held: {why}")
         elif not self.roster.of_role(member.role):
@@ -468,19 +331,13 @@ class Controller(Node):
         if member.role is Role.DATASERVER and self.ledger is not None:
             dealt = self.ledger.lose_server(member.incarnation)
         if member.rank == self.cluster.active and member.role is Role.WORKER:
-            self._change(active=self.roster.of_role(Role.WORKER)[0].member.rank)
+            self.change(active=self.roster.of_role(Role.WORKER)[0].member.rank)
         else:
-            self._change()
+            self.change()
         for incarnation, portions in dealt.items():
             self.ask(self.roster.seats[incarnation].peer, Serve(self.cluster.epoch, portions))
         self._begin_training()
         self._check_epoch()
-
-    def _on_stop(self, peer: Peer, envelope: Envelope) -> None:
-        order = envelope.message
-        assert isinstance(order, Stop)
-        self.answer(peer, envelope, Ack())
-        self.stop(order.status, order.reason)
 
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):
@@ -493,28 +350,6 @@ class Controller(Node):
         if isinstance(request.message, Evaluate):
             self.stop(1, f"the evaluation failed: {reply.detail}")
 
-    # What everyone is told.
-
-    def _change(self, **changes: Any) -> None:
-        """Number a new view and send it to all members."""
-        members = tuple(seat.member for seat in self.roster.seats.values())
-        self.cluster = replace(
-            self.cluster, number=self.cluster.number + 1, members=members, **changes
-        )
-        view: View = make_view(self.cluster)
-        for seat in self.roster.seats.values():
-            self.do(self.courier.notify(seat.peer, view))
-
-    def _event(self, text: str) -> None:
-        self.board.event(text, self.now)
-        self.note("info", text)
-        self._record()
-
-    def _record(self) -> None:
-        rows = self.board.take()
-        if rows:
-            self.do(Record(rows))
-
     def _on_status(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.form is Form.REQUEST:
             self.answer(peer, envelope, Status(self.status()), remember=False)
@@ -524,46 +359,8 @@ class Controller(Node):
             self._on_status(peer, envelope)
 
     def status(self) -> dict[str, Any]:
-        """The report behind `dualshard status`: plain values only."""
-        roles = [
-            {
-                "name": s.member.name,
-                "role": str(s.member.role),
-                "rank": s.member.rank,
-                "host": s.member.host,
-                "pid": s.member.pid,
-                "address": s.member.address,
-                "state": s.state,
-                "silent_seconds": self.now - s.heard_at,
-                "counters": s.counters,
-            }
-            for role in self.roster.expected
-            for s in self.roster.of_role(role)
-        ]
-        return {
-            "phase": self.cluster.phase,
-            "epoch": self.cluster.epoch,
-            "epochs": self.job.job.epochs,
-            "epochs_done": self._epochs_done(),
-            "missing": self.roster.missing(),
-            "roles": roles,
-            "samples_per_second_now": self.board.rate(self.now),
-            "last_epoch": self.board.epochs[-1] if self.board.epochs else {},
-            "last_evaluation": self.board.evaluations[-1] if self.board.evaluations else {},
-            "events": list(self.board.events),
-            "status": self.cluster.status,
-            "reason": self.cluster.reason,
-            "address": self.address,
-            "summary": self.board.summary(self.now),
-        }
-
-
-def version_table(theirs: dict[str, str], ours: dict[str, str]) -> str:
-    """A table of versions, a line each, for a role that is refused."""
-    rows = [("", "this role", "controller")]
-    rows += [(key, theirs.get(key, "-"), ours.get(key, "-")) for key in {**ours, **theirs}]
-    lines = [f"  {name:<10} {left:<12} {right}" for name, left, right in rows]
-    return "protocol versions differ; install the same dualshard on both\n" + "\n".join(lines)
+        """The report behind `dualshard status`."""
+        return status_report(self, self._epochs_done())
 
 
 def _layout_difference(who: str, expected: Sequence[Any], actual: Sequence[Any]) -> str:
@@ -579,7 +376,3 @@ def _layout_difference(who: str, expected: Sequence[Any], actual: Sequence[Any])
         f"{who} built another model: {len(actual)} parameters, the first worker's has "
         f"{len(expected)}; give all the same model.ref and model.args"
     )
-
-
-def _ending(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,141 @@
+"""The commands of `dualshard`. Thin: parse, build the configuration, call what does the work."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..common.config import show
+from ..common.errors import DualshardError, UserError
+from ..common.transport import parse_address
+from . import roles
+from .options import job_options, operator_options, resolved_job
+
+PATIENCE = 5.0
+"""Seconds that an operator waits for a controller's answer."""
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on the standard error, never a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As `click.Group.main`; ends the process with the command's exit status."""
+        try:
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as error:
+            status = error.exit_code
+            click.echo(f"dualshard: {_one_line(error)}", err=True)
+        except DualshardError as error:
+            status = error.exit_status
+            click.echo(f"dualshard: {error}", err=True)
+        sys.exit(status)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What is wrong with the command line, and where its options are listed."""
+    words = " ".join(error.format_message().split()).removesuffix(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return words if context is None else f"{words}; see {context.command_path} --help"
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="dualshard", prog_name="dualshard")
+@click.pass_context
+def dualshard(context: click.Context) -> None:
+    """Train neural networks on many machines with sharded parameter servers."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    # For users' own modules. Last, so that a file of theirs never hides one of ours.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+@dualshard.command()
+@job_options
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the results to a file.",
+)
+@click.option("--show-config", is_flag=True, help="Print each setting with its origin, and end.")
+def train(
+    job_file: Path | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    json_file: Path | None,
+    show_config: bool,
+    **flags: Any,
+) -> int:
+    """Start a whole cluster on this machine and train.
+
+    Without JOB_FILE it trains a perceptron on the images of digits inside scikit-learn.
+    """
+    resolved = resolved_job(job_file, settings, flags)
+    if show_config:
+        click.echo(show(resolved))
+        return 0
+    if json_file is not None:
+        _check_can_write(json_file)
+    from .local import train_locally
+
+    status, totals = train_locally(resolved.job, out)
+    if json_file is not None and totals:
+        try:
+            json_file.write_text(json.dumps(totals, indent=2) + "\n")
+        except OSError as refused:
+            raise _cannot_write(json_file, refused.strerror or str(refused)) from None
+    return status
+
+
+def _check_can_write(json_file: Path) -> None:
+    """Refuse now what would otherwise fail after the training."""
+    folder = json_file.parent
+    if json_file.is_dir():
+        raise _cannot_write(json_file, "it is a directory")
+    if not folder.is_dir():
+        raise _cannot_write(json_file, f"there is no folder {folder}")
+    if not os.access(json_file if json_file.exists() else folder, os.W_OK):
+        raise _cannot_write(json_file, "permission denied")
+
+
+def _cannot_write(json_file: Path, why: str) -> UserError:
+    return UserError("--json", json_file, "a file that can be written", f"{why}: choose another")
+
+
+for command in roles.COMMANDS:
+    dualshard.add_command(command)
+
+
+@dualshard.command()
+@operator_options
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report.")
+@click.option("--watch", is_flag=True, help="Print again every second until the job ends.")
+def status(address: str, as_json: bool, watch: bool) -> None:
+    """Show what a running cluster does."""
+    from .watch import print_status
+
+    print_status(parse_address(address, "--controller"), PATIENCE, as_json=as_json, watch=watch)
+
+
+@dualshard.command()
+@operator_options
+def stop(address: str) -> None:
+    """End a running job: every role says goodbye and exits."""
+    from .operator import Operator, no_answer
+
+    operator = Operator(parse_address(address, "--controller"))
+    try:
+        if not operator.stop(0, "stopped by an operator", PATIENCE):
+            raise no_answer(address, PATIENCE)
+    finally:
+        operator.close()
+    click.echo(f"the job at {address} ends")

@@ -1,0 +1,246 @@
+"""Who may take part, and until when: joining, leases, leaving, and the view that all follow. Pure.
+
+All that the controller decides is one numbered view (`common.cluster`), sent to everyone at each
+change and again to whoever answers a heartbeat with an old one. What a job does while its roles
+are there stands in `state`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...common.cluster import EMPTY, Cluster, make_view
+from ...common.delivery import Courier, Peer
+from ...common.job import Job
+from ...common.messages import (
+    PROTOCOL,
+    Ack,
+    Envelope,
+    Heartbeat,
+    Join,
+    Leave,
+    Obituary,
+    Stop,
+    View,
+    Welcome,
+)
+from ...common.node import NEVER, Action, Exit, Node
+from ...common.types import Member, Role
+from .membership import Roster, Seat
+from .scoreboard import Row, Scoreboard
+
+FAREWELL = 3.0
+"""Seconds that the controller waits for the roles to say goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Action: append these rows to metrics.jsonl."""
+
+    rows: Sequence[Row]
+
+
+class Admission(Node):
+    """The controller's side of every role's life, from its join to its goodbye.
+
+    Arguments:
+        job: the resolved job; sent to every role that joins.
+        address: where roles reach this controller, for messages to people.
+        versions: this side's row in the table that a refused role is shown.
+    """
+
+    def __init__(self, courier: Courier, job: Job, address: str, versions: dict[str, str]) -> None:
+        super().__init__(courier)
+        self.job, self.address, self.versions = job, address.removeprefix("tcp://"), versions
+        self.roster = Roster(
+            {
+                Role.PARAMSERVER: job.paramserver.count,
+                Role.DATASERVER: job.dataserver.count,
+                Role.WORKER: job.worker.count,
+            },
+            job.job.lease,
+        )
+        self.cluster: Cluster = EMPTY
+        self.board = Scoreboard()
+        self._start_by = NEVER
+        self._gone_by = NEVER
+        self.requests |= {
+            Join: self._on_join,
+            Heartbeat: self._on_heartbeat,
+            Leave: self._on_leave,
+            Obituary: self._on_obituary,
+            Stop: self._on_stop,
+        }
+
+    def start(self, now: float) -> list[Action]:
+        """The first actions."""
+        self.now = now
+        self._start_by = now + self.job.job.start_timeout
+        self.note("info", f"waiting at {self.address} for {', '.join(self.roster.missing())}")
+        self.change()
+        return self.take()
+
+    # What the job's state fills in.
+
+    def lost(self, seat: Seat, status: int, why: str) -> None:
+        """A member is gone before the end."""
+
+    def heard(self, seat: Seat) -> None:
+        """A heartbeat has come."""
+
+    # Joining.
+
+    def _on_join(self, peer: Peer, envelope: Envelope) -> None:
+        join = envelope.message
+        assert isinstance(join, Join)
+        if envelope.protocol != PROTOCOL:
+            self.event(
+                f"refused {join.role} on {join.host} (pid {join.pid}): it speaks "
+                f"protocol {envelope.protocol}, not {PROTOCOL}"
+            )
+            self.refuse(peer, envelope, "protocol", version_table(join.versions, self.versions))
+            return
+        if self.cluster.phase in ("finishing", "stopped"):
+            self.refuse(peer, envelope, "over", "the job is over")
+            return
+        if join.role not in set(Role) - {Role.CONTROLLER}:
+            self.refuse(peer, envelope, "role", f"there is no role {join.role!r}")
+            return
+        member = Member(Role(join.role), -1, envelope.source, join.address, join.host, join.pid)
+        seat = self.roster.join(member, join.rank, peer, self.now)
+        if isinstance(seat, str):
+            self.refuse(peer, envelope, "full", seat)
+            return
+        self.answer(
+            peer, envelope, Welcome(seat.member.rank, self.job.to_dict(), self.job.job.lease)
+        )
+        missing = self.roster.missing()
+        waiting = f"; waiting for {', '.join(missing)}" if missing else "; all are here"
+        self.event(f"{seat.member.name} joined from {join.host} (pid {join.pid}){waiting}")
+        phase = self.cluster.phase
+        if phase == "joining" and not missing:
+            phase = "preparing"
+            self._start_by = NEVER
+        self.change(phase=phase)
+
+    # Heartbeats, losses, operators.
+
+    def _on_heartbeat(self, peer: Peer, envelope: Envelope) -> None:
+        beat = envelope.message
+        assert isinstance(beat, Heartbeat)
+        seat = self.roster.hear(envelope.source, self.now)
+        if seat is None:
+            self.refuse(
+                peer,
+                envelope,
+                "unknown",
+                f"its lease of {self.job.job.lease:g} s had run out, or it never joined",
+            )
+            return
+        seat.peer, seat.view = peer, beat.view
+        seat.state, seat.counters = beat.state, beat.counters
+        old = beat.view < self.cluster.number
+        self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
+        self.heard(seat)
+
+    def _on_leave(self, peer: Peer, envelope: Envelope) -> None:
+        leave = envelope.message
+        assert isinstance(leave, Leave)
+        self.answer(peer, envelope, Ack())
+        seat = self.roster.remove(envelope.source)
+        if seat is not None and self.cluster.phase != "stopped":
+            self.lost(seat, leave.status, leave.reason or "it left")
+        self._leave_when_alone()
+
+    def _on_obituary(self, peer: Peer, envelope: Envelope) -> None:
+        news = envelope.message
+        assert isinstance(news, Obituary)
+        seat = self.roster.at(news.host, news.pid)
+        if seat is not None:
+            self.roster.remove(seat.member.incarnation)
+            if self.cluster.phase != "stopped":
+                self.lost(seat, 1, f"its process ended with {_ending(news.status)}")
+        self._leave_when_alone()
+
+    def ticked(self) -> None:
+        for seat in self.roster.silent(self.now):
+            self.roster.remove(seat.member.incarnation)
+            if self.cluster.phase != "stopped":
+                self.lost(seat, 1, f"nothing heard for {self.now - seat.heard_at:.1f} s")
+        if self.now >= self._start_by:
+            missing = ", ".join(self.roster.missing())
+            self.stop(
+                1,
+                f"missing after {self.job.job.start_timeout:g} s: {missing}; each is to "
+                f"reach the controller at {self.address}: start it with --controller "
+                f"{self.address}, or allow more time with --start-timeout",
+            )
+        self._leave_when_alone()
+
+    def wake_at(self) -> float:
+        return min(
+            super().wake_at(), self.roster.lease_ends() + 0.001, self._start_by, self._gone_by
+        )
+
+    def _on_stop(self, peer: Peer, envelope: Envelope) -> None:
+        order = envelope.message
+        assert isinstance(order, Stop)
+        self.answer(peer, envelope, Ack())
+        self.stop(order.status, order.reason)
+
+    # The end.
+
+    def stop(self, status: int, reason: str) -> None:
+        """End the job: tell everyone, wait for their goodbyes, exit."""
+        if self.cluster.phase == "stopped":
+            return
+        if self.board.ended_at is None:
+            self.board.ended_at = self.now
+        if status:
+            self.event(f"stopping: {reason}")
+        self._gone_by = self.now + FAREWELL
+        self._start_by = NEVER
+        self.change(phase="stopped", status=status, reason=reason)
+        self.record()
+        self._leave_when_alone()
+
+    def _leave_when_alone(self) -> None:
+        if self.cluster.phase != "stopped" or (self.roster.seats and self.now < self._gone_by):
+            return
+        for seat in self.roster.seats.values():
+            self.note("warning", f"{seat.member.name} did not say goodbye")
+        self.do(Exit(self.cluster.status, self.cluster.reason))
+
+    # What everyone is told.
+
+    def change(self, **changes: Any) -> None:
+        """Number a new view and send it to all members."""
+        members = tuple(seat.member for seat in self.roster.seats.values())
+        self.cluster = replace(
+            self.cluster, number=self.cluster.number + 1, members=members, **changes
+        )
+        view: View = make_view(self.cluster)
+        for seat in self.roster.seats.values():
+            self.do(self.courier.notify(seat.peer, view))
+
+    def event(self, text: str) -> None:
+        self.board.event(text, self.now)
+        self.note("info", text)
+        self.record()
+
+    def record(self) -> None:
+        rows = self.board.take()
+        if rows:
+            self.do(Record(rows))
+
+
+def version_table(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    """A table of versions, a line each, for a role that is refused."""
+    rows = [("", "this role", "controller")]
+    rows += [(key, theirs.get(key, "-"), ours.get(key, "-")) for key in {**ours, **theirs}]
+    lines = [f"  {name:<10} {left:<12} {right}" for name, left, right in rows]
+    return "protocol versions differ; install the same dualshard on both\n" + "\n".join(lines)
+
+
+def _ending(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
