@@ -67,7 +67,7 @@ class Session(Node):
         start_timeout: float = 60.0,
     ) -> None:
         super().__init__(courier)
-        self.controller, self.address = controller, address
+        self.controller, self.address, self.host = controller, address, host
         self.rank = -1
         self.cluster: Cluster = EMPTY
         self._join = Join(str(self.role), rank, address, host, pid, versions)
@@ -170,7 +170,7 @@ class Session(Node):
     def ticked(self) -> None:
         if self.rank < 0 or self.leaving is not None:
             return
-        if self.now - self._heard_at > self._lease + 1.0:
+        if self.now >= self._lost_at():
             reason = (
                 f"lost the controller at {_shown(self.controller)}: nothing heard for "
                 f"{self.now - self._heard_at:.1f} s (lease {self._lease:g} s)"
@@ -186,10 +186,14 @@ class Session(Node):
     def wake_at(self) -> float:
         moments = [super().wake_at()]
         if self.rank >= 0 and self.leaving is None:
-            moments.append(self._heard_at + self._lease + 1.0)
+            moments.append(self._lost_at())
             if not self._beating:
                 moments.append(self._beat_at)
         return min(moments)
+
+    def _lost_at(self) -> float:
+        """When the controller counts as lost: a second after it would have put this role out."""
+        return self._heard_at + self._lease + 1.0
 
     def _on_beat(self, request: Open, reply: Message) -> None:
         self._beating = False

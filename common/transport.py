@@ -83,6 +83,7 @@ class ZmqTransport:
                 raise
 
     def _bind(self, bind: str, advertise: str) -> None:
+        _check_address(bind, "--bind", 0)
         router = self._context.socket(zmq.ROUTER)
         self._router = router
         _configure(router)
@@ -95,7 +96,7 @@ class ZmqTransport:
                 "--bind",
                 bind,
                 "an address of this machine that is free",
-                f"{refused.strerror or refused}: choose another with --bind HOST:PORT "
+                f"{_why(refused)}: choose another with --bind HOST:PORT "
                 "(port 0 takes any free one)",
             ) from None
         bound = cast(bytes, router.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
@@ -142,7 +143,7 @@ class ZmqTransport:
                     "--controller",
                     address.removeprefix("tcp://"),
                     "HOST:PORT",
-                    f"{refused.strerror or refused}: give the address that the role printed",
+                    f"{_why(refused)}: give the address that the role printed",
                 ) from None
             self._dealers[address] = link
             self._addresses[link] = address
@@ -206,6 +207,11 @@ class _Bell:
         os.close(self.descriptor)
 
 
+def _why(refused: zmq.ZMQError) -> str:
+    """The system's words for an error, without the address that pyzmq adds to them."""
+    return zmq.strerror(refused.errno) if refused.errno else str(refused)
+
+
 def _configure(link: "zmq.Socket[bytes]") -> None:
     link.set(zmq.SNDHWM, QUEUE_LIMIT)
     link.set(zmq.RCVHWM, QUEUE_LIMIT)
@@ -228,18 +234,21 @@ def parse_address(text: str, key: str) -> str:
     Raises:
         UserError: it is not HOST:PORT with a port from 1 to 65535.
     """
-    host, colon, port = text.removeprefix("tcp://").rpartition(":")
-    if (
-        not colon
-        or not host
-        or not port.isascii()
-        or not port.isdigit()
-        or not (0 < int(port) < 65536)
-    ):
+    address = text.removeprefix("tcp://")
+    _check_address(address, key, 1)
+    return f"tcp://{address}"
+
+
+def _check_address(text: str, key: str, lowest: int) -> None:
+    """Refuse what is not HOST:PORT; ZeroMQ itself takes 70000 for port 4464."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and lowest <= int(port) < 65536):
         raise UserError(
-            key, text, "HOST:PORT with a port from 1 to 65535", f"for example {key} 127.0.0.1:7077"
+            key,
+            text,
+            f"HOST:PORT with a port from {lowest} to 65535",
+            f"for example {key} 127.0.0.1:7077",
         )
-    return f"tcp://{host}:{port}"
 
 
 def _advertised(text: str, bound: str) -> tuple[str, str]:
@@ -249,7 +258,7 @@ def _advertised(text: str, bound: str) -> tuple[str, str]:
         return text, bound
     if port in ("", "0") and host:
         return host, bound
-    parse_address(text, "--advertise")
+    _check_address(text, "--advertise", 1)
     return host, port
 
 

@@ -108,7 +108,9 @@ def _check_can_write(json_file: Path) -> None:
 
 
 def _cannot_write(json_file: Path, why: str) -> UserError:
-    return UserError("--json", json_file, "a file that can be written", f"{why}: choose another")
+    return UserError(
+        "--json", str(json_file), "a file that can be written", f"{why}: choose another"
+    )
 
 
 for command in roles.COMMANDS:

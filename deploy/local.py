@@ -126,7 +126,8 @@ class LocalCluster:
             self._heard_at = self._clock.now()
             while self._watch():
                 pass
-        self._children.end(GOODBYE, self._hurry)
+        killed = (self._controller.status or 0) < 0
+        self._children.end(0 if killed else GOODBYE, self._hurry)
         if self._controller.status:
             raise self._controller_failed()
         return [child for child in self._children.all if child.status]
@@ -215,8 +216,6 @@ class LocalCluster:
     def _controller_failed(self) -> RoleError | UserError:
         """Why the job did not complete: the controller's words say it, also those of the roles."""
         said = self._controller.blame()
-        if isinstance(said, UserError):
-            return said
-        if self._controller.status is not None and self._controller.status < 0:
+        if isinstance(said, UserError) or (self._controller.status or 0) < 0:
             return said
         return RoleError(f"{self._controller.last_words()} (logs: {self.out / 'logs'})")

@@ -51,7 +51,7 @@ class OutFolder:
         except OSError as refused:
             folder.discard()
             raise UserError(
-                "--out", path, "a folder that can be written", f"{refused.strerror}: {FIX}"
+                "--out", str(path), "a folder that can be written", f"{refused.strerror}: {FIX}"
             ) from None
         return folder
 
@@ -80,7 +80,7 @@ class _Taken(UserError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             "--out",
-            path,
+            str(path),
             "a folder without a run in it",
             "it holds an earlier one: choose another folder, or remove it",
         )

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from ..common.job import Job
 
@@ -189,11 +190,13 @@ def role_table(report: Report) -> Table:
     columns = ["role", *(["host"] if several else []), "pid", "state", "counters"]
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+        # Where a line is too long, the counters are cut and nothing else.
+        table.add_column(column, no_wrap=column != "counters")
     for role in report["roles"]:
         host = [role["host"]] if several else []
-        row = [role["name"], *host, str(role["pid"]), role["state"], _counters(role)]
-        table.add_row(*map(escape, row))
+        row = [role["name"], *host, str(role["pid"]), role["state"]]
+        counters = Text(_counters(role), no_wrap=True, overflow="ellipsis")
+        table.add_row(*map(escape, row), counters)
     return table
 
 

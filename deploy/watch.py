@@ -1,8 +1,8 @@
 """`dualshard status`: the controller's report for people or for programs."""
 
 import json
-import time
 
+from ..common.clock import sleep
 from .operator import Operator, no_answer
 from .screen import console, headline, role_table
 
@@ -33,6 +33,6 @@ def print_status(address: str, patience: float, *, as_json: bool, watch: bool) -
                 screen.print(role_table(report))
             if not watch or report["phase"] == "stopped":
                 return
-            time.sleep(EVERY)
+            sleep(EVERY)
     finally:
         operator.close()

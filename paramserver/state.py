@@ -214,7 +214,7 @@ class ParameterServer(Session):
     def _on_attach(self, peer: Peer, envelope: Envelope) -> None:
         attach = envelope.message
         assert isinstance(attach, Attach)
-        if not self.cluster.layout:  # the worker's view is ahead of ours
+        if not self.cluster.table.owners:  # the worker's view is ahead of ours
             self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
             return
         try:

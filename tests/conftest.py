@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
+from zmq.utils import garbage
 
 for _library in ("OPENBLAS", "MKL", "OMP"):  # read when NumPy is loaded, also by child processes
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
@@ -20,14 +21,20 @@ settings.load_profile("dualshard")
 BARE = ("bench", "common", "dataserver", "deploy", "paramserver", "worker")
 PATIENCE = 5.0
 """Seconds that a thread which a test has told to end may take; none that is idle takes so long."""
-KINDS = ("socket:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]")
-"""Open files of sockets; ZeroMQ's contexts and sockets hold event descriptors too."""
+KINDS = ("socket:", "anon_inode:[eventpoll]")
+"""Descriptors of sockets; the threads of a ZeroMQ context that has, or had, sockets poll."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_blas_thread() -> Iterator[None]:
     with threadpool_limits(1, "blas"):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zeromqs_own_thread() -> None:
+    """It frees what was sent without copying, and runs from the first such message on for good."""
+    garbage.gc.start()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from ..common.runtime import Options, Runtime
 from ..common.segment import Segment, place
 from ..common.session import Welcomed
 from ..common.types import Float32, Role
-from .state import Build, Built, Compute, Measure, Measured, Worker
+from .events import Build, Built, Compute, Measure, Measured
+from .state import Worker
 from .step import Stepper, in_own_memory
 from .threads import Lanes
 
@@ -60,9 +61,7 @@ class WorkerProcess:
             self._job, action.cluster.data, self._state.rank, shared if share else in_own_memory
         )
         self._stepper = stepper
-        self._lanes = Lanes(
-            stepper, self._job.worker.threads, self._loop, self._runtime.clock
-        )
+        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop, self._runtime.clock)
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)

@@ -6,9 +6,7 @@ algorithm 7.1 of its appendix). With n_push = n_fetch = 1 each lane computes, pu
 fresh shards from the replies, and goes on; otherwise it steps locally between two exchanges.
 """
 
-from collections import Counter, deque
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import deque
 
 import numpy as np
 
@@ -16,7 +14,6 @@ from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
 from ..common.messages import (
-    Attach,
     Describe,
     Done,
     Envelope,
@@ -31,100 +28,33 @@ from ..common.messages import (
     Refused,
     Shard,
     Start,
-    WrongOwner,
 )
-from ..common.session import Session
-from ..common.types import Array, Arrays, Float32, Member, Metrics, Role
+from ..common.types import Float32, Member, Role
 from .batches import Ring
 from .evaluation import Evaluation, TestSplit
-from .exchange import Lane, Replica, owner_address
+from .events import Build, Built, Compute, Computed, Measure, Measured
+from .exchange import Lane, Replica
+from .routing import ShardClient
 
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
-NO_SHARING = (
-    "train.transport = shm: expected memory shared with {}; {}: start them on one host as one "
-    "user, or set train.transport=auto"
-)
 NOTHING: Float32 = np.empty(0, np.float32)
-REROUTE_PAUSE = 0.05
-"""Seconds before a shard is asked for again whose owner was not the one that the table names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """Action: build the model for this data, then post `Built`."""
-
-    cluster: Cluster
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
-    a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
-    that servers of this host can share, None if in this process alone."""
-
-    layout: list[list[Any]]
-    vector: Float32
-    gradients: list[Float32]
-    segment: Attach | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Action: one minibatch on one lane, then post `Computed`. With `accumulate` the gradient is
-    added to the lane's; with `step` the shared vector is stepped locally."""
-
-    lane: int
-    inputs: Array
-    labels: Array
-    accumulate: bool
-    step: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """Local event: the lane's gradient is there."""
-
-    lane: int
-    metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """Action: evaluate a parameter vector on the test split, then post `Measured`."""
-
-    vector: Float32
-    portions: list[Arrays]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Local event: the evaluation is done."""
-
-    samples: int
-    metrics: Metrics
-
-
-class Worker(Session):
+class Worker(ShardClient):
     """One worker process with `worker.threads` lanes over one shared vector."""
 
     role = Role.WORKER
 
     def __init__(self, courier: Courier, **session: object) -> None:
-        super().__init__(courier, **session)  # type: ignore[arg-type]
-        self.counters: Counter[str] = Counter()
-        self.replica: Replica | None = None
+        super().__init__(courier, **session)
         self.lanes: list[Lane] = []
-        self._job: Job | None = None
         self._ring: Ring | None = None
         self._built: Built | None = None
         self._building = False
         self._described = False
         self._started: set[int] = set()
         self._wants_data = True
-        self._attaching: set[str] = set()
-        self._attached: dict[str, bool] = {}
-        self._reroute: deque[tuple[float, Message, Any]] = deque()
         self._tests = TestSplit()
         self._evaluations: deque[Evaluation] = deque()
         self.requests[Evaluate] = self._on_evaluate
@@ -134,13 +64,12 @@ class Worker(Session):
             Pull: self._on_pulled,
             Push: self._on_pushed,
             Fetch: self._on_portion,
-            Attach: self._on_attached,
             Done: lambda request, reply: None,
         }
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
-        self._job = job
+        self.job = job
         self._ring = Ring(job.data.batch_size)
 
     def state_word(self) -> str:
@@ -165,7 +94,7 @@ class Worker(Session):
         self._set_up()
         if self._ring is not None and new.epoch != old.epoch:
             self.counters["dropped_portions"] += self._ring.drop_before(new.epoch)
-        self._go_on()
+        self.go_on()
 
     def happened(self, event: object) -> None:
         if isinstance(event, Built):
@@ -190,70 +119,42 @@ class Worker(Session):
         """Once model and table are known: make the replica; the first worker starts the shards."""
         if (
             self._built is None
-            or self._job is None
+            or self.job is None
             or not self.cluster.table.owners
             or not self._described
         ):
             return
         if self.replica is None:
-            paramserver = self._job.paramserver
+            paramserver = self.job.paramserver
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
             self.replica = Replica(self._built.vector, shards)
             self.lanes = [Lane(n, gradient) for n, gradient in enumerate(self._built.gradients)]
-        self._share_memory(self._built.segment)
+        self.share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
         if self.cluster.phase == "preparing" and first:
             for shard in range(self.replica.shards.count):
                 if shard not in self._started:
                     self._started.add(shard)
                     values = self.replica.view(self._built.vector, shard)
-                    self._ask_owner(Start(self.cluster.table.epoch, shard, values), None)
-
-    def _share_memory(self, segment: Attach | None) -> None:
-        """Offer the segment to each server of this host; it may refuse."""
-        assert self._job is not None
-        wanted = self._job.train.transport
-        for member in self.cluster.of_role(Role.PARAMSERVER):
-            if member.address in self._attached or member.address in self._attaching:
-                continue
-            if segment is not None and wanted != "tcp" and member.host == self._join.host:
-                self._attaching.add(member.address)
-                self.ask(member.address, segment, member.address, patience=self._job.job.start_timeout)
-            elif wanted == "shm":
-                self.fail(2, NO_SHARING.format(member.name, "it runs on another host"))
-            else:
-                self._attached[member.address] = False
-
-    def _on_attached(self, request: Open, reply: Message) -> None:
-        if isinstance(reply, WrongOwner):
-            self._ask_later(request)
-            return
-        self._settle_sharing(request, shared=True)
-
-    def _settle_sharing(self, request: Open, *, shared: bool) -> None:
-        assert isinstance(request.peer, str)
-        self._attaching.discard(request.peer)
-        self._attached[request.peer] = shared
-        self._go_on()
+                    self.ask_owner(Start(self.cluster.table.epoch, shard, values), None)
 
     def _on_started(self, request: Open, reply: Message) -> None:
-        if isinstance(reply, WrongOwner):
-            self._ask_later(request)
+        self.wrong_owner(request, reply)
 
     def _active(self) -> bool:
         return self.cluster.phase == "training" and self.cluster.active in (-1, self.rank)
 
     # Data by credit.
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Do whatever can be done now: take part, ask for data, compute."""
         if not self._active() or self.replica is None or self.leaving is not None:
             return
         if "pulled" not in self.counters:
             self.counters["pulled"] = 1
             for shard in range(self.replica.shards.count):
-                self._ask_owner(Pull(self.cluster.table.epoch, shard), None)
-        if self.replica.missing or self._attaching:
+                self.ask_owner(Pull(self.cluster.table.epoch, shard), None)
+        if self.replica.missing or self.attaching:
             return
         if self._wants_data:
             self._ask_for_data()
@@ -285,14 +186,14 @@ class Worker(Session):
             assert isinstance(request.peer, str)
             self._ring.add(request.peer, reply)
         self._wants_data = True
-        self._go_on()
+        self.go_on()
 
     # Steps and exchanges.
 
     def _next_step(self, lane: Lane) -> None:
         """Give a free lane its next minibatch; with none left, push what has accrued."""
         assert self._ring is not None
-        assert self._job is not None
+        assert self.job is not None
         assert self.replica is not None
         batch = self._ring.take()
         if batch is None:
@@ -308,7 +209,7 @@ class Worker(Session):
             lane.versions = list(self.replica.versions)
         lane.batches.append(batch)
         lane.computing = True
-        train = self._job.train
+        train = self.job.train
         alone = train.n_push == 1 and train.n_fetch == 1
         self.do(Compute(lane.number, batch.inputs, batch.labels, len(lane.batches) > 1, not alone))
 
@@ -324,12 +225,12 @@ class Worker(Session):
             batch.lease.add(name, value * samples)
         self.counters["steps"] += 1
         self.counters["samples"] += samples
-        assert self._job is not None
-        if self.counters["steps"] == self._job.job.warm_start:
+        assert self.job is not None
+        if self.counters["steps"] == self.job.job.warm_start:
             self.beat_soon()
-        if len(lane.batches) >= self._job.train.n_push:
+        if len(lane.batches) >= self.job.train.n_push:
             self._push(lane)
-        elif lane.since_fetch >= self._job.train.n_fetch:
+        elif lane.since_fetch >= self.job.train.n_fetch:
             self._pull(lane)
         else:
             self._next_step(lane)
@@ -337,11 +238,11 @@ class Worker(Session):
     def _push(self, lane: Lane) -> None:
         """Push every shard of the lane's mean gradient; take fresh ones back when it is time."""
         assert self.replica is not None
-        assert self._job is not None
+        assert self.job is not None
         count = len(lane.batches)
         if count > 1:
             np.multiply(lane.gradient, np.float32(1.0 / count), out=lane.gradient)
-        fetch = lane.since_fetch >= self._job.train.n_fetch
+        fetch = lane.since_fetch >= self.job.train.n_fetch
         lane.pushing = True
         lane.waiting = set(range(self.replica.shards.count))
         for shard in range(self.replica.shards.count):
@@ -353,8 +254,7 @@ class Worker(Session):
     def _push_shard(self, lane: Lane, shard: int, count: int, fetch: bool) -> None:
         """One shard of the lane's gradient: in the message, or by the shared lane."""
         assert self.replica is not None
-        owner = self._owner(shard)
-        shared = self._attached.get(owner, False)
+        shared = self.shares_memory(self.owner(shard))
         gradient = NOTHING if shared else self.replica.view(lane.gradient, shard)
         push = Push(
             self.cluster.table.epoch,
@@ -365,7 +265,7 @@ class Worker(Session):
             lane.number if shared else -1,
             gradient,
         )
-        self._ask_owner(push, lane.number)
+        self.ask_owner(push, lane.number)
 
     def _pull(self, lane: Lane) -> None:
         """Pull every shard between two pushes."""
@@ -373,11 +273,10 @@ class Worker(Session):
         lane.since_fetch = 0
         lane.waiting = set(range(self.replica.shards.count))
         for shard in range(self.replica.shards.count):
-            self._ask_owner(Pull(self.cluster.table.epoch, shard), lane.number)
+            self.ask_owner(Pull(self.cluster.table.epoch, shard), lane.number)
 
     def _on_pushed(self, request: Open, reply: Message) -> None:
-        if isinstance(reply, WrongOwner):
-            self._ask_later(request)
+        if self.wrong_owner(request, reply):
             return
         lane = self.lanes[request.tag]
         assert isinstance(request.message, Push)
@@ -412,22 +311,24 @@ class Worker(Session):
         if lane.pushing:
             lane.pushing = False
             self._settle(lane)
-        self._go_on()
+        self.go_on()
 
     def _settle(self, lane: Lane) -> None:
         """The lane's gradients are in the servers' parameters: finish the portions they end."""
         assert self._ring is not None
+        present = {member.address for member in self.cluster.of_role(Role.DATASERVER)}
         for batch in lane.batches:
             lease = self._ring.applied(batch)
             if lease is not None:
                 self._wants_data = True
+                if lease.source not in present:
+                    continue
                 done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
                 self.ask(lease.source, done)
         lane.batches = []
 
     def _on_pulled(self, request: Open, reply: Message) -> None:
-        if isinstance(reply, WrongOwner):
-            self._ask_later(request)
+        if self.wrong_owner(request, reply):
             return
         assert isinstance(request.message, Pull)
         assert isinstance(reply, Shard)
@@ -439,73 +340,23 @@ class Worker(Session):
         if request.tag is not None:
             self._exchanged(self.lanes[request.tag], request.message.shard)
         else:
-            self._go_on()
+            self.go_on()
 
     def refused(self, request: Open, reply: Refused) -> None:
         """A refused push is dropped; the fresh shard is pulled instead."""
         if isinstance(request.message, Push):
             self.counters["refused_pushes"] += 1
             self.note("warning", f"push refused: {reply.detail}")
-            self._ask_owner(Pull(self.cluster.table.epoch, request.message.shard), request.tag)
-        elif isinstance(request.message, Attach):
-            assert self._job is not None
-            if self._job.train.transport == "shm":
-                self.fail(2, NO_SHARING.format(str(request.peer)[6:], reply.detail))
-            self.note("info", f"no shared memory with {str(request.peer)[6:]}: {reply.detail}")
-            self._settle_sharing(request, shared=False)
+            self.ask_owner(Pull(self.cluster.table.epoch, request.message.shard), request.tag)
         elif isinstance(request.message, Describe | Start):
             self.fail(2, reply.detail)
         else:
             super().refused(request, reply)
 
-    # Routing.
-
-    def _ask_owner(self, message: Start | Pull | Push, tag: Any) -> None:
-        """Send a request about a shard to the server that owns it."""
-        assert self._job is not None
-        address = self._owner(message.shard)
-        if address:
-            self.ask(address, message, tag, patience=self._job.job.start_timeout)
-        else:
-            self._reroute.append((self.now + REROUTE_PAUSE, message, tag))
-
-    def _owner(self, shard: int) -> str:
-        """The address of the server that owns a shard now, empty if it is gone."""
-        assert self.replica is not None
-        servers = self.cluster.of_role(Role.PARAMSERVER)
-        return owner_address(shard, self.replica.shards, self.cluster.table, servers)
-
-    def _ask_later(self, request: Open) -> None:
-        self.counters["rerouted"] += 1
-        self._reroute.append((self.now + REROUTE_PAUSE, request.envelope.message, request.tag))
-
-    def ticked(self) -> None:
-        super().ticked()
-        while self._reroute and self._reroute[0][0] <= self.now:
-            _, message, tag = self._reroute.popleft()
-            if isinstance(message, Attach):
-                self._attaching.discard(tag)
-                self._share_memory(message)
-                continue
-            self._ask_owner(_rerouted(message, self.cluster.table.epoch), tag)
-
-    def wake_at(self) -> float:
-        return min(super().wake_at(), self._reroute[0][0] if self._reroute else float("inf"))
-
-    def expired(self, request: Open) -> None:
-        if isinstance(request.message, Start | Pull | Push):
-            self.fail(
-                1,
-                f"worker-{self.rank}: no answer from {str(request.peer)[6:]} to "
-                f"{type(request.message).__name__} of shard {request.message.shard} for "
-                f"{self.now - request.asked_at:.0f} s ({request.tries} tries)",
-            )
-        else:
-            super().expired(request)
-
     def lost(self, member: Member, request: Open) -> None:
-        if isinstance(request.message, Start | Pull | Push):
-            self._ask_later(request)
+        super().lost(member, request)
+        if isinstance(request.message, Fetch) and request.message.test:
+            self._evaluate()
 
     # Evaluation beside training.
 
@@ -522,7 +373,7 @@ class Worker(Session):
             return
         evaluation = self._evaluations[0]
         for shard in evaluation.next():
-            self._ask_owner(Pull(self.cluster.table.epoch, shard), evaluation)
+            self.ask_owner(Pull(self.cluster.table.epoch, shard), evaluation)
         if not self._tests.complete:
             self._ask_for_tests()
         elif evaluation.complete:
@@ -533,11 +384,6 @@ class Worker(Session):
         wanted = Fetch(True, len(self._tests.portions))
         if any(request.message == wanted for request in self.courier.open_requests()):
             return
-        server = self.cluster.of_role(Role.DATASERVER)[0]
-        self.ask(server.address, wanted)
-
-
-def _rerouted(message: Message, table_epoch: int) -> Start | Pull | Push:
-    """The same request under a newer table."""
-    assert isinstance(message, Start | Pull | Push)
-    return replace(message, table_epoch=table_epoch)
+        servers = self.cluster.of_role(Role.DATASERVER)
+        if servers:
+            self.ask(servers[0].address, wanted)

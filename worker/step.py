@@ -5,6 +5,7 @@ No thread starts here and nothing is sent; `threads` runs it beside the loop, te
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -178,7 +179,7 @@ class Stepper:
         total, sums = 0, dict[str, float]()
         for inputs, labels in portions:
             batch = (as_float32(inputs), labels)
-            metrics = guarded(self._job, "evaluating", lambda b=batch: model.evaluate(views, b))
+            metrics = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
             total += len(labels)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * len(labels)

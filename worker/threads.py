@@ -11,7 +11,7 @@ from functools import partial
 
 from ..common.clock import Clock
 from ..common.loop import Background, Loop, attempt
-from .state import Compute, Computed
+from .events import Compute, Computed
 from .step import Stepper
 
 INLINE_BELOW = 0.003

@@ -82,6 +82,9 @@ class Admission(Node):
 
     # What the job's state fills in.
 
+    def joined(self) -> None:
+        """A member has joined."""
+
     def lost(self, seat: Seat, status: int, why: str) -> None:
         """A member is gone before the end."""
 
@@ -122,6 +125,7 @@ class Admission(Node):
             phase = "preparing"
             self._start_by = NEVER
         self.change(phase=phase)
+        self.joined()
 
     # Heartbeats, losses, operators.
 

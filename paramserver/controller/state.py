@@ -5,7 +5,7 @@ when the job is over; who may take part stands in `admission`. Gradients never p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...common.cluster import Cluster, DataShape, parse_layout
@@ -133,12 +133,21 @@ class Controller(Admission):
         self.answer(peer, envelope, Ack())
         self._described.add(envelope.source)
         if not self.cluster.layout:
-            cluster = replace(self.cluster, layout=layout)
-            shards = cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
-            ranks = [seat.member.rank for seat in self.roster.of_role(Role.PARAMSERVER)]
-            owners = assign(shards.weights(), ranks, None)
-            self.change(layout=layout, table=Table(1, tuple(owners)))
+            self.change(layout=layout)
+        self._lay_out()
         self._begin_training()
+
+    def joined(self) -> None:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Give the buckets to the servers, once all are there and the model is known."""
+        cluster = self.cluster
+        if cluster.phase != "preparing" or not cluster.layout or cluster.table.owners:
+            return
+        shards = cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
+        ranks = [seat.member.rank for seat in self.roster.of_role(Role.PARAMSERVER)]
+        self.change(table=Table(1, assign(shards.weights(), ranks, None)))
 
     def _on_ready(self, peer: Peer, envelope: Envelope) -> None:
         self.answer(peer, envelope, Ack())

@@ -29,7 +29,8 @@ from dualshard.dataserver.state import DataServer, Opened, Prepare
 from dualshard.paramserver.controller.admission import Record
 from dualshard.paramserver.controller.state import Controller, Saved, SaveModel
 from dualshard.paramserver.state import ParameterServer
-from dualshard.worker.state import Build, Built, Compute, Measure, Measured, Worker
+from dualshard.worker.events import Build, Built, Compute, Measure, Measured
+from dualshard.worker.state import Worker
 from dualshard.worker.step import Stepper
 from dualshard.worker.threads import step
 

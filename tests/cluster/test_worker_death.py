@@ -7,6 +7,7 @@ from simulation import CONTROLLER, Simulation, make_job, one_hot
 
 from dualshard.common.delivery import Courier
 from dualshard.common.messages import Evaluate, Obituary
+from dualshard.common.types import Role
 from dualshard.common.wire import encode
 
 PID = 301

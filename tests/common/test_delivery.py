@@ -1,4 +1,4 @@
-"""Two couriers joined by a bad channel: each request is handled once and answered, in bounded space.
+"""Two couriers joined by a bad channel: each request is handled once, in bounded space.
 
 Time is a number that the tests move on. The channel's faults are drawn by hypothesis: each message
 handed over is lost, repeated or kept back for as long as the example says.

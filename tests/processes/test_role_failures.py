@@ -16,7 +16,7 @@ def rows(run, kind):
 
 def test_a_worker_killed_in_mid_epoch_is_named_and_its_data_served_again(commands, tmp_path):
     run = tmp_path / "run"
-    train = commands.start("train", "--out", run, "--set", "job.epochs=150")
+    train = commands.start("train", "--out", run, "--set", "job.epochs=40")
     metrics = run / "metrics.jsonl"
     commands.until(lambda: metrics.exists() and '"kind": "epoch"' in metrics.read_text(), 60)
     victim = train.roles("worker")[1]
@@ -31,7 +31,7 @@ def test_a_worker_killed_in_mid_epoch_is_named_and_its_data_served_again(command
     assert lost.endswith(f" (pid {victim.pid}): its process ended with signal 9")
     assert lost in train.out
     epochs = rows(run, "epoch")
-    assert len(epochs) == 150
+    assert len(epochs) == 40
     assert {row["samples"] for row in epochs} == {1438}
     assert sum(row["dropped"] for row in epochs) == 0
 

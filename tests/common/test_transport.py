@@ -1,0 +1,285 @@
+"""Real ZeroMQ on loopback: few and quick. And the addresses that users type."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualshard.common.delivery import Peer, routing_id
+from dualshard.common.errors import UserError
+from dualshard.common.messages import Envelope, Form, Push
+from dualshard.common.transport import COPY_BELOW, ZmqTransport, parse_address, require_loopback
+from dualshard.common.wire import Frames, decode, encode
+
+Make = Callable[..., ZmqTransport]
+PATIENCE = 10.0
+"""Seconds for what takes milliseconds unless the machine is very busy."""
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes transports, and closes those that are still open."""
+    made: list[ZmqTransport] = []
+
+    def transport(incarnation: int, **options: str) -> ZmqTransport:
+        made.append(ZmqTransport(incarnation, **options))
+        return made[-1]
+
+    yield transport
+    for one in made:
+        one.close(0.0)
+
+
+def take(transport: ZmqTransport) -> tuple[Peer, Frames]:
+    """The next message; only one is expected."""
+    for _ in range(100):
+        messages = transport.receive(PATIENCE / 100)
+        if messages:
+            (message,) = messages
+            return message
+    raise AssertionError("nothing came")
+
+
+def plain(frames: Frames) -> list[bytes]:
+    return [bytes(frame) for frame in frames]
+
+
+def test_both_directions_and_what_the_peers_are_called(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    assert (client.address, server.address[:16]) == ("", "tcp://127.0.0.1:")
+    assert client.send(server.address, [b"question", b"", b"x" * 10])
+    peer, frames = take(server)
+    assert (peer, plain(frames)) == (routing_id(2), [b"question", b"", b"x" * 10])
+    assert server.send(peer, [b"answer"])
+    peer, frames = take(client)
+    assert (peer, plain(frames)) == (server.address, [b"answer"])
+    assert isinstance(frames[0], bytes)
+
+
+def test_many_messages_keep_their_order(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    sent = [b"%d" % number for number in range(500)]
+    for frame in sent:
+        assert client.send(server.address, [frame])
+    came: list[bytes] = []
+    while len(came) < len(sent):
+        messages = server.receive(PATIENCE)
+        assert messages
+        came += [bytes(frames[0]) for _, frames in messages]
+    assert came == sent
+
+
+def test_large_arrays_arrive_whole_as_views(make: Make) -> None:
+    """1 MiB and more goes by reference on the way out, and is viewed in place on the way in."""
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    random = np.random.default_rng(3)
+    for size in (0, 1, COPY_BELOW // 4 - 1, COPY_BELOW // 4, 262_144, 1_000_003):
+        gradient = random.standard_normal(size, np.float32)
+        push = Push(1, 0, 0, 1, True, -1, gradient)
+        assert client.send(server.address, encode(Envelope(2, Form.REQUEST, 1, 1, push)))
+        peer, frames = take(server)
+        received = decode(frames).message
+        assert isinstance(received, Push)
+        assert np.array_equal(received.gradient, gradient)
+        assert not received.gradient.flags.owndata
+        assert server.send(peer, frames)
+        _, back = take(client)
+        echoed = decode(back).message
+        assert isinstance(echoed, Push)
+        assert np.array_equal(echoed.gradient, gradient)
+
+
+def test_a_ring_from_another_thread_ends_the_wait(make: Make) -> None:
+    transport = make(1)
+    ringer = threading.Thread(target=transport.wake)
+    ringer.start()
+    messages = transport.receive(PATIENCE)
+    ringer.join()
+    assert messages == []
+    transport.wake()
+    transport.wake()
+    assert transport.receive(PATIENCE) == []
+    assert transport.receive(0.0) == []
+
+
+def test_a_ring_after_closing_reaches_no_other_file(make: Make, tmp_path: Path) -> None:
+    """A thread may finish its work when the role has ended, and its descriptor's number may
+    belong to a file by then."""
+    transport = make(1)
+    transport.close(0.0)
+    with open(tmp_path / "file", "wb") as file:
+        transport.wake()
+        file.flush()
+        assert os.fstat(file.fileno()).st_size == 0
+
+
+def test_nobody_there(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    assert server.send(routing_id(99), [b"to nobody"]) is False
+    assert client.send(routing_id(1), [b"it does not listen"]) is False
+    assert client.send("tcp://127.0.0.1:9", [b"kept until somebody listens"]) is True
+
+
+def test_a_peer_that_is_gone_is_not_connected_any_more(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    client.send(server.address, [b"hello"])
+    peer, _ = take(server)
+    client.close(0.0)
+    for _ in range(1000):
+        if not server.send(peer, [b"still there?"]):
+            break
+        server.receive(PATIENCE / 1000)
+    else:
+        pytest.fail("the server never noticed")
+
+
+def test_a_new_life_listens_at_the_same_address(make: Make) -> None:
+    """Messages reach whoever listens there, and a forgotten connection is made anew."""
+    first, client = make(1, bind="127.0.0.1:0"), make(2)
+    address = first.address
+    client.send(address, [b"one"])
+    take(first)
+    first.close(0.0)
+    second = make(3, bind=address.removeprefix("tcp://"))
+    client.forget(address)
+    client.forget(address)
+    client.send(address, [b"two"])
+    assert plain(take(second)[1]) == [b"two"]
+
+
+def test_the_newer_of_two_peers_of_one_name_is_the_one(make: Make) -> None:
+    """A role that connects anew, before its old connection has died, is heard at once."""
+    server, old, new = make(1, bind="127.0.0.1:0"), make(2), make(2)
+    old.send(server.address, [b"old"])
+    take(server)
+    new.send(server.address, [b"new"])
+    peer, frames = take(server)
+    assert plain(frames) == [b"new"]
+    assert server.send(peer, [b"answer"])
+    assert plain(take(new)[1]) == [b"answer"]
+
+
+def test_a_caller_that_does_not_speak_our_language_does_no_harm(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    host, _, port = server.address.removeprefix("tcp://").rpartition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\xff" * 100)
+        client.send(server.address, [b"hello"])
+        peer, frames = take(server)
+    assert (peer, plain(frames)) == (routing_id(2), [b"hello"])
+
+
+# Addresses.
+
+
+def test_a_port_in_use_is_one_sentence_with_the_flag(make: Make) -> None:
+    taken = make(1, bind="127.0.0.1:0").address.removeprefix("tcp://")
+    with pytest.raises(UserError) as refused:
+        ZmqTransport(2, bind=taken)
+    assert str(refused.value) == (
+        f"--bind = {taken}: expected an address of this machine that is free; Address already "
+        "in use: choose another with --bind HOST:PORT (port 0 takes any free one)"
+    )
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:x", ":1"])
+def test_what_is_no_address_to_bind_is_refused_and_leaves_nothing_open(bind: str) -> None:
+    """ZeroMQ would bind 99999 as 34463."""
+    with pytest.raises(UserError) as refused:
+        ZmqTransport(2, bind=bind)
+    assert str(refused.value) == (
+        f"--bind = {bind}: expected HOST:PORT with a port from 0 to 65535; "
+        "for example --bind 127.0.0.1:7077"
+    )
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(UserError) as refused:
+        ZmqTransport(2, bind="192.0.2.1:0")
+    assert str(refused.value) == (
+        "--bind = 192.0.2.1:0: expected an address of this machine that is free; Cannot assign "
+        "requested address: choose another with --bind HOST:PORT (port 0 takes any free one)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("advertise", "host", "port"),
+    [
+        ("node7:0", "node7", ""),
+        ("node7:", "node7", ""),
+        ("node7", "node7", ""),
+        ("node7:7078", "node7", "7078"),
+    ],
+)
+def test_the_advertised_address_is_what_others_are_told(
+    make: Make, advertise: str, host: str, port: str
+) -> None:
+    bound = make(1, bind="127.0.0.1:0", advertise=advertise)
+    shown, _, number = bound.address.removeprefix("tcp://").rpartition(":")
+    assert shown == host
+    assert number == port or (not port and int(number) > 0)
+
+
+def test_listening_everywhere_is_advertised_by_the_hosts_name(make: Make) -> None:
+    bound = make(1, bind="0.0.0.0:0")
+    assert bound.address.startswith(f"tcp://{socket.gethostname()}:")
+
+
+@pytest.mark.parametrize("advertise", ["node7:x", ":7077", "node7:65536"])
+def test_a_bad_advertised_address_is_refused(advertise: str) -> None:
+    with pytest.raises(UserError) as refused:
+        ZmqTransport(1, bind="127.0.0.1:0", advertise=advertise)
+    assert str(refused.value) == (
+        f"--advertise = {advertise}: expected HOST:PORT with a port from 1 to 65535; "
+        "for example --advertise 127.0.0.1:7077"
+    )
+
+
+def test_an_address_that_is_none_is_refused_when_it_is_first_used(make: Make) -> None:
+    with pytest.raises(UserError) as refused:
+        make(1).send("tcp://nowhere", [b""])
+    assert str(refused.value) == (
+        "--controller = nowhere: expected HOST:PORT; "
+        "Invalid argument: give the address that the role printed"
+    )
+
+
+@pytest.mark.parametrize("text", ["host:1", "10.0.0.1:7077", "h:65535", "tcp://host:1"])
+def test_addresses(text: str) -> None:
+    assert parse_address(text, "--controller") == "tcp://" + text.removeprefix("tcp://")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", ":7077", "host:0", "host:65536", "host:-1", "host:1.5", "host:²"]
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse_address(text, "--controller")
+    shown = text or "''"
+    assert str(refused.value) == (
+        f"--controller = {shown}: expected HOST:PORT with a port from 1 to 65535; "
+        "for example --controller 127.0.0.1:7077"
+    )
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:7077", "127.8.9.10:1", "::1:1"])
+def test_loopback_needs_no_leave(bind: str) -> None:
+    require_loopback(bind, insecure=False)
+
+
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:0", "*:0", "10.0.0.1:1", "host:1", "127.evil.example:1", "7077", ""]
+)
+def test_anything_else_needs_leave(bind: str) -> None:
+    require_loopback(bind, insecure=True)
+    with pytest.raises(UserError) as refused:
+        require_loopback(bind, insecure=False)
+    shown = bind or "''"
+    assert str(refused.value) == (
+        f"--bind = {shown}: expected a loopback address such as 127.0.0.1:0; beyond this machine "
+        "everyone could join; on a network that you trust add --insecure"
+    )

@@ -1,0 +1,63 @@
+"""What the worker's state asks of its process, and what it hears back. Plain data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.cluster import Cluster
+from ..common.messages import Attach
+from ..common.types import Array, Arrays, Float32, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Action: build the model for this data, then post `Built`."""
+
+    cluster: Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
+    a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
+    that servers of this host can share, None if in this process alone."""
+
+    layout: list[list[Any]]
+    vector: Float32
+    gradients: list[Float32]
+    segment: Attach | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Action: one minibatch on one lane, then post `Computed`. With `accumulate` the gradient is
+    added to the lane's; with `step` the shared vector is stepped locally."""
+
+    lane: int
+    inputs: Array
+    labels: Array
+    accumulate: bool
+    step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Local event: the lane's gradient is there."""
+
+    lane: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Action: evaluate a parameter vector on the test split, then post `Measured`."""
+
+    vector: Float32
+    portions: list[Arrays]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Local event: the evaluation is done."""
+
+    samples: int
+    metrics: Metrics

@@ -1,0 +1,154 @@
+"""Finding the server of a shard, and asking again when it was the wrong one. Pure.
+
+The base of a worker's state: whatever is asked about a shard goes to the server that the newest
+table names. A server that says `WrongOwner`, or that is gone, is asked for again after a pause.
+Servers of the same host are offered the worker's memory (see `common.segment`).
+"""
+
+from collections import Counter, deque
+from dataclasses import replace
+from typing import Any
+
+from ..common.delivery import Courier, Open
+from ..common.job import Job
+from ..common.messages import Attach, Message, Pull, Push, Refused, Start, WrongOwner
+from ..common.session import Session
+from ..common.types import Member, Role
+from .exchange import Replica, owner_address
+
+NO_SHARING = (
+    "train.transport = shm: expected memory shared with {}; {}: start them on one host as one "
+    "user, or set train.transport=auto"
+)
+REROUTE_PAUSE = 0.05
+"""Seconds before a shard is asked for again whose owner was not the one that the table names."""
+
+
+class ShardClient(Session):
+    """Asks servers about shards on behalf of a worker.
+
+    `replica` and `job` are set by the worker once they are known.
+    """
+
+    role = Role.WORKER
+
+    def __init__(self, courier: Courier, **session: object) -> None:
+        super().__init__(courier, **session)  # type: ignore[arg-type]
+        self.counters: Counter[str] = Counter()
+        self.replica: Replica | None = None
+        self.job: Job | None = None
+        self.attaching: set[str] = set()
+        self._attached: dict[str, bool] = {}
+        self._later: deque[tuple[float, Message, Any]] = deque()
+        self.replies[Attach] = self._on_attached
+
+    # What the worker fills in.
+
+    def go_on(self) -> None:
+        """Do whatever can be done now."""
+
+    # Shards and their owners.
+
+    def ask_owner(self, message: Start | Pull | Push, tag: Any) -> None:
+        """Send a request about a shard to the server that owns it."""
+        assert self.job is not None
+        address = self.owner(message.shard)
+        if address:
+            self.ask(address, message, tag, patience=self.job.job.start_timeout)
+        else:
+            self._later.append((self.now + REROUTE_PAUSE, message, tag))
+
+    def owner(self, shard: int) -> str:
+        """The address of the server that owns a shard now, empty if it is gone."""
+        assert self.replica is not None
+        servers = self.cluster.of_role(Role.PARAMSERVER)
+        return owner_address(shard, self.replica.shards, self.cluster.table, servers)
+
+    def wrong_owner(self, request: Open, reply: Message) -> bool:
+        """Whether the server was the wrong one; the request is then made again after a pause."""
+        if isinstance(reply, WrongOwner):
+            self._ask_later(request)
+        return isinstance(reply, WrongOwner)
+
+    def _ask_later(self, request: Open) -> None:
+        self.counters["rerouted"] += 1
+        self._later.append((self.now + REROUTE_PAUSE, request.message, request.tag))
+
+    def ticked(self) -> None:
+        super().ticked()
+        while self._later and self._later[0][0] <= self.now:
+            _, message, tag = self._later.popleft()
+            if isinstance(message, Attach):
+                self.attaching.discard(tag)
+                self.share_memory(message)
+            else:
+                assert isinstance(message, Start | Pull | Push)
+                self.ask_owner(replace(message, table_epoch=self.cluster.table.epoch), tag)
+
+    def wake_at(self) -> float:
+        return min(super().wake_at(), self._later[0][0] if self._later else float("inf"))
+
+    def expired(self, request: Open) -> None:
+        message = request.message
+        if isinstance(message, Start | Pull | Push | Attach):
+            about = "" if isinstance(message, Attach) else f" of shard {message.shard}"
+            self.fail(
+                1,
+                f"worker-{self.rank}: no answer from {_shown(request)} to "
+                f"{type(message).__name__}{about} for {self.now - request.asked_at:.0f} s "
+                f"({request.tries} tries)",
+            )
+        else:
+            super().expired(request)
+
+    def lost(self, member: Member, request: Open) -> None:
+        if isinstance(request.message, Start | Pull | Push):
+            self._ask_later(request)
+        elif isinstance(request.message, Attach):
+            self.attaching.discard(member.address)
+
+    # Memory shared with servers of this host.
+
+    def shares_memory(self, address: str) -> bool:
+        """Whether the server there reads gradients from this worker's segment."""
+        return self._attached.get(address, False)
+
+    def share_memory(self, segment: Attach | None) -> None:
+        """Offer the segment to each server of this host; it may refuse."""
+        assert self.job is not None
+        wanted = self.job.train.transport
+        for member in self.cluster.of_role(Role.PARAMSERVER):
+            if member.address in self._attached or member.address in self.attaching:
+                continue
+            if segment is not None and wanted != "tcp" and member.host == self.host:
+                self.attaching.add(member.address)
+                patience = self.job.job.start_timeout
+                self.ask(member.address, segment, member.address, patience)
+            elif wanted == "shm":
+                self.fail(2, NO_SHARING.format(member.name, "it runs on another host"))
+            else:
+                self._attached[member.address] = False
+
+    def _on_attached(self, request: Open, reply: Message) -> None:
+        if not self.wrong_owner(request, reply):
+            self._settle_sharing(request, shared=True)
+
+    def _settle_sharing(self, request: Open, *, shared: bool) -> None:
+        assert isinstance(request.peer, str)
+        self.attaching.discard(request.peer)
+        self._attached[request.peer] = shared
+        self.go_on()
+
+    def refused(self, request: Open, reply: Refused) -> None:
+        if not isinstance(request.message, Attach):
+            super().refused(request, reply)
+            return
+        assert self.job is not None
+        if self.job.train.transport == "shm":
+            self.fail(2, NO_SHARING.format(_shown(request), reply.detail))
+        self.note("info", f"no shared memory with {_shown(request)}: {reply.detail}")
+        self._settle_sharing(request, shared=False)
+
+
+def _shown(request: Open) -> str:
+    return str(request.peer).removeprefix("tcp://")
