@@ -33,6 +33,7 @@ FLAGS = {
     "dataserver.count": "--data-servers",
     "worker.threads": "--threads",
     "model.ref": "--model",
+    "job.start_timeout": "--start-timeout",
     "security.insecure": "--insecure",
 }
 """How the command line calls a setting that has a flag of its own."""

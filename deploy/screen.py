@@ -22,6 +22,8 @@ Report = dict[str, Any]
 
 NAMES_SHOWN = 4
 """Missing roles that are named before the rest is counted."""
+EPOCH_LINES = 1.0
+"""Seconds of training between two lines about epochs where the output is no terminal."""
 WIDTH = 100
 """Columns where the output is no terminal."""
 BUILDING = "building the model"
@@ -48,7 +50,7 @@ class Screen:
         self._console = console()
         self._live: Live | None = None
         self._phase = ""
-        self._epochs_shown = 0
+        self._epoch_shown_at = -EPOCH_LINES
         self._events_shown: set[tuple[float, str]] = set()
         self._waiting = ""
 
@@ -114,10 +116,10 @@ class Screen:
             self.say(wait)
         self._waiting = wait
         epoch = report["last_epoch"]
-        if epoch and epoch["epoch"] + 1 > self._epochs_shown:
-            self._epochs_shown = epoch["epoch"] + 1
+        if epoch and epoch["seconds"] - self._epoch_shown_at >= EPOCH_LINES:
+            self._epoch_shown_at = epoch["seconds"]
             numbers = measures(epoch, report["last_evaluation"], epoch["samples_per_second"])
-            text = f"epoch {self._epochs_shown}/{report['epochs']}  {numbers}"
+            text = f"epoch {epoch['epoch'] + 1}/{report['epochs']}  {numbers}"
             self.say(_timed(epoch["seconds"], text))
 
     def finish(self, totals: Report) -> None:

@@ -97,7 +97,7 @@ def test_every_room_is_looked_at() -> None:
 
 def test_imports_are_resolved() -> None:
     state = imports(ROOT / "worker" / "state.py")
-    assert {"numpy", "dualshard.common.session", "dualshard.worker.batches"} <= state
+    assert {"numpy", "dualshard.common.cluster", "dualshard.worker.batches"} <= state
     assert "dualshard.common.types" in imports(ROOT / "worker" / "nn" / "layer.py")
     assert list(routes_to_the_world(ROOT / "common" / "loop.py"))
 

@@ -16,6 +16,7 @@ from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
+from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
 from .layout import Layout
 from .model import Model
@@ -40,7 +41,7 @@ def build_model(job: Job, data: DataShape) -> Model:
         UserError: no such model, arguments that it does not take, or it returns no `Model`.
     """
     reference = job.model.ref
-    builder = ZOO.get(reference) or load(reference, "model.ref")
+    builder = _builder(reference)
     if not callable(builder):
         raise UserError(
             "model.ref",
@@ -74,6 +75,20 @@ def build_model(job: Job, data: DataShape) -> Model:
             f"it returned a {type(model).__name__}",
         )
     return model
+
+
+def _builder(reference: str) -> object:
+    """What a reference names: a recipe of the zoo, or a user's attribute."""
+    if ":" in reference:
+        return load(reference, "model.ref")
+    if reference in ZOO:
+        return ZOO[reference]
+    raise UserError(
+        "model.ref",
+        reference,
+        f"{', '.join(ZOO)}, module:attribute or file.py:attribute",
+        did_you_mean(reference, ZOO, "for example --model file.py:build"),
+    )
 
 
 def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:

@@ -40,7 +40,8 @@ def draw_curves(path: Path, epochs: Rows, evaluations: Rows) -> None:
     speed.plot(done, [row["samples_per_second"] for row in epochs], color="tab:red")
     speed.set(title="Samples per second", xlabel="epoch", ylim=(0, None))
     for panel in (loss, accuracy):
-        panel.legend()
+        if panel.lines:
+            panel.legend()
     for panel in (loss, accuracy, staleness, speed):
         panel.grid(alpha=0.3)
     figure.savefig(path, format="png", dpi=110)

@@ -64,7 +64,6 @@ class Scoreboard:
             "pushes": int(pushes),
             "samples_per_second": samples / max(now - self._epoch_began, 1e-9),
             "loss": sums["loss"] / max(samples, 1.0),
-            "accuracy": sums["accuracy"] / max(samples, 1.0),
             "staleness": sums["staleness"] / max(pushes, 1.0),
             "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
             "bytes_pushed": int(sums["bytes_pushed"]),
@@ -74,6 +73,8 @@ class Scoreboard:
             "repeated": len(ledger.repeated),
             "reissued": ledger.reissued,
         }
+        if "accuracy" in sums:  # not every model measures it
+            row["accuracy"] = sums["accuracy"] / max(samples, 1.0)
         self.epochs.append(row)
         self.fresh.append(row)
         return row
@@ -111,7 +112,7 @@ class Scoreboard:
 
     def summary(self, now: float) -> Row:
         """Totals over the run, as `train --json` prints them."""
-        wall = (self.ended_at if self.ended_at is not None else now) - (self.began_at or now)
+        wall = self.elapsed(self.ended_at if self.ended_at is not None else now)
         pushes = sum(row["pushes"] for row in self.epochs)
         staleness = sum(row["staleness"] * row["pushes"] for row in self.epochs)
         last = self.evaluations[-1] if self.evaluations else {}

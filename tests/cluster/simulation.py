@@ -146,6 +146,8 @@ class Simulation:
         self.steppers: dict[str, Stepper] = {}
         self.stores: dict[str, Store] = {}
         self.peaks = Peaks()
+        self.opening: dict[str, float] = {}
+        """Seconds that a data server, by name, takes to open its data."""
         self._compute, self._pace, self._watch = compute, pace or {}, watch
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._agreed = 0
@@ -241,7 +243,8 @@ class Simulation:
             self._work(actor, lambda: self.stores[actor.name].prepare(action))
         else:
             assert isinstance(action, Welcomed)
-            self._work(actor, lambda: self._open(actor.name, Job.from_dict(action.job)))
+            seconds = self.opening.get(actor.name, 0.0)
+            self._work(actor, lambda: self._open(actor.name, Job.from_dict(action.job)), seconds)
 
     def _open(self, name: str, job: Job) -> Opened:
         self.stores[name] = Store(job)

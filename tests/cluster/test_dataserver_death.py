@@ -61,8 +61,10 @@ def test_the_test_split_is_asked_of_another(tmp_path: Path) -> None:
 
 
 def test_another_may_take_its_place(tmp_path: Path) -> None:
-    """A new data server under the old rank waits for the next epoch, and then has its share."""
+    """A new data server under the old rank has its share of the next epoch, if need be before its
+    data is open."""
     sim = start(tmp_path, 2)
+    sim.opening["dataserver-1"] = 5.0
     sim.kill("dataserver-1")
     sim.run_until(lambda: "dataserver-1" in sim.controller.roster.missing())
     fresh = sim.add(Role.DATASERVER, 1, life=1)

@@ -30,7 +30,7 @@ def _many_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
 def train(job: Job, *, seed: int = 0, plan: FaultPlan | None = BAD, **options: Any) -> Simulation:
     """Run a job whose network is bad until training is over."""
     sim = Simulation(job, seed=seed, plan=plan, **options)
-    sim.run_until(lambda: sim.controller.cluster.phase == "finishing", 100_000)
+    sim.run_until(lambda: sim.controller.cluster.phase == "finishing", 5_000)
     sim.network.plan = FaultPlan()
     sim.run()
     sim.check()
@@ -114,7 +114,7 @@ def test_an_epoch_that_ends_early_loses_no_credit(tmp_path: Path) -> None:
         one_hot(tmp_path, 300), **PATIENT, worker__count=4, job__epochs=6, job__epoch_quorum=0.5
     )
     sim = Simulation(job, seed=1, plan=BAD)
-    sim.run_until(lambda: sim.controller.cluster.phase == "finishing", 100_000)
+    sim.run_until(lambda: sim.controller.cluster.phase == "finishing", 5_000)
     sim.network.plan = FaultPlan()
     sim.run()
     sim.check(leases=False)

@@ -137,6 +137,18 @@ def test_any_role_may_come_last(tmp_path: Path, last: str) -> None:
     assert [server.report()["shards"] for server in sim.servers()] == [2, 2]
 
 
+def test_training_waits_for_data_that_opens_slowly(tmp_path: Path) -> None:
+    sim = Simulation(make_job(one_hot(tmp_path, 200), dataserver__count=2))
+    sim.opening["dataserver-1"] = 3.0
+    sim.run_until(lambda: sim.clock.now() > 2.9)
+    assert sim.controller.cluster.phase == "preparing"
+    assert sim.pushes() == 0
+    sim.run()
+    sim.check()
+    np.testing.assert_array_equal(sim.model, np.full(200, 2.0, np.float32))
+    assert sim.clock.now() < 4.0
+
+
 def test_both_parameter_servers_may_come_last(tmp_path: Path) -> None:
     servers = frozenset({"paramserver-0", "paramserver-1"})
     sim = Simulation(make_job(one_hot(tmp_path, 200)), absent=servers)

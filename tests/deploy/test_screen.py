@@ -154,6 +154,15 @@ def test_without_a_terminal_each_change_is_a_line(capsys):
     ]
 
 
+def test_quick_epochs_do_not_flood_a_log(capsys):
+    screen = Screen(Job(), Path("runs/x"))
+    for number in range(100):
+        epoch = {**EPOCH, "epoch": number, "seconds": 0.25 + number / 20}
+        screen.show(report(last_epoch=epoch))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines] == ["1/30", "21/30", "41/30", "61/30", "81/30"]
+
+
 def test_the_last_lines_say_what_came_out(capsys):
     totals = {
         "test_accuracy": 0.98765,

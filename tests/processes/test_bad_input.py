@@ -32,7 +32,6 @@ def bad(tmp_path):
     write_images(tmp_path / "empty", idx(images[:0]), idx(labels[:0]))
     np.savez(tmp_path / "range.npz", x_train=images, y_train=np.full(40, -3))
     (tmp_path / "raises.py").write_text("def build():\n    raise RuntimeError('no luck today')\n")
-    (tmp_path / "syntax.py").write_text("def build(:\n")
     return tmp_path
 
 
@@ -41,12 +40,8 @@ CASES = {
     "magic": ("data.source=idx:magic", "it begins with 47 49 46 38"),
     "empty": ("data.source=idx:empty", "sample"),
     "label": ("data.source=npz:range.npz", "-3"),
-    "no source": ("data.source=idx:nowhere", "in nowhere, which is no folder"),
     "model": ("model.ref=nowhere.py:build", "a Python file that is there"),
-    "zoo": ("model.ref=mpl", "module:attribute or file.py:attribute"),
     "raises": ("model.ref=raises.py:build", "RuntimeError: no luck today"),
-    "syntax": ("model.ref=syntax.py:build", "raised SyntaxError"),
-    "arguments": ("model.args.hiden=[3]", "it takes inputs, hidden, classes, activation"),
 }
 
 
@@ -58,11 +53,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, bad, commands):
     assert train.wait(30) == 2
     (line,) = train.err.splitlines()
     key, value = setting.split("=", 1)
-    key = ".".join(key.split(".")[:2])
-    assert line.startswith(f"dualshard: {key} = ")
+    assert line.startswith(f"dualshard: {key} = {value}: expected ")
     assert words in line
-    if key != "model.args":
-        assert line.startswith(f"dualshard: {key} = {value}: expected ")
     assert not (bad / "new").exists()
     assert train.left() == []
 

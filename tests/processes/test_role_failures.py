@@ -115,10 +115,9 @@ BIG = ("--servers", 1, "--set", "model.args.hidden=[4096]", "--set", "job.lease=
 BOUND = 16 << 20
 
 
-@pytest.mark.parametrize("slow", ["paramserver", "dataserver", "controller"])
-def test_workers_do_not_grow_while_a_server_stands_still(slow, training, commands, tmp_path):
+def test_workers_do_not_grow_while_a_server_stands_still(training, commands, tmp_path):
     train = training(*BIG)
-    (stopped,) = train.roles(slow)
+    (stopped,) = train.roles("paramserver")
     assert grown_while_stopped(train, stopped, 2.0, commands) < BOUND
     epochs = len(rows(tmp_path / "run", "epoch"))
     commands.until(lambda: len(rows(tmp_path / "run", "epoch")) > epochs, 30)
@@ -130,7 +129,9 @@ def test_no_role_grows_in_a_minute_with_a_slow_server(training, commands):
     train = training(*BIG)
     (server,) = train.roles("paramserver")
     before = {child: child.resident for child in train.children()}
-    for _ in range(30):
-        assert grown_while_stopped(train, server, 2.0, commands) < BOUND
+    for _ in range(100):
+        assert grown_while_stopped(train, server, 0.5, commands) < BOUND
+        resumed = time.monotonic()
+        commands.until(lambda since=resumed: time.monotonic() > since + 0.1, 5)
     for child in train.children():
         assert child.resident - before[child] < BOUND, child.command

@@ -1,0 +1,122 @@
+"""One training run of either side of `bench train` and `bench width`, each in its own processes.
+
+Ours is the command `dualshard train`, the whole local cluster; its times come from its run
+directory and begin when training does: processes are up and kernels are compiled by then.
+"""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import UserError
+from .processes import clean_environment, finish, module_command, started
+
+NET = '{hidden=[256,128], activation="relu"}'
+BATCH = 32
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+"""Where MNIST lies when nobody says where: beside the project."""
+ROLE_LIMIT = 600.0
+"""Seconds after which a run of the cluster counts as hung."""
+PEER_LIMIT = 60.0
+"""Seconds of training after which a peer stops."""
+PEER_START = 120.0
+"""Seconds that a peer may take beside its training."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run came to: samples/s of training, and (seconds, test accuracy) on the way."""
+
+    samples_per_second: float
+    evaluations: tuple[tuple[float, float], ...]
+
+    def seconds_to(self, accuracy: float) -> float:
+        """Seconds of training until an evaluation first showed this accuracy; infinity if none."""
+        return next((seconds for seconds, reached in self.evaluations if reached >= accuracy), inf)
+
+    @property
+    def accuracy(self) -> float:
+        """The last test accuracy, a fraction."""
+        return self.evaluations[-1][1]
+
+
+def find_mnist(given: Path | None) -> Path:
+    """The folder of MNIST's IDX files, absolute.
+
+    Raises:
+        UserError: it is not there.
+    """
+    folder = (given or SHARED_DATA).expanduser().resolve()
+    if not list(folder.glob("train-images*")):
+        raise UserError(
+            "--data",
+            given or "",
+            "a folder with MNIST's four IDX files, raw or .gz",
+            "give the one that you have: --data DIR",
+        )
+    return folder
+
+
+def train_cluster(source: str, folder: Path, settings: Mapping[str, object]) -> Run:
+    """Run `dualshard train` on `source` in a new `folder`; `settings` are keys of the job file.
+
+    Raises:
+        RoleError: it failed, or ran for more than `ROLE_LIMIT` seconds.
+    """
+    folder.mkdir()
+    wanted = {"data.source": source, "data.batch_size": BATCH, "model.args": NET, **settings}
+    options = [part for key, value in wanted.items() for part in ("--set", f"{key}={value}")]
+    command = module_command("deploy", "train", "--out", folder / "run", *options)
+    with started(command, folder, output=subprocess.PIPE) as process:
+        finish(process, "dualshard train", ROLE_LIMIT)
+    rows = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return read_run(
+        json.loads((folder / "run" / "summary.json").read_text()), [json.loads(row) for row in rows]
+    )
+
+
+def read_run(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> Run:
+    """A run from its summary.json and the lines of its metrics.jsonl."""
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    return Run(
+        summary["samples_per_second"],
+        tuple((row["seconds"], row["accuracy"]) for row in evaluations),
+    )
+
+
+def train_torch(folder: Path, data: Path, recipe: str, seed: int, *, processes: int = 1) -> Run:
+    """Train with PyTorch in a process of two threads, or with DDP in several of one thread each.
+
+    Arguments:
+        recipe: a key of `peer_torch.RECIPES`.
+    Raises:
+        RoleError: it failed, or did not end in time.
+    """
+    folder.mkdir()
+    arguments = ["--data", data, "--recipe", recipe, "--seed", seed, "--limit", PEER_LIMIT]
+    threads = 2 if processes == 1 else 1
+    arguments += ["--threads", threads, "--world", processes, "--meet", folder / "meet"]
+    environment = {**clean_environment(*THREAD_VARIABLES), "GLOO_SOCKET_IFNAME": "lo"}
+    with ExitStack() as stack:
+        first, *_ = [
+            stack.enter_context(
+                started(
+                    module_command("bench.peer_torch", *arguments, "--rank", rank),
+                    folder,
+                    environment,
+                    output=subprocess.DEVNULL if rank else subprocess.PIPE,
+                )
+            )
+            for rank in range(processes)
+        ]
+        text = finish(first, f"PyTorch with {recipe}", PEER_LIMIT + PEER_START)
+    result = json.loads(text.splitlines()[-1])
+    return Run(
+        result["samples"] / result["seconds"], tuple(map(tuple, result["evaluations"]))
+    )

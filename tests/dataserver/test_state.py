@@ -1,0 +1,308 @@
+"""A data server's portions, credits and leases, one message at a time."""
+
+from typing import Any
+
+import numpy as np
+
+from dualshard.common.cluster import EMPTY, Cluster, make_view
+from dualshard.common.delivery import Courier, Send, routing_id
+from dualshard.common.messages import (
+    Ack,
+    DataFacts,
+    Done,
+    Envelope,
+    Fetch,
+    Form,
+    Message,
+    Portion,
+    Progress,
+    Refused,
+    Serve,
+    Welcome,
+)
+from dualshard.common.node import Action
+from dualshard.common.types import Member, Role
+from dualshard.dataserver.state import AHEAD, DataServer, Opened, Prepare, Prepared
+
+BOSS, ONE, TWO = 1, 31, 32
+CONTROLLER = "tcp://here:1"
+FACTS = DataFacts(100, 20, 10, [2], 6)
+
+
+class Bench:
+    """A data server that has joined, its controller and its workers."""
+
+    def __init__(self, *, opened: bool = True) -> None:
+        self.state = DataServer(
+            Courier(21),
+            controller=CONTROLLER,
+            address="tcp://there:21",
+            host="host",
+            pid=21,
+            versions={},
+        )
+        self.now = 0.0
+        self.actions: list[Action] = []
+        self.prepared: list[Prepare] = []
+        self._sequences: dict[int, int] = {}
+        self.keep(self.state.start(self.now))
+        self.reply_to_last(Welcome(0, {}, 5.0))
+        self.view(members=[ONE, TWO])
+        if opened:
+            self.post(Opened(FACTS))
+
+    def keep(self, actions: list[Action]) -> None:
+        """Remember the actions, and read every portion that is wanted at once."""
+        self.actions += actions
+        for action in actions:
+            if isinstance(action, Prepare):
+                self.prepared.append(action)
+                arrays = np.full((2, 2), action.portion, np.float32), np.zeros(2, np.int64)
+                event = Prepared(action.test, action.epoch, action.portion, False, arrays)
+                self.post(event)
+
+    def post(self, event: object) -> None:
+        self.keep(self.state.local(event, self.now))
+
+    def reply_to_last(self, message: Message) -> None:
+        asked = [a for a in self.actions if isinstance(a, Send) and a.envelope.form is Form.REQUEST]
+        envelope = Envelope(BOSS, Form.REPLY, asked[-1].envelope.sequence, 0, message)
+        self.keep(self.state.receive(CONTROLLER, envelope, self.now))
+
+    def view(self, members: list[int], **changes: Any) -> None:
+        """A new view in which these workers are members."""
+        rows = tuple(
+            Member(Role.WORKER, rank, incarnation, "", "host", incarnation)
+            for rank, incarnation in enumerate(members)
+        )
+        number = self.state.cluster.number + 1
+        values = {**vars(EMPTY), "number": number, "members": rows, "phase": "training", **changes}
+        envelope = Envelope(BOSS, Form.NOTICE, 0, 0, make_view(Cluster(**values)))
+        self.keep(self.state.receive(CONTROLLER, envelope, self.now))
+
+    def say(
+        self, source: int, message: Message, *, sequence: int = 0, floor: int = 0
+    ) -> list[Message]:
+        """A request; what was sent to its sender. With `sequence` it is a repeat."""
+        number = sequence or self._sequences.get(source, 0) + 1
+        self._sequences[source] = max(number, self._sequences.get(source, 0))
+        before = len(self.actions)
+        envelope = Envelope(source, Form.REQUEST, number, floor or 1, message)
+        self.keep(self.state.receive(routing_id(source), envelope, self.now))
+        return self.replies(source, before)
+
+    def replies(self, source: int, since: int = 0) -> list[Message]:
+        """What a peer has been answered."""
+        sends = [a for a in self.actions[since:] if isinstance(a, Send)]
+        return [s.envelope.message for s in sends if s.peer == routing_id(source)]
+
+    def serve(self, epoch: int, *portions: int) -> None:
+        assert self.say(BOSS, Serve(epoch, list(portions))) == [Ack()]
+
+    def fetch(self, source: int) -> int | None:
+        """A credit; the portion that came for it at once."""
+        answers = self.say(source, Fetch(False, 0))
+        assert len(answers) <= 1
+        return answers[0].portion if answers else None  # type: ignore[attr-defined]
+
+    def done(self, source: int, epoch: int, portion: int, **measures: float) -> None:
+        assert self.say(source, Done(epoch, portion, measures)) == [Ack()]
+
+    def reports(self) -> list[Progress]:
+        """The reports to the controller, each acknowledged when it is seen."""
+        found = []
+        for action in list(self.actions):
+            if isinstance(action, Send) and isinstance(action.envelope.message, Progress):
+                found.append(action.envelope.message)
+        self.actions = [
+            a
+            for a in self.actions
+            if not (isinstance(a, Send) and isinstance(a.envelope.message, Progress))
+        ]
+        return found
+
+    def acknowledge(self) -> None:
+        """The controller has its last report."""
+        sends = [a for a in self.actions if isinstance(a, Send)]
+        sequence = [s for s in sends if isinstance(s.envelope.message, Progress)][-1].envelope.sequence
+        envelope = Envelope(BOSS, Form.REPLY, sequence, 0, Ack())
+        self.keep(self.state.receive(CONTROLLER, envelope, self.now))
+
+
+def test_portions_go_out_in_order_to_whoever_asks() -> None:
+    bench = Bench()
+    bench.serve(0, 3, 1, 2)
+    assert [bench.fetch(ONE), bench.fetch(TWO), bench.fetch(ONE)] == [3, 1, 2]
+    assert bench.fetch(TWO) is None
+    assert bench.state.report()["leases"] == 3
+    assert bench.state.report()["credits"] == 1
+
+
+def test_a_credit_waits_until_there_is_something() -> None:
+    bench = Bench()
+    assert bench.fetch(ONE) is None
+    bench.serve(0, 5)
+    answer = bench.replies(ONE)[-1]
+    assert isinstance(answer, Portion)
+    assert (answer.epoch, answer.portion) == (0, 5)
+
+
+def test_only_a_few_are_prepared_ahead() -> None:
+    bench = Bench()
+    bench.serve(0, *range(20))
+    assert [action.portion for action in bench.prepared] == list(range(AHEAD))
+    bench.fetch(ONE)
+    assert len(bench.prepared) == AHEAD + 1
+
+
+def test_nothing_is_prepared_before_the_data_is_open() -> None:
+    bench = Bench(opened=False)
+    bench.serve(0, 0, 1)
+    bench.say(ONE, Fetch(True, 0))
+    assert bench.fetch(ONE) is None
+    assert bench.prepared == []
+    bench.post(Opened(FACTS))
+    assert [(action.test, action.portion) for action in bench.prepared] == [
+        (True, 0),
+        (False, 0),
+        (False, 1),
+    ]
+    kinds = [type(message) for message in bench.replies(ONE)]
+    assert kinds == [Portion, Portion]
+
+
+def test_a_repeated_credit_stands_for_the_same_portion() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1, 2)
+    assert bench.fetch(ONE) == 0
+    for _ in range(2):
+        (again,) = bench.say(ONE, Fetch(False, 0), sequence=1)
+        assert isinstance(again, Portion)
+        assert again.portion == 0
+        assert again.inputs[0, 0] == 0
+    assert bench.state.report()["leases"] == 1
+    assert bench.fetch(TWO) == 1
+    assert bench.state.counters["resent"] == 2
+
+
+def test_a_repeated_credit_that_still_waits_is_one_credit() -> None:
+    bench = Bench()
+    bench.fetch(ONE)
+    assert bench.say(ONE, Fetch(False, 0), sequence=1) == []
+    assert bench.state.report()["credits"] == 1
+    bench.serve(0, 0, 1)
+    assert bench.state.report()["leases"] == 1
+
+
+def test_a_repeat_after_the_portion_is_done_is_ignored() -> None:
+    """A copy that the network held back: the worker has long had its answer."""
+    bench = Bench()
+    bench.serve(0, 0, 1)
+    bench.fetch(ONE)
+    bench.done(ONE, 0, 0)
+    assert bench.say(ONE, Fetch(False, 0), sequence=1) == []
+    assert bench.state.report()["leases"] == 0
+
+
+def test_a_credit_whose_epoch_is_over_comes_back_empty() -> None:
+    bench = Bench()
+    bench.serve(0, 0)
+    bench.fetch(ONE)
+    bench.serve(1, 0, 1)
+    (empty,) = bench.say(ONE, Fetch(False, 0), sequence=1)
+    assert isinstance(empty, Portion)
+    assert (empty.epoch, len(empty.labels)) == (0, 0)
+    assert bench.state.report()["leases"] == 0
+    # Once the worker says that it has that answer, the credit is forgotten.
+    bench.say(ONE, Fetch(False, 0), sequence=2, floor=2)
+    assert bench.say(ONE, Fetch(False, 0), sequence=1, floor=2) == []
+
+
+def test_what_a_lost_worker_held_is_served_again_first() -> None:
+    bench = Bench()
+    bench.serve(0, *range(8))
+    assert [bench.fetch(ONE), bench.fetch(TWO), bench.fetch(ONE)] == [0, 1, 2]
+    bench.view(members=[TWO])
+    assert bench.state.counters["reissued"] == 2
+    left = [bench.fetch(TWO) for _ in range(7)]
+    assert sorted(portion for portion in left if portion is not None) == [0, 2, 3, 4, 5, 6, 7]
+    bench.done(ONE, 0, 0)
+    assert bench.state.counters["late"] == 1
+
+
+def test_a_lost_worker_gets_nothing_more() -> None:
+    """A credit of a worker that is gone may still come, after the view that puts it out."""
+    bench = Bench()
+    bench.fetch(ONE)
+    bench.view(members=[TWO])
+    assert bench.state.report()["credits"] == 0
+    assert bench.fetch(ONE) is None
+    bench.serve(0, 0)
+    assert bench.state.report()["leases"] == 0
+    assert bench.fetch(TWO) == 0
+
+
+def test_a_portion_is_done_by_its_holder_alone() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1)
+    bench.fetch(ONE)
+    bench.done(TWO, 0, 0)
+    bench.done(ONE, 7, 0)
+    bench.done(ONE, 0, 1)
+    assert bench.state.counters["late"] == 3
+    assert bench.state.report()["leases"] == 1
+    bench.done(ONE, 0, 0)
+    bench.done(ONE, 0, 0)
+    assert bench.state.counters["late"] == 4
+    assert bench.state.report()["leases"] == 0
+
+
+def test_reports_come_one_at_a_time_and_add_up() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1, 2)
+    for portion in range(3):
+        assert bench.fetch(ONE) == portion
+        bench.done(ONE, 0, portion, samples=10.0)
+    bench.acknowledge()
+    first, second = bench.reports()
+    assert (first.left, first.done, first.busy) == (3, [], [])
+    assert (second.left, second.done, second.busy) == (0, [0, 1, 2], [])
+    assert second.measures == {"samples": 30.0}
+
+
+def test_a_report_names_who_still_works() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1, 2)
+    for worker in (ONE, TWO, ONE):
+        bench.fetch(worker)
+    bench.acknowledge()
+    assert bench.reports()[-1] == Progress(0, 0, [ONE, TWO], [], 0, {})
+
+
+def test_a_new_epoch_drops_the_old_one() -> None:
+    bench = Bench()
+    bench.serve(0, *range(8))
+    bench.fetch(ONE)
+    bench.serve(1, 6, 7)
+    bench.serve(0, 3)
+    bench.done(ONE, 0, 0)
+    assert bench.state.counters["late"] == 1
+    assert [bench.fetch(TWO), bench.fetch(TWO), bench.fetch(TWO)] == [6, 7, None]
+
+
+def test_another_share_of_the_same_epoch_is_added() -> None:
+    bench = Bench()
+    bench.serve(0, 0)
+    bench.serve(0, 4)
+    assert [bench.fetch(ONE), bench.fetch(ONE)] == [0, 4]
+
+
+def test_test_portions_are_answered_as_often_as_asked() -> None:
+    bench = Bench()
+    for sequence in (1, 1, 2):
+        (answer,) = bench.say(ONE, Fetch(True, 4), sequence=sequence)
+        assert isinstance(answer, Portion)
+        assert answer.portion == 4
+    assert bench.state.report()["leases"] == 0
+    refused = bench.say(ONE, Fetch(True, -1))
+    assert refused == [Refused("portion", "there is no test portion -1")]

@@ -1,0 +1,280 @@
+"""The controller's decisions, one message at a time."""
+
+from typing import Any
+
+import pytest
+
+from dualshard.common.delivery import Courier, Send, routing_id
+from dualshard.common.job import Job
+from dualshard.common.messages import (
+    Ack,
+    AskStatus,
+    DataFacts,
+    Describe,
+    Envelope,
+    Evaluate,
+    Form,
+    Heartbeat,
+    Join,
+    Leave,
+    Message,
+    Progress,
+    Ready,
+    Refused,
+    Serve,
+    Status,
+    Stop,
+    View,
+    Welcome,
+)
+from dualshard.common.node import Action, Exit, Failed
+from dualshard.paramserver.controller.state import Controller
+
+FACTS = DataFacts(100, 20, 10, [8, 8], 6)
+LAYOUT = [["weight", True, 64, 10], ["bias", False, 10]]
+SERVER, DATA, ONE, TWO = 11, 21, 31, 32
+
+
+class Desk:
+    """A controller, and the roles as far as their messages go."""
+
+    def __init__(self, **settings: dict[str, Any]) -> None:
+        tables = {"paramserver": {"count": 1}, "worker": {"count": 2}, **settings}
+        self.now = 100.0
+        job = Job.from_dict(tables)
+        self.controller = Controller(Courier(1), job, "tcp://here:1", {"protocol": "1"})
+        self.actions: list[Action] = []
+        self._sequences: dict[int, int] = {}
+        self.actions += self.controller.start(self.now)
+
+    def say(self, source: int, message: Message) -> Message:
+        """A role asks something; the answer."""
+        sequence = self._sequences[source] = self._sequences.get(source, 0) + 1
+        envelope = Envelope(source, Form.REQUEST, sequence, sequence, message)
+        self.actions = self.controller.receive(routing_id(source), envelope, self.now)
+        replies = [
+            action.envelope.message
+            for action in self.actions
+            if isinstance(action, Send) and action.envelope.form is Form.REPLY
+        ]
+        assert len(replies) == 1
+        return replies[0]
+
+    def sent(self, kind: type[Message]) -> dict[bytes, Message]:
+        """What the last step sent of one kind, by receiver."""
+        sends = (action for action in self.actions if isinstance(action, Send))
+        return {s.peer: s.envelope.message for s in sends if type(s.envelope.message) is kind}  # type: ignore[misc]
+
+    def join(self, source: int, role: str, rank: int = -1) -> Message:
+        versions = {"protocol": "1"}
+        return self.say(source, Join(role, rank, f"tcp://there:{source}", "host", source, versions))
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.actions = self.controller.tick(self.now)
+
+    def prepare(self) -> None:
+        """Everyone joins, and training begins."""
+        self.join(SERVER, "paramserver")
+        self.join(DATA, "dataserver")
+        self.join(ONE, "worker")
+        self.join(TWO, "worker")
+        for source, message in (
+            (DATA, FACTS),
+            (ONE, Describe(LAYOUT)),
+            (TWO, Describe(LAYOUT)),
+            (SERVER, Ready(1)),
+        ):
+            assert isinstance(self.say(source, message), Ack)
+
+    @property
+    def phase(self) -> str:
+        return self.controller.cluster.phase
+
+    def exit(self) -> Exit | None:
+        return next((a for a in self.actions if isinstance(a, Exit)), None)
+
+
+def test_a_join_is_welcomed_with_rank_job_and_lease() -> None:
+    desk = Desk(job={"lease": "3s"})
+    welcome = desk.join(TWO, "worker", 1)
+    assert isinstance(welcome, Welcome)
+    assert (welcome.rank, welcome.lease) == (1, 3.0)
+    assert Job.from_dict(welcome.job) == desk.controller.job
+    assert set(desk.sent(View)) == {routing_id(TWO)}
+    assert desk.phase == "joining"
+
+
+@pytest.mark.parametrize(
+    ("role", "code", "detail"),
+    [
+        ("chef", "role", "there is no role 'chef'"),
+        ("controller", "role", "there is no role 'controller'"),
+    ],
+)
+def test_a_role_that_there_is_not_is_refused(role: str, code: str, detail: str) -> None:
+    assert Desk().join(77, role) == Refused(code, detail)
+
+
+def test_training_begins_when_data_models_and_shards_are_ready() -> None:
+    desk = Desk()
+    desk.prepare()
+    assert desk.phase == "training"
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(0, [0, 1, 2, 3, 4, 5])}
+    views = desk.sent(View)
+    assert set(views) == {routing_id(source) for source in (SERVER, DATA, ONE, TWO)}
+    assert len({view.number for view in views.values()}) == 1  # type: ignore[attr-defined]
+
+
+def test_data_servers_that_disagree_end_the_job() -> None:
+    desk = Desk(dataserver={"count": 2})
+    desk.join(DATA, "dataserver")
+    desk.join(DATA + 1, "dataserver")
+    desk.say(DATA, FACTS)
+    desk.say(DATA + 1, DataFacts(99, 20, 10, [8, 8], 6))
+    assert (desk.phase, desk.controller.cluster.status) == ("stopped", 2)
+    assert desk.controller.cluster.reason.startswith("the data servers hold different data: ")
+    assert desk.controller.cluster.reason.endswith("; give each the same data.source")
+
+
+@pytest.mark.parametrize(
+    ("layout", "difference"),
+    [
+        (
+            [["weight", True, 64, 9], ["bias", False, 9]],
+            "parameter weight [64, 9], the first worker's is weight [64, 10]",
+        ),
+        ([["weight", True, 64, 10]], "1 parameters, the first worker's has 2"),
+    ],
+)
+def test_workers_that_build_another_model_end_the_job(
+    layout: list[list[Any]], difference: str
+) -> None:
+    desk = Desk()
+    desk.join(SERVER, "paramserver")
+    desk.join(DATA, "dataserver")
+    desk.join(ONE, "worker")
+    desk.join(TWO, "worker")
+    desk.say(ONE, Describe(LAYOUT))
+    reason = f"worker-1 built another model: {difference}; give all the same model.ref and model.args"
+    assert desk.say(TWO, Describe(layout)) == Refused("layout", reason)
+    assert (desk.controller.cluster.status, desk.controller.cluster.reason) == (2, reason)
+
+
+def test_a_malformed_layout_is_refused_and_harms_nobody() -> None:
+    desk = Desk()
+    desk.join(ONE, "worker")
+    refused = desk.say(ONE, Describe([["weight", True, 0]]))
+    assert refused == Refused("layout", "malformed layout: a parameter with an empty dimension")
+    assert desk.phase == "joining"
+
+
+def test_a_stranger_is_refused() -> None:
+    desk = Desk()
+    refused = desk.say(99, Heartbeat(0, "training", {}))
+    assert refused == Refused("unknown", "its lease of 5 s had run out, or it never joined")
+    assert desk.say(99, Describe(LAYOUT)) == Refused("unknown", "this worker is not a member")
+
+
+def test_a_heartbeat_brings_the_newest_view_to_who_has_an_old_one() -> None:
+    desk = Desk()
+    desk.join(ONE, "worker")
+    number = desk.controller.cluster.number
+    view = desk.say(ONE, Heartbeat(number - 1, "joining", {}))
+    assert isinstance(view, View)
+    assert view.number == number
+    assert isinstance(desk.say(ONE, Heartbeat(number, "joining", {})), Ack)
+
+
+def test_silence_longer_than_the_lease_is_a_loss() -> None:
+    desk = Desk()
+    desk.prepare()
+    desk.wait(3.0)
+    for source in (SERVER, DATA, TWO):
+        desk.say(source, Heartbeat(99, "", {}))
+    desk.wait(2.5)
+    assert [seat.member.name for seat in desk.controller.roster.seats.values()] == [
+        "paramserver-0",
+        "dataserver-0",
+        "worker-1",
+    ]
+    event = desk.controller.board.events[-1]["text"]
+    assert event == "lost worker-0 on host (pid 31): nothing heard for 5.5 s"
+    assert desk.phase == "training"
+
+
+def test_an_epoch_ends_with_its_last_portion_and_the_next_begins() -> None:
+    desk = Desk(job={"epochs": 2})
+    desk.prepare()
+    desk.say(DATA, Progress(0, 0, [ONE], [0, 1, 2, 3, 4], 0, {"samples": 90.0}))
+    assert desk.controller.cluster.epoch == 0
+    desk.say(DATA, Progress(0, 0, [], [5], 0, {"samples": 10.0}))
+    assert desk.controller.cluster.epoch == 1
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(1, [0, 1, 2, 3, 4, 5])}
+    assert desk.sent(Evaluate) == {routing_id(ONE): Evaluate(1)}
+    desk.say(DATA, Progress(0, 0, [], [5], 0, {"samples": 10.0}))
+    assert desk.controller.ledger is not None
+    assert desk.controller.ledger.done == set(), "a late report of the epoch before is ignored"
+    desk.say(DATA, Progress(1, 0, [], [0, 1, 2, 3, 4, 5], 0, {"samples": 100.0}))
+    assert desk.phase == "finishing"
+    assert [row["samples"] for row in desk.controller.board.epochs] == [100, 100]
+
+
+def test_a_role_with_bad_input_ends_the_job_with_its_words() -> None:
+    desk = Desk()
+    desk.prepare()
+    desk.say(DATA, Leave(2, "data.source = x: expected y; z"))
+    cluster = desk.controller.cluster
+    assert (cluster.phase, cluster.status) == ("stopped", 2)
+    assert cluster.reason == "data.source = x: expected y; z"
+
+
+def test_it_exits_when_all_have_said_goodbye() -> None:
+    desk = Desk()
+    desk.prepare()
+    assert isinstance(desk.say(999, Stop(0, "")), Ack)
+    assert desk.phase == "stopped"
+    for source in (SERVER, DATA, ONE):
+        desk.say(source, Leave(0, ""))
+        assert desk.exit() is None
+    desk.say(TWO, Leave(0, ""))
+    assert desk.exit() == Exit(0, "")
+
+
+def test_it_does_not_wait_for_ever_for_goodbyes() -> None:
+    desk = Desk()
+    desk.prepare()
+    desk.say(999, Stop(3, "because"))
+    desk.wait(desk.controller.wake_at() - desk.now)
+    assert desk.exit() == Exit(3, "because")
+
+
+def test_nobody_joins_a_job_that_is_over() -> None:
+    desk = Desk()
+    desk.prepare()
+    desk.say(999, Stop(0, ""))
+    assert desk.join(33, "worker") == Refused("over", "the job is over")
+
+
+def test_its_own_failure_stops_the_job() -> None:
+    desk = Desk()
+    desk.prepare()
+    desk.actions = desk.controller.local(Failed(130, "stopped by SIGINT"), desk.now)
+    views = desk.sent(View)
+    assert len(views) == 4
+    assert {(view.phase, view.status, view.reason) for view in views.values()} == {  # type: ignore[attr-defined]
+        ("stopped", 130, "stopped by SIGINT")
+    }
+
+
+def test_the_status_is_plain_and_complete() -> None:
+    desk = Desk()
+    desk.join(SERVER, "paramserver")
+    status = desk.say(999, AskStatus())
+    assert isinstance(status, Status)
+    report = status.report
+    assert report["phase"] == "joining"
+    assert report["missing"] == ["dataserver-0", "worker-0", "worker-1"]
+    assert [role["name"] for role in report["roles"]] == ["paramserver-0"]
+    assert report["address"] == "here:1"
+    assert report["last_epoch"] == {}

@@ -1,0 +1,123 @@
+"""When an epoch ends, and that each portion counts once whatever happens."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualshard.paramserver.controller.epochs import EpochLedger
+
+
+def report(ledger: EpochLedger, server: int, **said: object) -> None:
+    values = {"left": 0, "busy": [], "done": [], "reissued": 0, "measures": {}, **said}
+    ledger.progress(server, **values)  # type: ignore[arg-type]
+
+
+def test_portions_are_dealt_in_turn() -> None:
+    ledger = EpochLedger(0, 7, [70, 80, 90])
+    assert ledger.share == {70: [0, 3, 6], 80: [1, 4], 90: [2, 5]}
+
+
+def test_more_servers_than_portions() -> None:
+    ledger = EpochLedger(0, 1, [70, 80])
+    assert ledger.share == {70: [0], 80: []}
+    report(ledger, 70, done=[0])
+    assert ledger.ended([1], 1.0)
+
+
+def test_a_whole_quorum_waits_for_every_portion() -> None:
+    ledger = EpochLedger(0, 3, [70])
+    report(ledger, 70, left=0, busy=[1], done=[0, 1])
+    assert not ledger.ended([1, 2, 3, 4], 1.0)
+    assert ledger.dropped == 1
+    report(ledger, 70, left=0, busy=[], done=[2])
+    assert ledger.ended([1, 2, 3, 4], 1.0)
+    assert ledger.dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("busy", "left", "ends"),
+    [([1], 0, True), ([1, 2], 0, False), ([1], 1, False), ([], 0, False), ([99], 0, False)],
+)
+def test_three_of_four_idle_end_an_epoch(busy: list[int], left: int, ends: bool) -> None:
+    """Adam's rule: nothing left to hand out, and 75 % of the present workers idle. When nobody is
+    known to hold what is missing, it is on its way and is waited for."""
+    ledger = EpochLedger(0, 3, [70])
+    report(ledger, 70, left=left, busy=busy, done=[0])
+    assert ledger.ended([1, 2, 3, 4], 0.75) is ends
+
+
+def test_the_quorum_needs_all_servers_to_have_handed_out() -> None:
+    ledger = EpochLedger(0, 4, [70, 80])
+    report(ledger, 70, left=0, busy=[1], done=[0])
+    assert not ledger.ended([1, 2, 3, 4], 0.75), "80 has not said anything yet"
+    report(ledger, 80, left=0, busy=[1], done=[1])
+    assert ledger.ended([1, 2, 3, 4], 0.75)
+    assert ledger.dropped == 2
+
+
+def test_a_lost_server_leaves_what_is_not_done_to_the_others() -> None:
+    ledger = EpochLedger(0, 9, [70, 80, 90])
+    report(ledger, 70, left=2, done=[3])
+    assert ledger.lose_server(70) == {80: [0], 90: [6]}
+    assert ledger.share == {80: [1, 4, 7, 0], 90: [2, 5, 8, 6]}
+    assert ledger.lose_server(70) == {}
+    report(ledger, 70, done=[0])
+    assert ledger.done == {3}, "a server that is lost is not heard any more"
+
+
+def test_the_last_server_has_no_heirs() -> None:
+    ledger = EpochLedger(0, 4, [70])
+    assert ledger.lose_server(70) == {}
+    assert not ledger.ended([1], 1.0)
+
+
+def test_a_portion_done_twice_counts_once_and_is_named() -> None:
+    ledger = EpochLedger(0, 4, [70, 80])
+    report(ledger, 70, done=[0])
+    report(ledger, 80, done=[0, 1])
+    assert ledger.done == {0, 1}
+    assert ledger.repeated == [0]
+
+
+def test_portions_that_do_not_exist_are_ignored() -> None:
+    ledger = EpochLedger(0, 2, [70])
+    report(ledger, 70, done=[-1, 2, 1_000_000])
+    assert ledger.done == set()
+    assert not ledger.ended([1], 1.0)
+
+
+def test_measures_and_reissues_add_up() -> None:
+    ledger = EpochLedger(0, 4, [70])
+    report(ledger, 70, left=3, done=[0], measures={"samples": 16.0, "loss": 2.5}, reissued=1)
+    report(ledger, 70, left=2, done=[1], measures={"samples": 12.0, "loss": 1.5}, reissued=2)
+    assert ledger.measures == {"samples": 28.0, "loss": 4.0}
+    assert ledger.reissued == 3
+
+
+@given(st.data())
+def test_each_portion_counts_once_under_any_order_of_reports_and_losses(data: st.DataObject) -> None:
+    """Servers finish what they have in any order, and are lost at any moment but for the last one:
+    the epoch ends when, and only when, every portion is done, and each is in one share."""
+    servers = list(range(10, 10 + data.draw(st.integers(1, 4), "servers")))
+    portions = data.draw(st.integers(1, 12), "portions")
+    ledger = EpochLedger(3, portions, servers)
+    has = {server: set(share) for server, share in ledger.share.items()}
+    finished: set[int] = set()
+    while not ledger.ended([1, 2], 1.0):
+        assert ledger.done == finished
+        assert ledger.dropped == portions - len(finished)
+        shares = [portion for share in ledger.share.values() for portion in share]
+        assert len(shares) == len(set(shares))
+        assert set(shares) | finished == set(range(portions))
+        server = data.draw(st.sampled_from(sorted(has)), "server")
+        if len(has) > 1 and data.draw(st.booleans(), "lost"):
+            for heir, more in ledger.lose_server(server).items():
+                has[heir] |= set(more)
+            del has[server]
+        elif has[server]:
+            done = data.draw(st.sets(st.sampled_from(sorted(has[server])), min_size=1), "done")
+            has[server] -= done
+            report(ledger, server, left=len(has[server]), done=sorted(done))
+            finished |= done
+    assert finished == ledger.done == set(range(portions))
+    assert ledger.repeated == []
