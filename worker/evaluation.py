@@ -17,7 +17,7 @@ AT_ONCE = 4
 
 
 @dataclass(slots=True)
-class TestSplit:
+class HeldOut:
     """The test split as it comes in, portion by portion; kept for the whole run."""
 
     portions: list[Arrays] = field(default_factory=list)

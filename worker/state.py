@@ -31,7 +31,7 @@ from ..common.messages import (
 )
 from ..common.types import Float32, Member, Role
 from .batches import Ring
-from .evaluation import Evaluation, TestSplit
+from .evaluation import Evaluation, HeldOut
 from .events import Build, Built, Compute, Computed, Measure, Measured
 from .exchange import Lane, Replica
 from .routing import ShardClient
@@ -55,7 +55,7 @@ class Worker(ShardClient):
         self._described = False
         self._started: set[int] = set()
         self._wants_data = True
-        self._tests = TestSplit()
+        self._tests = HeldOut()
         self._evaluations: deque[Evaluation] = deque()
         self.requests[Evaluate] = self._on_evaluate
         self.replies |= {

@@ -37,4 +37,3 @@ class Tally(Model):
 
     def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
         return {"loss": 1.0, "accuracy": float(np.isfinite(parameters["sum"]).all())}
-

@@ -32,9 +32,7 @@ def slow_third(rank: int) -> float:
 
 
 def test_a_quorum_drops_what_a_straggler_holds(tmp_path: Path) -> None:
-    job = make_job(
-        one_hot(tmp_path, 300), worker__count=4, job__epochs=3, job__epoch_quorum=0.75
-    )
+    job = make_job(one_hot(tmp_path, 300), worker__count=4, job__epochs=3, job__epoch_quorum=0.75)
     sim = Simulation(job, compute=slow_third)
     sim.run()
     sim.check(leases=False)

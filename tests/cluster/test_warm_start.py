@@ -15,7 +15,9 @@ def test_one_worker_trains_alone_for_as_many_steps(tmp_path: Path) -> None:
     steps = [worker.counters["steps"] for worker in sim.workers()]
     assert 7 <= steps[0] <= 8, "the news travels while the next step runs"
     assert steps[1:] == [0, 0]
-    assert [worker.state_word() for worker in sim.workers()][1:] == ["waiting for the warm start"] * 2
+    assert [worker.state_word() for worker in sim.workers()][1:] == [
+        "waiting for the warm start"
+    ] * 2
     sim.run()
     sim.check()
     assert min(worker.counters["steps"] for worker in sim.workers()) > 5

@@ -91,7 +91,9 @@ def test_a_worker_that_nobody_hears_is_put_out(tmp_path: Path) -> None:
     assert sim.actors["controller-0"].ended.status == 0
     ended = sim.actors["worker-1"].ended
     assert ended.status == 1
-    assert "lost the controller at 10.0.0.1:7077: nothing heard for 6.0 s (lease 5 s)" in ended.reason
+    assert (
+        "lost the controller at 10.0.0.1:7077: nothing heard for 6.0 s (lease 5 s)" in ended.reason
+    )
     assert [row["samples"] for row in sim.epochs()] == [300, 300]
     assert sim.model is not None
     assert sim.model.min() >= 2.0

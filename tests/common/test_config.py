@@ -205,7 +205,7 @@ def test_a_whole_table_replaces_what_lies_below() -> None:
         (
             "optimizer.lr=nan",
             "optimizer.lr = nan: expected a number above 0;"
-            " for example optimizer.lr = 0.001 (from --set)",
+            " for example optimizer.lr = 0.002 (from --set)",
         ),
         (
             "security.insecure=maybe",
@@ -270,7 +270,7 @@ def test_a_layer_is_checked_also_where_a_higher_one_hides_it() -> None:
 def test_sentence_of_an_unknown_key_in_a_file() -> None:
     assert message(job_file("[optimizer]\nlearning_rate = 1\n")) == (
         "optimizer.learning_rate = 1: expected a key of the job file;"
-        " [optimizer] has rule, lr, momentum, weight_decay (from file job.toml)"
+        " [optimizer] has rule, lr, momentum, weight_decay, schedule (from file job.toml)"
     )
 
 

@@ -29,8 +29,20 @@ CONTRACT = {
     },
     "model": {"ref": "mlp", "args": {}},
     "data": {"source": "digits", "test": "", "batch_size": 32, "augment": [], "held_out": 0.2},
-    "train": {"mode": "async", "n_push": 1, "n_fetch": 1, "staleness_scaling": 0.5},
-    "optimizer": {"rule": "rmsprop", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0},
+    "train": {
+        "mode": "async",
+        "transport": "auto",
+        "n_push": 1,
+        "n_fetch": 1,
+        "staleness_scaling": 0.5,
+    },
+    "optimizer": {
+        "rule": "rmsprop",
+        "lr": 0.002,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+    },
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
     "dataserver": {"count": 1, "portion": 16},
     "worker": {"count": 2, "threads": 1, "device": "cpu"},
@@ -142,11 +154,11 @@ def test_the_given_table_is_copied() -> None:
         ),
         (
             {"optimizer": {"lr": math.nan}},
-            "optimizer.lr = nan: expected a number above 0; for example optimizer.lr = 0.001",
+            "optimizer.lr = nan: expected a number above 0; for example optimizer.lr = 0.002",
         ),
         (
             {"optimizer": {"lr": math.inf}},
-            "optimizer.lr = inf: expected a number above 0; for example optimizer.lr = 0.001",
+            "optimizer.lr = inf: expected a number above 0; for example optimizer.lr = 0.002",
         ),
         (
             {"optimizer": {"momentum": 1}},

@@ -124,7 +124,9 @@ class Bench:
     def acknowledge(self) -> None:
         """The controller has its last report."""
         sends = [a for a in self.actions if isinstance(a, Send)]
-        sequence = [s for s in sends if isinstance(s.envelope.message, Progress)][-1].envelope.sequence
+        sequence = [s for s in sends if isinstance(s.envelope.message, Progress)][
+            -1
+        ].envelope.sequence
         envelope = Envelope(BOSS, Form.REPLY, sequence, 0, Ack())
         self.keep(self.state.receive(CONTROLLER, envelope, self.now))
 

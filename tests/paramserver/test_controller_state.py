@@ -156,7 +156,9 @@ def test_workers_that_build_another_model_end_the_job(
     desk.join(ONE, "worker")
     desk.join(TWO, "worker")
     desk.say(ONE, Describe(LAYOUT))
-    reason = f"worker-1 built another model: {difference}; give all the same model.ref and model.args"
+    reason = (
+        f"worker-1 built another model: {difference}; give all the same model.ref and model.args"
+    )
     assert desk.say(TWO, Describe(layout)) == Refused("layout", reason)
     assert (desk.controller.cluster.status, desk.controller.cluster.reason) == (2, reason)
 
@@ -245,7 +247,9 @@ def test_it_does_not_wait_for_ever_for_goodbyes() -> None:
     desk = Desk()
     desk.prepare()
     desk.say(999, Stop(3, "because"))
-    desk.wait(desk.controller.wake_at() - desk.now)
+    desk.wait(2.0)
+    assert desk.exit() is None
+    desk.wait(1.5)
     assert desk.exit() == Exit(3, "because")
 
 

@@ -95,7 +95,9 @@ def test_measures_and_reissues_add_up() -> None:
 
 
 @given(st.data())
-def test_each_portion_counts_once_under_any_order_of_reports_and_losses(data: st.DataObject) -> None:
+def test_each_portion_counts_once_under_any_order_of_reports_and_losses(
+    data: st.DataObject,
+) -> None:
     """Servers finish what they have in any order, and are lost at any moment but for the last one:
     the epoch ends when, and only when, every portion is done, and each is in one share."""
     servers = list(range(10, 10 + data.draw(st.integers(1, 4), "servers")))

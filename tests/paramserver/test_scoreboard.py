@@ -76,7 +76,10 @@ def test_time_counts_from_the_first_epoch() -> None:
     board.begin_epoch(10.0)
     board.begin_epoch(12.0)
     board.event("after", 15.0)
-    assert [(row["text"], row["seconds"]) for row in board.events] == [("before", 0.0), ("after", 5.0)]
+    assert [(row["text"], row["seconds"]) for row in board.events] == [
+        ("before", 0.0),
+        ("after", 5.0),
+    ]
 
 
 def test_rows_are_taken_once() -> None:

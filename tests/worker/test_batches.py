@@ -1,0 +1,89 @@
+"""Portions cut into minibatches, and when a portion is finished."""
+
+import numpy as np
+import pytest
+
+from dualshard.common.messages import Portion
+from dualshard.worker.batches import Minibatch, Ring
+
+HERE, THERE = "tcp://here:1", "tcp://there:2"
+
+
+def portion(number: int, samples: int, epoch: int = 0) -> Portion:
+    inputs = np.arange(2 * samples, dtype=np.float32).reshape(samples, 2)
+    return Portion(epoch, number, False, inputs, np.arange(samples, dtype=np.int64))
+
+
+def taken(ring: Ring) -> list[Minibatch]:
+    batches = []
+    while (batch := ring.take()) is not None:
+        batches.append(batch)
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("samples", "sizes"), [(1, [1]), (4, [4]), (5, [4, 1]), (12, [4, 4, 4]), (0, [])]
+)
+def test_a_portion_is_cut_without_losing_a_sample(samples: int, sizes: list[int]) -> None:
+    ring, whole = Ring(4), portion(0, samples)
+    ring.add(HERE, whole)
+    batches = taken(ring)
+    assert [len(batch.labels) for batch in batches] == sizes
+    if batches:
+        np.testing.assert_array_equal(np.concatenate([b.inputs for b in batches]), whole.inputs)
+        np.testing.assert_array_equal(np.concatenate([b.labels for b in batches]), whole.labels)
+    assert all(np.shares_memory(batch.inputs, whole.inputs) for batch in batches)
+
+
+def test_minibatches_come_in_order_of_arrival() -> None:
+    ring = Ring(4)
+    ring.add(HERE, portion(7, 5))
+    ring.add(THERE, portion(3, 4))
+    assert [batch.lease.portion.portion for batch in taken(ring)] == [7, 7, 3]
+    assert ring.take() is None
+
+
+def test_a_portion_is_finished_with_its_last_minibatch_in_any_order() -> None:
+    ring = Ring(2)
+    ring.add(HERE, portion(0, 6))
+    ring.add(HERE, portion(1, 2))
+    first, second, third, other = taken(ring)
+    assert ring.applied(third) is None
+    assert ring.applied(first) is None
+    finished = ring.applied(other)
+    assert finished is not None
+    assert finished.portion.portion == 1
+    assert ring.held_from(HERE) == ring.held == 1
+    finished = ring.applied(second)
+    assert finished is not None
+    assert finished.portion.portion == 0
+    assert ring.held == 0
+
+
+def test_held_counts_each_source_by_itself() -> None:
+    ring = Ring(4)
+    ring.add(HERE, portion(0, 4))
+    ring.add(THERE, portion(1, 4))
+    ring.add(THERE, portion(2, 4))
+    assert (ring.held_from(HERE), ring.held_from(THERE), ring.held) == (1, 2, 3)
+
+
+def test_an_empty_portion_holds_nothing() -> None:
+    ring = Ring(4)
+    ring.add(HERE, portion(0, 0))
+    assert ring.held == 0
+    assert ring.take() is None
+
+
+def test_old_epochs_are_dropped_and_what_still_computes_is_no_goodbye() -> None:
+    ring = Ring(4)
+    ring.add(HERE, portion(0, 8, epoch=0))
+    ring.add(HERE, portion(1, 4, epoch=1))
+    computing = ring.take()
+    assert computing is not None
+    assert ring.drop_before(1) == 1
+    (left,) = taken(ring)
+    assert (left.lease.portion.epoch, left.lease.portion.portion) == (1, 1)
+    assert ring.applied(computing) is None
+    assert ring.held == 1
+    assert ring.drop_before(1) == 0

@@ -1,0 +1,74 @@
+"""The worker's copy of the parameters, and where its shards live."""
+
+import numpy as np
+import pytest
+
+from dualshard.common.sharding import Shards, Table, assign
+from dualshard.common.types import Float32, Member, Role
+from dualshard.worker.exchange import Lane, Replica, owner_address
+
+SHARDS = Shards(size=25, shard_elements=10)
+
+
+def replica() -> Replica:
+    return Replica(np.zeros(25, np.float32), SHARDS)
+
+
+def values(size: int, value: float) -> Float32:
+    return np.full(size, value, np.float32)
+
+
+def test_the_first_shard_is_taken_whatever_its_version() -> None:
+    copy = replica()
+    assert copy.missing == {0, 1, 2}
+    assert copy.take(1, 0, values(10, 3))
+    assert copy.take(2, 7, values(5, 4))
+    assert copy.missing == {0}
+    assert copy.versions == [0, 0, 7]
+    np.testing.assert_array_equal(copy.vector, np.repeat([0, 3, 4], [10, 10, 5]))
+
+
+def test_an_overtaken_reply_is_ignored() -> None:
+    copy = replica()
+    assert copy.take(0, 5, values(10, 5))
+    assert not copy.take(0, 4, values(10, 4))
+    assert copy.take(0, 5, values(10, 6))
+    assert copy.take(0, 6, values(10, 7))
+    assert copy.versions[0] == 6
+    assert copy.vector[0] == 7
+
+
+@pytest.mark.parametrize(("shard", "size"), [(0, 9), (2, 10), (1, 0)])
+def test_a_shard_of_another_size_is_ignored(shard: int, size: int) -> None:
+    copy = replica()
+    assert not copy.take(shard, 1, values(size, 1))
+    assert copy.missing == {0, 1, 2}
+    assert not copy.vector.any()
+
+
+def test_a_view_is_the_shard_of_any_vector() -> None:
+    copy, gradient = replica(), np.arange(25, dtype=np.float32)
+    np.testing.assert_array_equal(copy.view(gradient, 2), [20, 21, 22, 23, 24])
+    assert np.shares_memory(copy.view(gradient, 2), gradient)
+
+
+def test_a_lane_is_free_when_it_neither_computes_nor_waits() -> None:
+    lane = Lane(0, np.zeros(25, np.float32))
+    assert lane.free
+    lane.computing = True
+    assert not lane.free
+    lane.computing, lane.waiting = False, {2}
+    assert not lane.free
+
+
+def test_every_shard_has_the_address_of_its_owner() -> None:
+    owners = assign(SHARDS.weights(), [0, 1, 2], None)
+    servers = [
+        Member(Role.PARAMSERVER, rank, 100 + rank, f"tcp://there:{rank}", "host", rank)
+        for rank in (2, 0, 1)
+    ]
+    found = [owner_address(shard, SHARDS, Table(1, owners), servers) for shard in range(3)]
+    assert sorted(found) == ["tcp://there:0", "tcp://there:1", "tcp://there:2"]
+    gone = [server for server in servers if server.address != found[1]]
+    assert owner_address(1, SHARDS, Table(1, owners), gone) == ""
+    assert owner_address(0, SHARDS, Table(1, owners), gone) == found[0]

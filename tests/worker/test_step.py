@@ -1,0 +1,276 @@
+"""Building a user's model, and one step on one lane."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualshard.common.cluster import DataShape
+from dualshard.common.errors import UserError
+from dualshard.common.job import Job
+from dualshard.common.rules import make_rule
+from dualshard.worker.nn.sequential import Sequential
+from dualshard.worker.step import Stepper, as_float32, build_model
+
+DATA = DataShape(100, 20, 3, (2, 2), 5)
+
+MODEL = '''
+import numpy as np
+from dualshard.worker.model import Model
+
+
+class Line(Model):
+    """loss = mean of (w . x)² / 2; its gradient is the mean of (w . x) x."""
+
+    def __init__(self, inputs, noise=0.0):
+        self.inputs, self.noise = inputs, noise
+
+    def shapes(self):
+        return {"w": (self.inputs,)}
+
+    def start(self, parameters, rng):
+        parameters["w"][:] = rng.normal(size=self.inputs)
+
+    def gradients(self, parameters, gradients, batch, rng):
+        inputs = batch[0].reshape(len(batch[0]), -1)
+        errors = inputs @ parameters["w"]
+        gradients["w"][:] = errors @ inputs / len(inputs) + self.noise * rng.random()
+        return {"loss": float((errors**2).mean() / 2)}
+
+    def evaluate(self, parameters, batch):
+        return {"loss": float(batch[1].mean()), "accuracy": float(parameters["w"][0])}
+
+
+class Shapes(Line):
+    def __init__(self, shapes):
+        self._shapes = {name: tuple(shape) for name, shape in shapes}
+
+    def shapes(self):
+        return self._shapes
+
+
+class Broken(Line):
+    def gradients(self, parameters, gradients, batch, rng):
+        return {"loss": 1 / 0}
+
+
+class Shapeless(Line):
+    def shapes(self):
+        return {"w": 3}
+
+
+class Bare(Line):
+    def __init__(self):
+        super().__init__(4)
+
+
+def no_model(inputs, classes, sample_shape):
+    return [inputs, classes, sample_shape]
+
+
+def fails(inputs):
+    raise ValueError("no such thing as", inputs)
+
+
+number = 7
+'''
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(MODEL)
+    return f"{tmp_path / 'mine.py'}:"
+
+
+def job(ref: str, **settings: Any) -> Job:
+    model = {"ref": ref, "args": settings.pop("args", {})}
+    return Job.from_dict({"model": model, **settings})
+
+
+def batch(samples: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    inputs = random.normal(size=(samples, 2, 2)).astype(np.float32)
+    return inputs, np.zeros(samples, np.int64)
+
+
+def test_the_zoo_is_told_what_the_data_says() -> None:
+    model = build_model(job("mlp", args={"hidden": [5]}), DATA)
+    assert isinstance(model, Sequential)
+    assert list(model.shapes().values()) == [(4, 5), (5,), (5, 3), (3,)]
+
+
+def test_arguments_of_the_job_win_over_the_data(reference: str) -> None:
+    assert build_model(job(reference + "Line", args={"inputs": 9}), DATA).shapes() == {"w": (9,)}
+    assert build_model(job(reference + "Bare"), DATA).shapes() == {"w": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "expected"),
+    [
+        (
+            "number",
+            {},
+            "model.ref = {ref}: expected a function or class that returns a Model; this is a int",
+        ),
+        (
+            "no_model",
+            {},
+            "model.ref = {ref}: expected a builder that returns a dualshard.worker.model.Model; "
+            "it returned a list",
+        ),
+        (
+            "Line",
+            {"wide": True},
+            "model.args = {'wide': True}: expected arguments of {ref}; "
+            "got an unexpected keyword argument 'wide': it takes inputs, noise",
+        ),
+        (
+            "Shapes",
+            {},
+            "model.args = {}: expected arguments of {ref}; "
+            "missing a required argument: 'shapes': it takes shapes",
+        ),
+    ],
+)
+def test_what_is_no_model_is_one_line(
+    reference: str, name: str, args: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reference.rpartition("/")[0])
+    ref = f"mine.py:{name}"
+    with pytest.raises(UserError) as refused:
+        build_model(job(ref, args=args), DATA)
+    assert str(refused.value) == expected.replace("{ref}", ref)
+
+
+@pytest.mark.parametrize(
+    ("name", "doing", "words"),
+    [
+        ("fails", "building it", "ValueError:"),
+        ("Broken", "computing gradients", "ZeroDivisionError:"),
+    ],
+)
+def test_what_a_users_code_raises_names_the_model(
+    reference: str, name: str, doing: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reference.rpartition("/")[0])
+    with pytest.raises(UserError) as refused:
+        Stepper(job(f"mine.py:{name}"), DATA, 0)
+    assert str(refused.value).startswith(
+        f"model.ref = mine.py:{name}: expected no error while {doing}; it raised {words}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([], "expected a model with parameters; its shapes() is empty"),
+        (
+            [["w", [3, 0]]],
+            "expected parameter shapes of positive integers; shapes()['w'] is (3, 0)",
+        ),
+        ([["w", [2.5]]], "expected parameter shapes of positive integers; shapes()['w'] is (2.5,)"),
+    ],
+)
+def test_parameters_that_cannot_be_laid_out(
+    reference: str, shapes: list[Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        Stepper(job(reference + "Shapes", args={"shapes": shapes}), DATA, 0)
+    assert str(refused.value).endswith(expected)
+
+
+def test_the_same_seed_starts_all_workers_alike(reference: str) -> None:
+    one, two = (Stepper(job(reference + "Line"), DATA, rank) for rank in (0, 5))
+    np.testing.assert_array_equal(one.vector, two.vector)
+    assert one.vector.any()
+    other = Stepper(job(reference + "Line", job={"seed": 1}), DATA, 0)
+    assert (one.vector != other.vector).any()
+
+
+def test_each_lane_has_a_random_stream_of_its_own(reference: str) -> None:
+    made = job(reference + "Line", args={"noise": 1.0}, worker={"threads": 2})
+    workers = [Stepper(made, DATA, 0), Stepper(made, DATA, 0), Stepper(made, DATA, 1)]
+    for stepper in workers:
+        for lane in range(2):
+            stepper.compute(lane, *batch(), accumulate=False, step=False)
+    one, again, other = ([float(g[0]) for g in stepper.gradients] for stepper in workers)
+    assert one == again
+    assert len({*one, *other}) == 4
+
+
+def test_a_step_writes_the_mean_gradient_and_leaves_the_parameters(reference: str) -> None:
+    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    inputs, labels = batch()
+    before = stepper.vector.copy()
+    metrics = stepper.compute(0, inputs, labels, accumulate=False, step=False)
+    flat = inputs.reshape(5, 4).astype(np.float64)
+    errors = flat @ before
+    np.testing.assert_allclose(stepper.gradients[0], errors @ flat / 5, rtol=1e-5)
+    np.testing.assert_array_equal(stepper.vector, before)
+    assert metrics["loss"] == pytest.approx((errors**2).mean() / 2, rel=1e-5)
+    assert stepper.gradients[0].dtype == np.float32
+
+
+def test_gradients_accumulate_as_a_sum(reference: str) -> None:
+    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    parts = []
+    for seed in range(3):
+        stepper.compute(0, *batch(seed=seed), accumulate=False, step=False)
+        parts.append(stepper.gradients[0].copy())
+    for seed in range(3):
+        stepper.compute(0, *batch(seed=seed), accumulate=seed > 0, step=False)
+    np.testing.assert_allclose(stepper.gradients[0], np.sum(parts, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
+def test_a_local_step_follows_the_rule_with_a_state_of_its_lane(reference: str, rule: str) -> None:
+    made = job(reference + "Line", optimizer={"rule": rule, "lr": 0.1}, worker={"threads": 2})
+    stepper = Stepper(made, DATA, 0)
+    oracle = make_rule(rule, lr=0.1)
+    expected = stepper.vector.copy()
+    states = [oracle.state(4), oracle.state(4)]
+    for number, lane in enumerate((0, 1, 0)):
+        inputs, labels = batch(seed=number)
+        flat = inputs.reshape(5, 4)
+        oracle.apply(expected, (flat @ expected) @ flat / np.float32(5), states[lane])
+        stepper.compute(lane, inputs, labels, accumulate=False, step=True)
+    np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
+
+
+def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference: str) -> None:
+    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    vector = np.array([0.5, 0, 0, 0], np.float32)
+    zeros = np.zeros((9, 2, 2), np.float32)
+    portions = [(zeros[:1], np.full(1, 9)), (zeros[:3], np.full(3, 1))]
+    total, metrics = stepper.evaluate(vector, portions)
+    assert total == 4
+    assert metrics == {"loss": 3.0, "accuracy": 0.5}
+
+
+def test_rows_of_the_layout_say_what_decays() -> None:
+    stepper = Stepper(job("mlp", args={"hidden": []}), DATA, 0)
+    assert stepper.layout_rows() == [["dense1.weight", True, 4, 3], ["dense1.bias", False, 3]]
+
+
+def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
+    memory = np.zeros((3, 4), np.float32)
+
+    def allocate(rows: int, size: int) -> np.ndarray:
+        assert (rows, size) == memory.shape
+        return memory
+
+    stepper = Stepper(job(reference + "Line", worker={"threads": 2}), DATA, 0, allocate)
+    stepper.compute(1, *batch(), accumulate=False, step=False)
+    np.testing.assert_array_equal(memory[0], stepper.vector)
+    assert memory[0].any()
+    assert not memory[1].any()
+    assert memory[2].any()
+
+
+def test_bytes_become_fractions_and_floats_stay() -> None:
+    scaled = as_float32(np.array([0, 51, 255], np.uint8))
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, [0, 0.2, 1], rtol=1e-6)
+    floats = np.ones(3, np.float32)
+    assert as_float32(floats) is floats
