@@ -8,6 +8,8 @@ when data, model and optimizer are there and some steps have been made with anot
 
 import argparse
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -47,9 +49,12 @@ def main() -> None:
             world_size=options.world,
         )
     split = open_source(f"idx:{options.data}", "", 0, 0.2)
-    peer = Peer(RECIPES[options.recipe], options.rank, options.world, tensors(split.train))
-    peer.steps(options.seed, WARM_UP)
-    result = peer.train(options.seed, tensors(split.test), options.limit)
+    data, test = tensors(split.train), tensors(split.test)
+    arguments = (RECIPES[options.recipe], options.seed, options.rank, options.world, data)
+    warm = Peer(*arguments)
+    for number, minibatch in enumerate(islice(warm.minibatches(), WARM_UP)):
+        warm.step(number, *minibatch)
+    result = train(Peer(*arguments), options.rank, options.world, test, options.limit)
     if options.rank == 0:
         print(json.dumps(result))
     if options.world > 1:
@@ -64,18 +69,83 @@ def tensors(data: Dataset) -> tuple[Any, Any]:
 
 
 class Peer:
-    """One process's part of the training; `world` processes average their gradients.
+    """One process's model, optimizer and place in the data; `world` processes average gradients.
 
     Arguments:
-        data: inputs (n, values) and labels (n,); each process reads its share of a permutation
-            that is the same in all.
+        data: inputs (n, values) and labels (n,); each process reads its share of permutations that
+            are the same in all.
     """
 
-    def __init__(self, recipe: Recipe, rank: int, world: int, data: tuple[Any, Any]) -> None:
-        self._recipe, self._rank, self._world = recipe, rank, world
-        self._inputs, self._labels = data
-        self.steps_per_epoch = -(-len(self._labels) // (BATCH * world))
-        self._planned = recipe.epochs * self.steps_per_epoch
+    def __init__(
+        self, recipe: Recipe, seed: int, rank: int, world: int, data: tuple[Any, Any]
+    ) -> None:
+        self._recipe, self._rank, self._world, self._data = recipe, rank, world, data
+        self.steps = -(-len(data[1]) // (BATCH * world))  # in an epoch
+        torch.manual_seed(seed)
+        self._shuffling = torch.Generator().manual_seed(seed)
+        self.net = nn.Sequential(
+            *(nn.Linear(data[0].shape[1], 256), nn.ReLU()),
+            *(nn.Linear(256, 128), nn.ReLU()),
+            nn.Linear(128, 10),
+        )
+        self._model = nn.parallel.DistributedDataParallel(self.net) if world > 1 else self.net
+        rule = getattr(torch.optim, recipe.optimizer)
+        self._optimizer = rule(self._model.parameters(), **recipe.arguments)
 
-    def steps(self, seed: int, count: int) -> Any:
-        """Make the first `count` steps of a fresh model, as a generator that yields after each."""
+    def minibatches(self) -> Iterator[Any]:
+        """This process's rows of each minibatch, (32,) or fewer, over all epochs."""
+        inputs, labels = self._data
+        for _ in range(self._recipe.epochs):
+            permutation = torch.randperm(len(labels), generator=self._shuffling)
+            for rows in permutation.split(BATCH * self._world):
+                mine = rows.tensor_split(self._world)[self._rank]
+                yield inputs[mine], labels[mine]
+
+    def step(self, number: int, inputs: Any, labels: Any) -> None:
+        """Step `number` of the training, counted from 0."""
+        if self._recipe.linear:
+            left = 1.0 - number / (self._recipe.epochs * self.steps)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._recipe.arguments["lr"] * (0.01 + 0.99 * left)
+        self._optimizer.zero_grad()
+        nn.functional.cross_entropy(self._model(inputs), labels).backward()
+        self._optimizer.step()
+
+    def accuracy(self, inputs: Any, labels: Any) -> float:
+        """The fraction of right answers."""
+        with torch.no_grad():
+            right = self.net(inputs).argmax(1) == labels
+        return float(right.float().mean())
+
+
+def train(peer: Peer, rank: int, world: int, test: tuple[Any, Any], limit: float) -> dict[str, Any]:
+    """Train until the accuracy is `ENOUGH`, the epochs are over, or `limit` seconds have passed.
+
+    Returns:
+        `samples` of all processes, `seconds` up to the last step, and `evaluations`: pairs of
+        seconds, the evaluation's own included, and accuracy.
+    """
+    evaluations: list[tuple[float, float]] = []
+    samples, trained = 0, 0.0
+    looks = {round(peer.steps * (n + 1) / EVALUATIONS) for n in range(EVALUATIONS)}
+    begin = perf_counter()
+    for number, (inputs, labels) in enumerate(peer.minibatches()):
+        peer.step(number, inputs, labels)
+        samples += len(labels) * world
+        if number % peer.steps + 1 not in looks:
+            continue
+        trained = perf_counter() - begin
+        stop = torch.zeros(1)
+        if rank == 0:
+            accuracy = peer.accuracy(*test)
+            evaluations.append((perf_counter() - begin, accuracy))
+            stop[0] = accuracy >= ENOUGH or perf_counter() - begin > limit
+        if world > 1:
+            distributed.broadcast(stop, 0)
+        if stop:
+            break
+    return {"samples": samples, "seconds": trained, "evaluations": evaluations}
+
+
+if __name__ == "__main__":
+    main()

@@ -93,9 +93,7 @@ def make_rows(found: Rounds) -> list[Row]:
             ours, theirs = found[way, load], found[RAW, load]
             what = f"{way}, {load}, against {RAW}"
             rows.append(compare(f"round trips: {what}", "round trips/s", ours, theirs))
-            rows.append(
-                compare(f"bandwidth: {what}", "GB/s", _gigabytes(ours), _gigabytes(theirs))
-            )
+            rows.append(compare(f"bandwidth: {what}", "GB/s", _gigabytes(ours), _gigabytes(theirs)))
     return rows
 
 

@@ -94,7 +94,7 @@ def train_torch(folder: Path, data: Path, recipe: str, seed: int, *, processes: 
     """Train with PyTorch in a process of two threads, or with DDP in several of one thread each.
 
     Arguments:
-        recipe: a key of `peer_torch.RECIPES`.
+        recipe: a key of `recipes.RECIPES`.
     Raises:
         RoleError: it failed, or did not end in time.
     """
@@ -117,6 +117,4 @@ def train_torch(folder: Path, data: Path, recipe: str, seed: int, *, processes: 
         ]
         text = finish(first, f"PyTorch with {recipe}", PEER_LIMIT + PEER_START)
     result = json.loads(text.splitlines()[-1])
-    return Run(
-        result["samples"] / result["seconds"], tuple(map(tuple, result["evaluations"]))
-    )
+    return Run(result["samples"] / result["seconds"], tuple(map(tuple, result["evaluations"])))

@@ -96,10 +96,11 @@ def test_every_room_is_looked_at() -> None:
 
 
 def test_imports_are_resolved() -> None:
-    state = imports(ROOT / "worker" / "state.py")
-    assert {"numpy", "dualshard.common.cluster", "dualshard.worker.batches"} <= state
-    assert "dualshard.common.types" in imports(ROOT / "worker" / "nn" / "layer.py")
-    assert list(routes_to_the_world(ROOT / "common" / "loop.py"))
+    layer = imports(ROOT / "worker" / "nn" / "layer.py")
+    assert {"numpy", "dualshard.common.types", "dualshard.worker.model"} <= layer
+    loop = ROOT / "common" / "loop.py"
+    assert "threading" in imports(loop)
+    assert "dualshard.common.loop -> dualshard.common.clock -> time" in routes_to_the_world(loop)
 
 
 @pytest.mark.parametrize("path", PURE, ids=named)

@@ -123,8 +123,9 @@ class Stepper:
         lanes = job.worker.threads
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
-        shapes = self._models[0].shapes()
-        self.layout = Layout(check_shapes(job, shapes))
+        asked = "asking for its shapes"
+        shapes = guarded(job, asked, lambda: check_shapes(job, self._models[0].shapes()))
+        self.layout = Layout(shapes)
         rows = allocate(1 + lanes, self.layout.size)
         self.vector, self.gradients = rows[0], list(rows[1:])
         start = np.random.default_rng((job.job.seed, 0))

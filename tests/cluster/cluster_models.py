@@ -1,4 +1,4 @@
-"""Models whose trained parameters are easy to predict. The job names them as `file.py:attribute`."""
+"""Models whose trained parameters are easy to predict; jobs name them as `file.py:attribute`."""
 
 from collections.abc import Mapping
 

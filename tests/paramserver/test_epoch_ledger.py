@@ -1,7 +1,7 @@
 """When an epoch ends, and that each portion counts once whatever happens."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualshard.paramserver.controller.epochs import EpochLedger
@@ -94,6 +94,7 @@ def test_measures_and_reissues_add_up() -> None:
     assert ledger.reissued == 3
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_each_portion_counts_once_under_any_order_of_reports_and_losses(
     data: st.DataObject,

@@ -147,6 +147,7 @@ def test_what_is_no_model_is_one_line(
     ("name", "doing", "words"),
     [
         ("fails", "building it", "ValueError:"),
+        ("Shapeless", "asking for its shapes", "TypeError:"),
         ("Broken", "computing gradients", "ZeroDivisionError:"),
     ],
 )

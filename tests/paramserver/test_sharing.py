@@ -1,0 +1,73 @@
+"""The server's end of shared lanes: only what was attached, only within it."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from dualshard.common.errors import RemoteError
+from dualshard.common.messages import Attach
+from dualshard.common.segment import Segment, place
+from dualshard.common.types import Float32
+from dualshard.paramserver.sharing import SharedLanes
+
+SIZE = 10
+
+
+@pytest.fixture
+def offered() -> Iterator[tuple[Attach, Float32]]:
+    segment = Segment.create(3 * SIZE)
+    attach = Attach(place(), os.getpid(), segment.descriptor, 3, SIZE)
+    yield attach, segment.array.reshape(3, SIZE)
+    os.close(segment.descriptor)
+
+
+def test_gradients_are_read_and_shards_delivered(offered: tuple[Attach, Float32]) -> None:
+    attach, rows = offered
+    lanes = SharedLanes()
+    lanes.attach(7, attach)
+    rows[2, 4:6] = 1, 2
+    read = lanes.gradient(7, 1, 4, 6)
+    assert read is not None
+    np.testing.assert_array_equal(read, [1, 2])
+    lanes.deliver(7, 4, np.array([8, 9], np.float32))
+    np.testing.assert_array_equal(rows[0], [0, 0, 0, 0, 8, 9, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("source", "lane", "end"), [(8, 0, 5), (7, 2, 5), (7, -1, 5), (7, 0, SIZE + 1)]
+)
+def test_nothing_outside_of_what_was_attached(
+    offered: tuple[Attach, Float32], source: int, lane: int, end: int
+) -> None:
+    lanes = SharedLanes()
+    lanes.attach(7, offered[0])
+    assert lanes.gradient(source, lane, 0, end) is None
+
+
+def test_workers_that_are_gone_are_forgotten(offered: tuple[Attach, Float32]) -> None:
+    attach, rows = offered
+    lanes = SharedLanes()
+    lanes.attach(7, attach)
+    lanes.keep_only({1, 2})
+    assert lanes.gradient(7, 0, 0, 5) is None
+    lanes.deliver(7, 0, np.ones(5, np.float32))
+    assert not rows.any()
+
+
+def test_another_host_is_refused(offered: tuple[Attach, Float32]) -> None:
+    attach, _ = offered
+    elsewhere = Attach("elsewhere", attach.pid, attach.descriptor, attach.rows, attach.size)
+    with pytest.raises(RemoteError, match="another host"):
+        SharedLanes().attach(7, elsewhere)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, SIZE), (3, 0), (2000, SIZE), (3, SIZE + 1)])
+def test_what_is_no_segment_is_refused(
+    offered: tuple[Attach, Float32], rows: int, size: int
+) -> None:
+    attach, _ = offered
+    wrong = Attach(place(), attach.pid, attach.descriptor, rows, size)
+    with pytest.raises(RemoteError):
+        SharedLanes().attach(7, wrong)
