@@ -1,4 +1,4 @@
-"""The PyTorch side of `bench train`: the same net, data and minibatch, eager, as one would write it.
+"""The PyTorch side of `bench train`: the same net, data and minibatch, eager, as one would write.
 
 `python -m dualshard.bench.peer_torch` trains once and prints its result as one line of JSON. The
 data set lies in memory as float32 tensors; each epoch is a fresh permutation of it. Four times an

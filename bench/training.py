@@ -1,4 +1,4 @@
-"""`bench train`: the whole local cluster on MNIST, against PyTorch in one process and DDP in two."""
+"""`bench train`: the local cluster on MNIST against PyTorch in one process, and DDP in two."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,9 +64,8 @@ def bench_train(data: Path | None, rounds: int, say: Callable[[str], None]) -> l
             for index, (name, train) in enumerate(sides.items()):
                 if turn or name == CLUSTER:
                     run = train(Path(folder) / f"{turn}-{index}", turn)
-                    say(
-                        f"{f'round {turn} of {rounds}' if turn else 'warm-up'}: {name}: {told(run)}"
-                    )
+                    when = f"round {turn} of {rounds}" if turn else "warm-up"
+                    say(f"{when}: {name}: {told(run)}")
                     if turn:
                         found[name].append(run)
     return make_rows(found)

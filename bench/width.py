@@ -1,4 +1,4 @@
-"""`bench width`: asynchronous training converges at any number of workers, with default settings."""
+"""`bench width`: asynchronous training with default settings converges at any width."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +26,12 @@ def bench_width(data: Path | None, seeds: int, say: Callable[[str], None]) -> li
     with TemporaryDirectory(prefix="dualshard-bench-") as folder:
         for seed in range(seeds):
             for workers in PROMISED:
-                settings = {"worker.count": workers, "job.epochs": EPOCHS, "job.seed": seed}
-                # Many processes on few cores come up slowly.
-                settings["job.start_timeout"] = "300s"
+                settings = {
+                    "worker.count": workers,
+                    "job.epochs": EPOCHS,
+                    "job.seed": seed,
+                    "job.start_timeout": "300s",  # many processes on few cores come up slowly
+                }
                 run = train_cluster(source, Path(folder) / f"{seed}-{workers}", settings)
                 found[workers].append(100 * run.accuracy)
                 speed = f"{run.samples_per_second:,.0f} samples/s"

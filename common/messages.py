@@ -300,7 +300,8 @@ class Done(Message):
     """Request, worker to data server: each gradient of the portion has been applied; `Ack`.
 
     `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
-    `pushes`, `staleness` (of pushes), `wait` (seconds without data).
+    `pushes`, `staleness` (of pushes), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
+    data), and `model.NAME` for whatever else the model measures (of samples).
     """
 
     epoch: int

@@ -58,8 +58,10 @@ class Segment:
             seals = fcntl.fcntl(ours, fcntl.F_GET_SEALS)
             size = os.fstat(ours).st_size
             if seals & _SEALS != _SEALS or size != max(4 * elements, 1):
-                raise RemoteError(f"shared memory of process {pid}: {size} bytes with seals "
-                                  f"{seals:#x}, expected {4 * elements} with {_SEALS:#x}")
+                raise RemoteError(
+                    f"shared memory of process {pid}: {size} bytes with seals "
+                    f"{seals:#x}, expected {4 * elements} with {_SEALS:#x}"
+                )
             return cls(ours, elements)
         except OSError as refused:
             raise RemoteError(f"shared memory of process {pid}: {refused.strerror}") from None

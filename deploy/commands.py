@@ -1,6 +1,5 @@
 """The commands of `dualshard`. Thin: parse, build the configuration, call what does the work."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any
 import click
 
 from ..common.config import show
-from ..common.errors import DualshardError, UserError
+from ..common.errors import DualshardError
 from ..common.transport import parse_address
 from . import roles
+from .bench import bench
+from .jsonfile import check_can_write, json_option, write_json
 from .options import job_options, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -59,13 +60,7 @@ def dualshard(context: click.Context) -> None:
 
 @dualshard.command()
 @job_options
-@click.option(
-    "--json",
-    "json_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the results to a file.",
-)
+@json_option
 @click.option("--show-config", is_flag=True, help="Print each setting with its origin, and end.")
 def train(
     job_file: Path | None,
@@ -83,37 +78,16 @@ def train(
     if show_config:
         click.echo(show(resolved))
         return 0
-    if json_file is not None:
-        _check_can_write(json_file)
+    check_can_write(json_file)
     from .local import train_locally
 
     status, totals = train_locally(resolved.job, out)
-    if json_file is not None and totals:
-        try:
-            json_file.write_text(json.dumps(totals, indent=2) + "\n")
-        except OSError as refused:
-            raise _cannot_write(json_file, refused.strerror or str(refused)) from None
+    if totals:
+        write_json(json_file, totals)
     return status
 
 
-def _check_can_write(json_file: Path) -> None:
-    """Refuse now what would otherwise fail after the training."""
-    folder = json_file.parent
-    if json_file.is_dir():
-        raise _cannot_write(json_file, "it is a directory")
-    if not folder.is_dir():
-        raise _cannot_write(json_file, f"there is no folder {folder}")
-    if not os.access(json_file if json_file.exists() else folder, os.W_OK):
-        raise _cannot_write(json_file, "permission denied")
-
-
-def _cannot_write(json_file: Path, why: str) -> UserError:
-    return UserError(
-        "--json", str(json_file), "a file that can be written", f"{why}: choose another"
-    )
-
-
-for command in roles.COMMANDS:
+for command in (*roles.COMMANDS, bench):
     dualshard.add_command(command)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from ..common.clock import wall_time
 from ..common.errors import UserError
 
 FIX = "choose a folder that you can write with --out DIR"
@@ -96,7 +97,7 @@ def _make_logs(path: Path) -> None:
 
 def _new_names() -> Iterator[Path]:
     """runs/DATE-TIME, with a number behind it from the second one on."""
-    stem = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    stem = Path("runs") / datetime.fromtimestamp(wall_time()).strftime("%Y%m%d-%H%M%S")
     yield stem
     number = 2
     while True:

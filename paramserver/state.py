@@ -5,6 +5,7 @@ Dean et al., NIPS 2012, section 4.1) and answers pulls.
 """
 
 from collections import Counter
+from typing import Protocol
 
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Peer
@@ -28,8 +29,23 @@ from ..common.rules import make_rule
 from ..common.session import Session
 from ..common.sharding import Shards
 from ..common.types import Float32, Role
-from .sharing import SharedLanes
 from .store import BadPush, ShardStore
+
+
+class Lanes(Protocol):
+    """Memory shared with workers of this host; `sharing` has the real one."""
+
+    def attach(self, source: int, wanted: Attach) -> None:
+        """Map a worker's segment. Raises `RemoteError` where that cannot be."""
+
+    def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
+        """A shard of a lane's gradient; None if there is no such lane."""
+
+    def deliver(self, source: int, begin: int, values: Float32) -> None:
+        """Write a fresh shard into the worker's parameter vector."""
+
+    def keep_only(self, present: set[int]) -> None:
+        """Forget the segments of workers that are gone."""
 
 
 class ParameterServer(Session):
@@ -41,9 +57,7 @@ class ParameterServer(Session):
 
     role = Role.PARAMSERVER
 
-    def __init__(
-        self, courier: Courier, *, lanes: SharedLanes | None = None, **session: object
-    ) -> None:
+    def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.counters: Counter[str] = Counter()
         self.store: ShardStore | None = None

@@ -28,9 +28,6 @@ WORLD = {
 }
 """Modules through which a program meets the machine: sockets, threads, clocks, the environment."""
 
-SHARED_MEMORY = "dualshard.common.segment"
-"""Not followed: the server's state reads and writes a worker's lane itself, as an array."""
-
 
 @cache
 def tree(path: Path) -> ast.Module:
@@ -72,7 +69,7 @@ def routes_to_the_world(path: Path) -> Iterator[str]:
         for name in sorted(imports(MODULES[route[-1]])):
             if name.partition(".")[0] in WORLD:
                 yield " -> ".join([*route, name])
-            elif name in MODULES and name not in {*seen, SHARED_MEMORY}:
+            elif name in MODULES and name not in seen:
                 seen.add(name)
                 waiting.append((*route, name))
 

@@ -222,7 +222,8 @@ class Worker(ShardClient):
         batch.lease.add("samples", samples)
         batch.lease.add("steps", 1)
         for name, value in event.metrics.items():
-            batch.lease.add(name, value * samples)
+            known = name in ("loss", "accuracy")
+            batch.lease.add(name if known else f"model.{name}", value * samples)
         self.counters["steps"] += 1
         self.counters["samples"] += samples
         assert self.job is not None

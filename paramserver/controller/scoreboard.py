@@ -13,6 +13,9 @@ EVENTS_SHOWN = 20
 RATE_WINDOW = 5.0
 """Seconds over which the current samples/s is taken."""
 
+OWN_MEASURE = "model."
+"""How the names of a model's own measures, beside loss and accuracy, begin in `Done.measures`."""
+
 Row = dict[str, Any]
 
 
@@ -75,6 +78,8 @@ class Scoreboard:
         }
         if "accuracy" in sums:  # not every model measures it
             row["accuracy"] = sums["accuracy"] / max(samples, 1.0)
+        own = {name for name in sums if name.startswith(OWN_MEASURE)}
+        row |= {name: sums[name] / max(samples, 1.0) for name in sorted(own)}
         self.epochs.append(row)
         self.fresh.append(row)
         return row
@@ -84,12 +89,12 @@ class Scoreboard:
     ) -> Row:
         """The row of an evaluation; `epochs` is how far training was when it was asked for."""
         row: Row = {
+            **metrics,  # first: a model's own names never replace ours
             "kind": "evaluation",
             "number": number,
             "epochs": epochs,
             "seconds": self.elapsed(now),
             "samples": samples,
-            **metrics,
         }
         self.evaluations.append(row)
         self.fresh.append(row)
