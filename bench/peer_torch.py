@@ -36,8 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--recipe", choices=RECIPES, required=True)
-    for name in ("seed", "limit", "threads", "world", "rank"):
+    for name in ("seed", "threads", "world", "rank"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--limit", type=float, required=True)
     parser.add_argument("--meet", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

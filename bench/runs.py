@@ -56,7 +56,7 @@ def find_mnist(given: Path | None) -> Path:
     if not list(folder.glob("train-images*")):
         raise UserError(
             "--data",
-            given or "",
+            str(given or ""),
             "a folder with MNIST's four IDX files, raw or .gz",
             "give the one that you have: --data DIR",
         )

@@ -22,6 +22,7 @@ from ..common.messages import (
     Message,
     Portion,
     Progress,
+    Refused,
     Serve,
 )
 from ..common.session import Session
@@ -127,6 +128,13 @@ class DataServer(Session):
             self._preparing.discard(event.portion)
             self._ready[event.portion] = event
             self._serve()
+
+    def refused(self, request: Open, reply: Refused) -> None:
+        """Without the controller's word on the data there is nothing to serve."""
+        if isinstance(request.message, DataFacts):
+            self.fail(1, f"the controller refused the data: {reply.detail}")
+        else:
+            super().refused(request, reply)
 
     # The controller's side: shares of epochs.
 

@@ -94,6 +94,16 @@ class Controller(Admission):
     def _on_facts(self, peer: Peer, envelope: Envelope) -> None:
         facts = envelope.message
         assert isinstance(facts, DataFacts)
+        counts = (facts.samples, facts.test_samples, facts.classes, facts.portions)
+        if min(counts) < 1 or not all(size > 0 for size in facts.sample_shape):
+            self.refuse(
+                peer,
+                envelope,
+                "data",
+                f"{counts} samples, test samples, classes and "
+                f"portions of shape {facts.sample_shape}: each must be at least 1",
+            )
+            return
         self.answer(peer, envelope, Ack())
         shape = DataShape(
             facts.samples,
@@ -112,6 +122,7 @@ class Controller(Admission):
         self._facts.add(envelope.source)
         if self.cluster.data is None:
             self.change(data=shape)
+        self._begin_training()
 
     def _on_describe(self, peer: Peer, envelope: Envelope) -> None:
         describe = envelope.message
