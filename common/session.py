@@ -30,6 +30,8 @@ from .types import Member, Role
 
 BEAT_FRACTION = 0.1
 """A heartbeat every tenth of the lease: nine may be lost."""
+JOIN_PAUSE = 0.5
+"""Seconds between two tries to join: a seat's lease runs from the first that arrives."""
 FAREWELL = 2.0
 """Seconds that a leaving role waits for the controller to take note."""
 
@@ -86,7 +88,7 @@ class Session(Node):
         """The first actions: ask to join."""
         self.now = now
         self.note("info", f"joining the controller at {_shown(self.controller)}")
-        self.ask(self.controller, self._join, patience=self._start_timeout)
+        self.ask(self.controller, self._join, patience=self._start_timeout, pause=JOIN_PAUSE)
         return self.take()
 
     def local(self, event: object, now: float) -> list[Action]:
@@ -181,7 +183,7 @@ class Session(Node):
             self._beating = True
             self._beat_at = self.now + self._lease * BEAT_FRACTION
             beat = Heartbeat(self.cluster.number, self.state_word(), self.report())
-            self.ask(self.controller, beat, pause=self._lease * 2 * BEAT_FRACTION)
+            self.ask(self.controller, beat, pause=self._lease * BEAT_FRACTION)
 
     def wake_at(self) -> float:
         moments = [super().wake_at()]

@@ -80,6 +80,12 @@ class Admission(Node):
         self.change()
         return self.take()
 
+    def receive(self, peer: Peer, envelope: Envelope, now: float) -> list[Action]:
+        """Any word of a member renews its lease: of a heartbeat that is repeated because its
+        answer was lost, delivery shows the state only the first copy."""
+        self.roster.hear(envelope.source, now)
+        return super().receive(peer, envelope, now)
+
     # What the job's state fills in.
 
     def joined(self) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from simulation import Simulation, blobs, make_job, one_hot
 
-from dualshard.common import session
 from dualshard.common.job import Job
 from dualshard.common.memory import FaultPlan
 from dualshard.worker import state as worker_state
@@ -19,12 +18,6 @@ from dualshard.worker import state as worker_state
 BAD = FaultPlan(drop=0.2, duplicate=0.2, reorder=0.2, jitter=0.01)
 PATIENT = {"job__lease": "60s", "job__start_timeout": "1h"}
 FAULTS = ("drop", "duplicate", "reorder")
-
-
-@pytest.fixture(autouse=True)
-def _many_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifty a lease: with one in three exchanges lost, ten would leave a role dead now and then."""
-    monkeypatch.setattr(session, "BEAT_FRACTION", 0.02)
 
 
 def train(job: Job, *, seed: int = 0, plan: FaultPlan | None = BAD, **options: Any) -> Simulation:

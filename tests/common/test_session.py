@@ -112,19 +112,19 @@ def test_it_asks_to_join_and_takes_its_rank_and_the_job() -> None:
     assert sent(life.tick(0.5)) == [Heartbeat(0, "joining", {"steps": 3})]
 
 
-def test_joining_is_tried_again_with_growing_pauses_until_the_time_is_up() -> None:
+def test_joining_is_tried_again_until_the_time_is_up() -> None:
     life = Life(start_timeout=20.0)
     life.start(0.0)
     tries = []
     while not (ended := exits(life.tick(life.wake_at()))):
         tries.append(life.now)
-        assert len(tries) < 10
-    assert tries == [2.0, 6.0, 14.0]
+        assert len(tries) < 50
+    assert tries == [0.5 * number for number in range(1, 40)]
     assert life.now == 20.0
     assert ended == [
         Exit(
             1,
-            "the controller did not answer: tried 10.0.0.1:7077 for 20 s (4 tries); start it "
+            "the controller did not answer: tried 10.0.0.1:7077 for 20 s (40 tries); start it "
             "there, or give its address with --controller HOST:PORT",
         )
     ]
@@ -168,8 +168,8 @@ def test_a_heartbeat_every_tenth_of_the_lease_one_at_a_time() -> None:
     assert life.wake_at() == 1.0
     assert life.tick(0.9) == []
     assert sent(life.tick(1.0)) == [Heartbeat(0, "joining", {"steps": 3})]
-    assert life.tick(2.5) == []
-    (repeat,) = sent(life.tick(3.0))  # not answered for a fifth of the lease
+    assert life.tick(1.9) == []
+    (repeat,) = sent(life.tick(2.0))  # not answered for a tenth of the lease
     assert isinstance(repeat, Heartbeat)
     assert len(life.courier.open_requests()) == 1
     reply(life, Ack(), Heartbeat, 3.1)
@@ -189,8 +189,8 @@ def test_a_silent_controller_is_lost_after_the_lease() -> None:
     moments = []
     while not (ended := exits(life.tick(life.wake_at()))):
         moments.append(life.now)
-        assert len(moments) < 10
-    assert moments == [1.0, 3.0, 5.0, 7.0, 9.0]
+        assert len(moments) < 20
+    assert moments == [float(second) for second in range(1, 11)]
     assert life.now == 11.0
     assert ended == [
         Exit(1, "lost the controller at 10.0.0.1:7077: nothing heard for 11.0 s (lease 10 s)")
