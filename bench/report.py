@@ -79,11 +79,8 @@ def make_table(rows: Iterable[Row]) -> Table:
     table.add_column("holds")
     for row in rows:
         holds = {True: "yes", False: "no", None: ""}[row.holds]
-        value = f"{number(row.value)} {row.unit}"
-        numbers = [value, *(number(each) for each in (row.against, row.ratio, row.goal))]
-        if row.against is None:
-            numbers[1] = ""
-        table.add_row(row.name, *numbers, holds)
+        value = "not reached" if row.value is None else f"{number(row.value)} {row.unit}"
+        table.add_row(row.name, value, *map(number, (row.against, row.ratio, row.goal)), holds)
     return table
 
 

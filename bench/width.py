@@ -35,7 +35,7 @@ def bench_width(data: Path | None, seeds: int, say: Callable[[str], None]) -> li
                 run = train_cluster(source, Path(folder) / f"{seed}-{workers}", settings)
                 found[workers].append(100 * run.accuracy)
                 speed = f"{run.samples_per_second:,.0f} samples/s"
-                say(f"seed {seed}, {workers} workers: {100 * run.accuracy:.2f} %, {speed}")
+                say(f"seed {seed}, width {workers}: {100 * run.accuracy:.2f} %, {speed}")
     return make_rows(found)
 
 
@@ -44,7 +44,8 @@ def make_rows(found: Mapping[int, Sequence[float]]) -> list[Row]:
     than one. `found` holds accuracies in per cent by number of workers."""
     rows = []
     for workers, accuracies in found.items():
-        name = f"test accuracy after {EPOCHS} epochs, {workers} workers"
+        noun = "worker" if workers == 1 else "workers"
+        name = f"test accuracy after {EPOCHS} epochs, {workers} {noun}"
         promised = [PROMISED[workers]]
         if len(accuracies) > 1:
             rows.append(compare(f"{name}, median", "%", accuracies, promised))

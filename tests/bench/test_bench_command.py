@@ -1,0 +1,79 @@
+"""`dualshard bench`: what it prints and writes, and what it refuses. Nothing is measured."""
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from dualshard.bench import push_pull
+from dualshard.bench.machine import machine_facts
+from dualshard.bench.report import Row
+from dualshard.deploy import bench
+from dualshard.deploy.commands import dualshard
+
+ROWS = [Row("speed", 3000.0, "samples/s", 1000.0, 3.0, 2.5), Row("accuracy", 98.2, "%")]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Calls the command; `bench wire` has the rows above, and signals are left as they are."""
+    monkeypatch.setattr(bench.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(push_pull, "bench_wire", lambda rounds, seconds, say: ROWS)
+    return lambda *arguments: CliRunner().invoke(dualshard, ["bench", *map(str, arguments)])
+
+
+def test_rows_are_printed_and_written(run, tmp_path):
+    result = run("wire", "--json", tmp_path / "rows.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads((tmp_path / "rows.json").read_text()) == [row.to_dict() for row in ROWS]
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "| speed | 3,000 samples/s | 1,000 | 3.00 | 2.50 | yes |" in lines
+    assert "| accuracy | 98.20 % | | | | |" in lines
+    assert result.stdout.startswith("\ncommand: dualshard ")
+
+
+def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    facts = machine_facts()
+    assert list(facts) == [
+        "date",
+        "processor",
+        "load average",
+        "versions",
+        "BLAS",
+        "environment",
+    ]
+    assert "OPENBLAS_CORETYPE=Haswell" in facts["environment"]
+    assert "kernels" in facts["BLAS"]
+    assert "numpy" in facts["versions"]
+    for name in [name for name in os.environ if name.startswith("OPENBLAS_")]:
+        monkeypatch.delenv(name)
+    assert machine_facts()["environment"] == "no OPENBLAS_* variable is set"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name a benchmark: wire, train, width; see "),
+        (["speed"], "No such command 'speed'"),
+        (["wire", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),
+        (
+            ["wire", "--json", "nowhere/rows.json"],
+            "--json = nowhere/rows.json: expected a file that can be written; there is no folder "
+            "nowhere: choose another",
+        ),
+        (
+            ["train", "--data", "nowhere"],
+            "--data = nowhere: expected a folder with MNIST's four IDX files, raw or .gz; give the "
+            "one that you have: --data DIR",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(run, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"dualshard: {words}")
+    assert list(tmp_path.iterdir()) == []

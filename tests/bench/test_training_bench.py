@@ -1,0 +1,143 @@
+"""`bench train` and `bench width`: their rows, and a run of each side on a handful of images."""
+
+import gzip
+import struct
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualshard.bench import training, width
+from dualshard.bench.recipes import OURS, PLAIN
+from dualshard.bench.runs import Run, find_mnist, read_run, train_cluster, train_torch
+from dualshard.bench.training import CLUSTER, TWO_PROCESSES
+from dualshard.common.errors import RoleError, UserError
+
+
+def run(speed: float, *evaluations: tuple[float, float]) -> Run:
+    return Run(speed, evaluations or ((1.0, 0.98),))
+
+
+def test_a_run_is_read_from_its_directory():
+    rows = [
+        {"kind": "event", "seconds": 0.0, "text": "all are here"},
+        {"kind": "evaluation", "seconds": 1.5, "accuracy": 0.96},
+        {"kind": "epoch", "seconds": 2.0},
+        {"kind": "evaluation", "seconds": 2.5, "accuracy": 0.975},
+        {"kind": "evaluation", "seconds": 3.5, "accuracy": 0.97},
+    ]
+    read = read_run({"samples_per_second": 123.0}, rows)
+    assert read == Run(123.0, ((1.5, 0.96), (2.5, 0.975), (3.5, 0.97)))
+    assert [read.seconds_to(target) for target in (0.96, 0.97, 0.975, 0.99)] == [1.5, 2.5, 2.5, inf]
+    assert read.accuracy == 0.97
+
+
+def test_each_row_is_against_the_recipe_that_does_best_in_it():
+    adam, fused, rmsprop = PLAIN
+    found = {
+        CLUSTER: [run(60_000.0, (1.0, 0.97), (2.0, 0.975), (3.0, 0.981))],
+        adam: [run(20_000.0, (2.0, 0.97), (5.0, 0.975))],
+        fused: [run(30_000.0, (3.0, 0.97), (6.0, 0.975))],
+        rmsprop: [run(10_000.0, (9.0, 0.96))],
+        OURS: [run(15_000.0, (4.0, 0.98))],
+        TWO_PROCESSES: [run(6_000.0, (8.0, 0.98))],
+    }
+    rows = {row.name: row for row in training.make_rows(found)}
+    assert len(rows) == 10
+
+    speed = rows["speed of training, against plain PyTorch"]
+    assert (speed.against, speed.ratio, speed.goal, speed.holds) == (30_000.0, 2.0, 2.5, False)
+    early = rows["time to 97.0 %, against plain PyTorch"]
+    assert (early.value, early.against, early.goal, early.holds) == (1.0, 2.0, None, None)
+    late = rows["time to 97.5 %, against plain PyTorch"]
+    assert (late.value, late.against, late.ratio, late.holds) == (2.0, 5.0, 2.5, True)
+    assert rows["speed of training, against PyTorch DDP"].ratio == 10.0
+    assert rows["time to 97.5 %, against PyTorch with our recipe"].ratio == 2.0
+    assert rows["test accuracy after 3 epochs"].value == pytest.approx(98.1)
+    assert [row.goal for row in rows.values() if row.goal] == [2.5, 2.0]
+
+
+def test_without_pytorch_only_our_side_is_reported(monkeypatch, tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").touch()
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "train_cluster", lambda *_: run(5.0, (1.0, 0.97), (2.0, 0.98)))
+    said = []
+    rows = training.bench_train(tmp_path, 1, said.append)
+    assert [row.name for row in rows] == [
+        "speed of training",
+        "time to 97.0 %",
+        "time to 97.5 %",
+        "test accuracy after 3 epochs",
+    ]
+    assert [row.value for row in rows] == [5.0, 1.0, 2.0, 98.0]
+    assert all(row.against is None and row.goal is None for row in rows)
+    assert said == [
+        "PyTorch is not installed: nothing to compare with (pip install torch)",
+        "warm-up: dualshard, 2 workers: 5 samples/s, 1.00 s to 97.0%, 2.00 s to 97.5%, last 98.00%",
+        "round 1 of 1: dualshard, 2 workers: 5 samples/s, 1.00 s to 97.0%, 2.00 s to 97.5%, "
+        "last 98.00%",
+    ]
+
+
+def test_the_worst_seed_of_a_width_must_keep_the_promise():
+    rows = width.make_rows({1: [97.6], 16: [97.4, 96.9, 97.1]})
+    assert [(row.name, row.value, row.against, row.goal, row.holds) for row in rows] == [
+        ("test accuracy after 3 epochs, 1 worker, against the promise", 97.6, 97.5, 1.0, True),
+        ("test accuracy after 3 epochs, 16 workers, median", 97.1, 97.0, None, None),
+        (
+            "test accuracy after 3 epochs, 16 workers, worst of 3 seeds, against the promise",
+            96.9,
+            97.0,
+            1.0,
+            False,
+        ),
+    ]
+
+
+@pytest.mark.parametrize("bench", [training.bench_train, width.bench_width])
+def test_absent_data_is_one_line_that_names_the_option(bench, tmp_path):
+    with pytest.raises(UserError) as absent:
+        bench(tmp_path, 1, print)
+    assert str(absent.value) == (
+        f"--data = {tmp_path}: expected a folder with MNIST's four IDX files, raw or .gz; "
+        "give the one that you have: --data DIR"
+    )
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of 256 and 32 random images of 28x28 in MNIST's format."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for prefix, count in (("train", 256), ("t10k", 32)):
+        pixels = random.integers(0, 256, (count, 28, 28), np.uint8).tobytes()
+        labels = (np.arange(count) % 10).astype(np.uint8).tobytes()
+        for name, header, data in (
+            ("images-idx3", struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28), pixels),
+            ("labels-idx1", struct.pack(">4BI", 0, 0, 8, 1, count), labels),
+        ):
+            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(header + data, 1))
+    return folder
+
+
+@pytest.mark.processes
+def test_a_run_of_the_cluster(images, tmp_path):
+    settings = {"job.epochs": 1, "worker.count": 1, "paramserver.count": 1}
+    trained = train_cluster(f"idx:{find_mnist(images)}", tmp_path / "ours", settings)
+    assert trained.samples_per_second > 0
+    assert 0.0 <= trained.accuracy <= 1.0
+    with pytest.raises(RoleError, match=r"^dualshard train ended with status 2: dualshard: job\.e"):
+        train_cluster(f"idx:{images}", tmp_path / "bad", {"job.epochs": 0})
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_of_pytorch(images, tmp_path, processes):
+    pytest.importorskip("torch")
+    trained = train_torch(tmp_path / "torch", images, OURS, 0, processes=processes)
+    assert trained.samples_per_second > 0
+    assert len(trained.evaluations) == 3 * 4
+    seconds = [moment for moment, _ in trained.evaluations]
+    assert seconds == sorted(seconds)
