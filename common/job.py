@@ -127,6 +127,13 @@ class TrainSection(Section):
     )
     n_push: int = setting(Kind.INTEGER, 1, "steps between two pushes of gradients", minimum=1)
     n_fetch: int = setting(Kind.INTEGER, 1, "steps between two pulls of parameters", minimum=1)
+    in_flight: int = setting(
+        Kind.INTEGER,
+        0,
+        "minibatches of a thread that may be under way at once: 1 waits for each exchange, 2 "
+        "computes the next gradient meanwhile; 0: 2 where 2 to 8 threads train, else 1",
+        minimum=0,
+    )
     staleness_scaling: float = setting(
         Kind.NUMBER, 0.5, "κ: a push that is s updates late steps by (1 + s)^-κ; 0: off", minimum=0
     )

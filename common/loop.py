@@ -4,6 +4,7 @@ One thread runs it; other threads hand in events with `post`. It performs what e
 common (send, forget, note, exit) and passes the rest to the role's process.
 """
 
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -26,7 +27,8 @@ class Loop:
     """Messages, local events and timers in; actions out.
 
     Arguments:
-        perform: called with each action that is the role's own.
+        perform: called with each action that is the role's own; an action that is done at once
+            may return the event that it makes.
         look: called at least every `LONGEST_WAIT`; may return an event for the node.
     """
 
@@ -36,7 +38,7 @@ class Loop:
         transport: Transport,
         clock: Clock,
         telemetry: Telemetry,
-        perform: Callable[[Action], None],
+        perform: Callable[[Action], object],
         look: Callable[[], object] = lambda: None,
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
@@ -50,10 +52,6 @@ class Loop:
         """Hand in a local event. Any thread may call it."""
         self._posted.put(event)
         self.transport.wake()
-
-    def post_here(self, event: object) -> None:
-        """Hand in a local event from the loop's own thread, while it performs an action."""
-        self._posted.put(event)
 
     def run(self) -> Exit:
         """Turn until the role ends."""
@@ -106,7 +104,11 @@ class Loop:
         self._perform(actions)
 
     def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
+        """Perform actions in order; what follows from one that is done at once comes before the
+        next, so that a gradient is on its way before the next one is computed."""
+        waiting = deque(actions)
+        while waiting:
+            action = waiting.popleft()
             if isinstance(action, Send):
                 self._send(action)
             elif isinstance(action, Note):
@@ -116,8 +118,8 @@ class Loop:
             elif isinstance(action, Exit):
                 self.ended = action
                 return
-            else:
-                self._perform_own(action)
+            elif (event := self._perform_own(action)) is not None:
+                waiting.extendleft(reversed(self.node.local(event, self.clock.now())))
 
     def _send(self, send: Send) -> None:
         try:

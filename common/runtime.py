@@ -123,7 +123,7 @@ class Runtime:
             select.select([], [], [], wait)
         return None
 
-    def loop(self, node: Node, perform: Callable[[Action], None]) -> Loop:
+    def loop(self, node: Node, perform: Callable[[Action], object]) -> Loop:
         """The loop that joins this process to a role's state."""
         return Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
 

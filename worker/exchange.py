@@ -1,7 +1,8 @@
 """Which shards to push and pull, in whose name, and how stale they are. Pure.
 
-A lane is one compute thread with its own gradient. All lanes share one parameter vector; each
-exchange of a lane pushes every shard once, and with `fetch` takes the fresh shard from the reply.
+A lane is one minibatch under way, with its own gradient; a compute thread has one lane or several
+(`in_flight`). All lanes share one parameter vector. Each exchange of a lane pushes every shard
+once, and with `fetch` takes the fresh shard from the reply.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..common.job import Job
 from ..common.sharding import Shards, Table
 from ..common.types import Float32, Member
 from .batches import Minibatch
 
+CROWD = 8
+"""Threads of a whole job beyond which `in_flight` leaves each a single lane."""
+
 
 @dataclass(slots=True)
 class Lane:
-    """One compute thread's progress between two exchanges.
+    """Progress between two exchanges.
 
     `gradient` (n,) holds the sum over `count` minibatches since the last push; it is lent to the
     transport while `waiting` is not empty. `versions` are the shards' versions that the first of
@@ -37,6 +42,17 @@ class Lane:
     def free(self) -> bool:
         """Neither computing nor exchanging."""
         return not self.computing and not self.waiting
+
+
+def in_flight(job: Job) -> int:
+    """Lanes of a thread: minibatches that are computed or exchanged at the same time.
+
+    With two, a thread computes while the gradient before travels, at the price of one more update
+    of staleness. Left to itself (0) a lone thread has one, so that its run is plain sequential
+    training; and so have threads that are many, where staleness counts and servers never rest.
+    """
+    threads = job.worker.count * job.worker.threads
+    return job.train.in_flight or (2 if 2 <= threads <= CROWD else 1)
 
 
 class Replica:

@@ -33,11 +33,11 @@ class WorkerProcess:
         """From joining to the end."""
         return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: Action) -> object:
         if isinstance(action, Compute):
             assert self._lanes is not None
-            self._lanes.compute(action)
-        elif isinstance(action, Measure):
+            return self._lanes.compute(action)
+        if isinstance(action, Measure):
             self._beside.submit(partial(self._measure, action))
         elif isinstance(action, Build):
             self._beside.submit(partial(self._build, action))
@@ -46,6 +46,7 @@ class WorkerProcess:
             self._runtime.telemetry.rename(f"worker-{action.rank}")
             self._job = Job.from_dict(action.job)
             self._state.configure(self._job)
+        return None
 
     def _build(self, action: Build) -> Built:
         assert action.cluster.data is not None

@@ -243,7 +243,10 @@ class Worker(ShardClient):
         count = len(lane.batches)
         if count > 1:
             np.multiply(lane.gradient, np.float32(1.0 / count), out=lane.gradient)
-        fetch = lane.since_fetch >= self.job.train.n_fetch
+        train = self.job.train
+        # A push that comes early, at the end of the data, fetches too: both counts start anew
+        # together, else one exchange would become two for the rest of the run.
+        fetch = lane.since_fetch >= train.n_fetch or count < train.n_push
         lane.pushing = True
         lane.waiting = set(range(self.replica.shards.count))
         for shard in range(self.replica.shards.count):

@@ -18,6 +18,7 @@ from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
+from .exchange import in_flight
 from .layout import Layout
 from .model import Model
 from .zoo import ZOO
@@ -110,6 +111,8 @@ def _as_list(value: Any) -> Any:
 class Stepper:
     """Model instances, one a lane and one for evaluation, over one shared parameter vector.
 
+    There are `worker.threads` times `train.in_flight` lanes.
+
     `compute` may run at the same time for different lanes; they share `vector` without locks.
     """
 
@@ -120,7 +123,7 @@ class Stepper:
         rank: int,
         allocate: Allocate = in_own_memory,
     ) -> None:
-        lanes = job.worker.threads
+        lanes = job.worker.threads * in_flight(job)
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
         asked = "asking for its shapes"

@@ -1,4 +1,4 @@
-"""Lock-free threads: T lanes compute at the same time on one shared parameter vector.
+"""Lock-free threads: lanes compute at the same time on one shared parameter vector.
 
 The vector is read and written by all lanes and by the loop (fresh shards) without any lock, as in
 Hogwild (Niu et al., NIPS 2011) and Project Adam (Chilimbi et al., OSDI 2014, section 4.1). A read
@@ -15,24 +15,29 @@ from .events import Compute, Computed
 from .step import Stepper
 
 INLINE_BELOW = 0.003
-"""Seconds: a single lane whose steps are shorter computes in the loop's own thread. Two hand-overs
+"""Seconds: a single thread whose steps are shorter computes in the loop's own. Two hand-overs
 between threads cost 0.1 to 0.2 ms, and nothing else waits long for so short a step."""
 
 
 class Lanes:
-    """One thread a lane; `Computed` is posted to the loop when a lane is done."""
+    """Lanes on `threads` threads: lane n on thread n modulo `threads`."""
 
-    def __init__(self, stepper: Stepper, count: int, loop: Loop, clock: Clock) -> None:
-        self._stepper, self._loop, self._clock = stepper, loop, clock
-        self._threads = [Background(loop.post, f"lane {number}") for number in range(count)]
+    def __init__(self, stepper: Stepper, threads: int, loop: Loop, clock: Clock) -> None:
+        self._stepper, self._clock = stepper, clock
+        self._threads = [Background(loop.post, f"thread {number}") for number in range(threads)]
         self._lasted = float("inf")
 
-    def compute(self, action: Compute) -> None:
-        """Start one step on its lane. Called by the loop."""
+    def compute(self, action: Compute) -> object:
+        """Start one step on its lane, or take it at once. Called by the loop.
+
+        Returns:
+            the event if the step is done; None if it will be posted.
+        """
         if len(self._threads) == 1 and self._lasted < INLINE_BELOW:
-            self._loop.post_here(attempt("lane 0", partial(self._timed, action)))
-        else:
-            self._threads[action.lane].submit(partial(self._timed, action))
+            return attempt("thread 0", partial(self._timed, action))
+        thread = self._threads[action.lane % len(self._threads)]
+        thread.submit(partial(self._timed, action))
+        return None
 
     def _timed(self, action: Compute) -> Computed:
         began = self._clock.now()

@@ -124,15 +124,13 @@ def test_pushes_of_several_minibatches_count_each_sample_once(tmp_path: Path) ->
     assert steps / 3 <= sim.pushes() / sim.shards() < steps
     assert sim.pushes() == sum(row["pushes"] for row in rows)
     pushed, pulled = (sum(row[key] for row in rows) for key in ("bytes_pushed", "bytes_pulled"))
-    assert 0 < pulled < pushed == sim.pushes() * 240
+    # A push that comes early, at the end of the data, fetches too.
+    assert 0 < pulled <= pushed == sim.pushes() * 240
 
 
 def test_local_steps_between_fetches_follow_the_rule(tmp_path: Path) -> None:
-    """One worker under sgd: stepping locally and pushing the sum later comes to the same.
-
-    (For one epoch: at its end the pushes and the fetches lose step.)
-    """
-    settings = {**MLP, "job__epochs": 1, "train__staleness_scaling": 0.0, "optimizer__lr": 0.05}
+    """One worker under sgd: stepping locally and pushing the sum later comes to the same."""
+    settings = {**MLP, "train__staleness_scaling": 0.0, "optimizer__lr": 0.05}
     exact = Simulation(make_job(blobs(tmp_path), **settings))
     exact.run()
     lazy = Simulation(make_job(blobs(tmp_path), **settings, train__n_push=4, train__n_fetch=4))
@@ -141,8 +139,8 @@ def test_local_steps_between_fetches_follow_the_rule(tmp_path: Path) -> None:
     assert exact.model is not None
     assert lazy.model is not None
     np.testing.assert_allclose(lazy.model, exact.model, atol=1e-6)
-    assert exact.pushes() == 13 * exact.shards()
-    assert lazy.pushes() == 4 * exact.shards()
+    assert exact.pushes() == 3 * 13 * exact.shards()
+    assert lazy.pushes() == 3 * 4 * exact.shards()
 
 
 def test_the_same_seed_gives_the_same_history(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ CONTRACT = {
         "transport": "auto",
         "n_push": 1,
         "n_fetch": 1,
+        "in_flight": 0,
         "staleness_scaling": 0.5,
     },
     "optimizer": {

@@ -144,10 +144,18 @@ def test_posted_events_are_handled_in_order_and_end_the_wait(stage: Stage) -> No
     assert stage.spy.waits == [0.0]
 
 
-def test_the_loops_own_thread_needs_no_ring(stage: Stage) -> None:
-    stage.loop.post_here("one")
-    assert stage.loop.turn(0.5) is True
-    assert (stage.client.events, stage.spy.rings, stage.spy.waits) == (["one"], 0, [0.0])
+def test_what_follows_from_an_action_that_is_done_at_once_comes_before_the_next() -> None:
+    clock, done = ManualClock(), []
+
+    def perform(action: str) -> object:
+        done.append(action)
+        return [f"sent {action[-1]}"] if action.startswith("compute") else None
+
+    endpoint = Network(clock).transport(1)
+    role = Role(1)
+    loop = Loop(role, endpoint, clock, Telemetry("role-1", clock), perform)
+    loop.begin(["compute 1", "compute 2"])
+    assert done == ["compute 1", "sent 1", "compute 2", "sent 2"]
 
 
 def test_what_look_sees_is_an_event(stage: Stage) -> None:

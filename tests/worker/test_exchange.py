@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from dualshard.common.job import Job
 from dualshard.common.sharding import Shards, Table, assign
 from dualshard.common.types import Float32, Member, Role
-from dualshard.worker.exchange import Lane, Replica, owner_address
+from dualshard.worker.exchange import Lane, Replica, in_flight, owner_address
 
 SHARDS = Shards(size=25, shard_elements=10)
 
@@ -72,3 +73,15 @@ def test_every_shard_has_the_address_of_its_owner() -> None:
     gone = [server for server in servers if server.address != found[1]]
     assert owner_address(1, SHARDS, Table(1, owners), gone) == ""
     assert owner_address(0, SHARDS, Table(1, owners), gone) == found[0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "wanted", "lanes"),
+    [(1, 1, 0, 1), (2, 1, 0, 2), (1, 2, 0, 2), (8, 1, 0, 2), (9, 1, 0, 1), (4, 4, 0, 1),
+     (1, 1, 2, 2), (16, 1, 3, 3), (2, 1, 1, 1)],
+)  # fmt: skip
+def test_lanes_of_a_thread(workers: int, threads: int, wanted: int, lanes: int) -> None:
+    job = Job.from_dict(
+        {"worker": {"count": workers, "threads": threads}, "train": {"in_flight": wanted}}
+    )
+    assert in_flight(job) == lanes

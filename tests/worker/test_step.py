@@ -190,7 +190,9 @@ def test_the_same_seed_starts_all_workers_alike(reference: str) -> None:
 
 
 def test_each_lane_has_a_random_stream_of_its_own(reference: str) -> None:
-    made = job(reference + "Line", args={"noise": 1.0}, worker={"threads": 2})
+    made = job(
+        reference + "Line", args={"noise": 1.0}, worker={"threads": 2}, train={"in_flight": 1}
+    )
     workers = [Stepper(made, DATA, 0), Stepper(made, DATA, 0), Stepper(made, DATA, 1)]
     for stepper in workers:
         for lane in range(2):
@@ -226,7 +228,12 @@ def test_gradients_accumulate_as_a_sum(reference: str) -> None:
 
 @pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
 def test_a_local_step_follows_the_rule_with_a_state_of_its_lane(reference: str, rule: str) -> None:
-    made = job(reference + "Line", optimizer={"rule": rule, "lr": 0.1}, worker={"threads": 2})
+    made = job(
+        reference + "Line",
+        optimizer={"rule": rule, "lr": 0.1},
+        worker={"threads": 2},
+        train={"in_flight": 1},
+    )
     stepper = Stepper(made, DATA, 0)
     oracle = make_rule(rule, lr=0.1)
     expected = stepper.vector.copy()
@@ -261,7 +268,9 @@ def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
         assert (rows, size) == memory.shape
         return memory
 
-    stepper = Stepper(job(reference + "Line", worker={"threads": 2}), DATA, 0, allocate)
+    stepper = Stepper(
+        job(reference + "Line", worker={"threads": 2}, train={"in_flight": 1}), DATA, 0, allocate
+    )
     stepper.compute(1, *batch(), accumulate=False, step=False)
     np.testing.assert_array_equal(memory[0], stepper.vector)
     assert memory[0].any()
