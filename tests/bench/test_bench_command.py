@@ -30,7 +30,7 @@ def test_rows_are_printed_and_written(run, tmp_path):
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "| speed | 3,000 samples/s | 1,000 | 3.00 | 2.50 | yes |" in lines
     assert "| accuracy | 98.20 % | | | | |" in lines
-    assert result.stdout.startswith("\ncommand: dualshard ")
+    assert result.stdout.startswith("\ncommand: dualshard")
 
 
 def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
