@@ -10,6 +10,7 @@ from typing import Any
 
 from ...common.cluster import Cluster, DataShape, parse_layout
 from ...common.delivery import Courier, Open, Peer
+from ...common.gathering import Gathering
 from ...common.job import Job
 from ...common.messages import (
     Ack,
@@ -34,7 +35,6 @@ from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
 from .admission import Admission
 from .epochs import EpochLedger
-from .gather import Gathering
 from .membership import Seat
 from .report import status_report
 

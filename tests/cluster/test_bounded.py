@@ -4,8 +4,8 @@ from pathlib import Path
 
 from simulation import Simulation, make_job, one_hot
 
+from dualshard.common.gathering import AT_ONCE
 from dualshard.dataserver.state import AHEAD
-from dualshard.worker.evaluation import AT_ONCE
 from dualshard.worker.state import CREDITS
 
 HEADER = 400

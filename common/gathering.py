@@ -1,9 +1,12 @@
-"""Collecting the final model from the parameter servers, a few shards at a time. Pure."""
+"""Collecting all parameters from the servers, a few shards at a time. Pure.
+
+The controller gathers the final model so, and a worker the snapshot that it evaluates.
+"""
 
 import numpy as np
 
-from ...common.sharding import Shards
-from ...common.types import Float32
+from .sharding import Shards
+from .types import Float32
 
 AT_ONCE = 8
 """Shards asked for and not yet received."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from dualshard.common.gathering import AT_ONCE, Gathering
 from dualshard.common.sharding import Shards
-from dualshard.paramserver.controller.gather import AT_ONCE, Gathering
 
 
 def test_a_few_shards_at_a_time_in_order_and_the_tail_too() -> None:
