@@ -261,10 +261,12 @@ class Progress(Message):
 
     `done` are the portions finished since the last acknowledged report, with the sums of their
     `measures` (see `Done`); `busy` are the incarnations of the workers that hold a portion,
-    `left` the number of portions not handed out, `reissued` those handed out once more.
+    `left` the number of portions not handed out, of the `given` ones that it has been told to
+    serve; `reissued` are those handed out once more.
     """
 
     epoch: int
+    given: int
     left: int
     busy: list[int]
     done: list[int]

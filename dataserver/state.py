@@ -82,6 +82,7 @@ class DataServer(Session):
         self.counters: Counter[str] = Counter()
         self._opened = False
         self._epoch = -1
+        self._given = 0
         self._todo: deque[int] = deque()
         self._preparing: set[int] = set()
         self._ready: dict[int, Prepared] = {}
@@ -146,6 +147,7 @@ class DataServer(Session):
             return
         if serve.epoch > self._epoch:
             self._begin(serve.epoch)
+        self._given += len(serve.portions)
         self._todo.extend(serve.portions)
         self._prepare_ahead()
         self._serve()
@@ -154,6 +156,7 @@ class DataServer(Session):
     def _begin(self, epoch: int) -> None:
         """A new epoch: what is left of the old one is dropped."""
         self._epoch = epoch
+        self._given = 0
         self._todo.clear()
         self._preparing.clear()
         self._ready.clear()
@@ -279,7 +282,15 @@ class DataServer(Session):
         left = len(self._todo) + len(self._preparing) + len(self._ready)
         busy = sorted({worker for worker, _ in self._leases.values()})
         self.tell(
-            Progress(self._epoch, left, busy, self._done, self._reissued, dict(self._measures))
+            Progress(
+                self._epoch,
+                self._given,
+                left,
+                busy,
+                self._done,
+                self._reissued,
+                dict(self._measures),
+            )
         )
         self._done, self._measures, self._reissued = [], Counter(), 0
 

@@ -42,7 +42,7 @@ NOTHING: Float32 = np.empty(0, np.float32)
 
 
 class Worker(ShardClient):
-    """One worker process with `worker.threads` lanes over one shared vector."""
+    """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
 
@@ -54,6 +54,7 @@ class Worker(ShardClient):
         self._building = False
         self._described = False
         self._started: set[int] = set()
+        self._pulled = False
         self._wants_data = True
         self._tests = HeldOut()
         self._evaluations: deque[Evaluation] = deque()
@@ -150,8 +151,8 @@ class Worker(ShardClient):
         """Do whatever can be done now: take part, ask for data, compute."""
         if not self._active() or self.replica is None or self.leaving is not None:
             return
-        if "pulled" not in self.counters:
-            self.counters["pulled"] = 1
+        if not self._pulled:
+            self._pulled = True
             for shard in range(self.replica.shards.count):
                 self.ask_owner(Pull(self.cluster.table.epoch, shard), None)
         if self.replica.missing or self.attaching:

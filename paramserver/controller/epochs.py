@@ -34,20 +34,23 @@ class EpochLedger:
     def progress(
         self,
         server: int,
+        given: int,
         left: int,
         busy: Collection[int],
         done: Sequence[int],
         reissued: int,
         measures: dict[str, float],
     ) -> None:
-        """A data server's report. Portions that were done before count as repeats."""
+        """A data server's report. Portions that were done before count as repeats; portions that
+        it had not been `given` yet when it reported are still left."""
         if server not in self.share:
             return
         self.repeated += [portion for portion in done if portion in self.done]
         self.done.update(portion for portion in done if 0 <= portion < self.portions)
         self.measures.update(measures)
         self.reissued += reissued
-        self._left[server], self._busy[server] = left, set(busy)
+        self._left[server] = left + max(0, len(self.share[server]) - given)
+        self._busy[server] = set(busy)
 
     def lose_server(self, server: int) -> dict[int, list[int]]:
         """A data server is gone: deal its unfinished portions to the others.

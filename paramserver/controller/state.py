@@ -43,6 +43,7 @@ REFUSALS = {
     "shape": "its shape is not the shard's",
     "dtype": "it is not float32",
     "version": "its version is impossible",
+    "lane": "its memory is not shared, or no longer",
 }
 """What the codes of `BadPush` mean to a person."""
 
@@ -212,6 +213,7 @@ class Controller(Admission):
             return
         self.ledger.progress(
             envelope.source,
+            progress.given,
             progress.left,
             progress.busy,
             progress.done,

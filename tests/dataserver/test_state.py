@@ -278,7 +278,7 @@ def test_a_report_names_who_still_works() -> None:
     for worker in (ONE, TWO, ONE):
         bench.fetch(worker)
     bench.acknowledge()
-    assert bench.reports()[-1] == Progress(0, 0, [ONE, TWO], [], 0, {})
+    assert bench.reports()[-1] == Progress(0, 3, 0, [ONE, TWO], [], 0, {})
 
 
 def test_a_new_epoch_drops_the_old_one() -> None:

@@ -208,16 +208,16 @@ def test_silence_longer_than_the_lease_is_a_loss() -> None:
 def test_an_epoch_ends_with_its_last_portion_and_the_next_begins() -> None:
     desk = Desk(job={"epochs": 2})
     desk.prepare()
-    desk.say(DATA, Progress(0, 0, [ONE], [0, 1, 2, 3, 4], 0, {"samples": 90.0}))
+    desk.say(DATA, Progress(0, 6, 0, [ONE], [0, 1, 2, 3, 4], 0, {"samples": 90.0}))
     assert desk.controller.cluster.epoch == 0
-    desk.say(DATA, Progress(0, 0, [], [5], 0, {"samples": 10.0}))
+    desk.say(DATA, Progress(0, 6, 0, [], [5], 0, {"samples": 10.0}))
     assert desk.controller.cluster.epoch == 1
     assert desk.sent(Serve) == {routing_id(DATA): Serve(1, [0, 1, 2, 3, 4, 5])}
     assert desk.sent(Evaluate) == {routing_id(ONE): Evaluate(1)}
-    desk.say(DATA, Progress(0, 0, [], [5], 0, {"samples": 10.0}))
+    desk.say(DATA, Progress(0, 6, 0, [], [5], 0, {"samples": 10.0}))
     assert desk.controller.ledger is not None
     assert desk.controller.ledger.done == set(), "a late report of the epoch before is ignored"
-    desk.say(DATA, Progress(1, 0, [], [0, 1, 2, 3, 4, 5], 0, {"samples": 100.0}))
+    desk.say(DATA, Progress(1, 6, 0, [], [0, 1, 2, 3, 4, 5], 0, {"samples": 100.0}))
     assert desk.phase == "finishing"
     assert [row["samples"] for row in desk.controller.board.epochs] == [100, 100]
 

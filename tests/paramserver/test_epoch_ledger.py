@@ -8,7 +8,15 @@ from dualshard.paramserver.controller.epochs import EpochLedger
 
 
 def report(ledger: EpochLedger, server: int, **said: object) -> None:
-    values = {"left": 0, "busy": [], "done": [], "reissued": 0, "measures": {}, **said}
+    values = {
+        "given": 1_000,
+        "left": 0,
+        "busy": [],
+        "done": [],
+        "reissued": 0,
+        "measures": {},
+        **said,
+    }
     ledger.progress(server, **values)  # type: ignore[arg-type]
 
 
@@ -53,6 +61,18 @@ def test_the_quorum_needs_all_servers_to_have_handed_out() -> None:
     report(ledger, 80, left=0, busy=[1], done=[1])
     assert ledger.ended([1, 2, 3, 4], 0.75)
     assert ledger.dropped == 2
+
+
+def test_what_an_heir_has_not_been_told_of_is_left() -> None:
+    """Its report crosses the order to serve the portions of a server that is gone."""
+    ledger = EpochLedger(0, 4, [70, 80])
+    report(ledger, 70, given=2, left=0, busy=[1], done=[0])
+    assert ledger.lose_server(80) == {70: [1, 3]}
+    report(ledger, 70, given=2, left=0, busy=[1])
+    assert not ledger.ended([1, 2, 3, 4], 0.75)
+    report(ledger, 70, given=4, left=0, busy=[1], done=[1, 3])
+    assert ledger.ended([1, 2, 3, 4], 0.75)
+    assert ledger.dropped == 1
 
 
 def test_a_lost_server_leaves_what_is_not_done_to_the_others() -> None:

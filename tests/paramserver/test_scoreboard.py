@@ -11,7 +11,7 @@ from dualshard.paramserver.controller.scoreboard import EVENTS_SHOWN, RATE_WINDO
 
 def finished(epoch: int, **measures: float) -> EpochLedger:
     ledger = EpochLedger(epoch, 4, [70])
-    ledger.progress(70, 0, [], [0, 1, 2], 1, measures)
+    ledger.progress(70, 3, 0, [], [0, 1, 2], 1, measures)
     return ledger
 
 
