@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import RemoteError
 from .messages import View
-from .sharding import Shards, Table
+from .sharding import Shards, Table, clip
 from .types import Member, Role
 
 ELEMENTS_LIMIT = 1 << 40
@@ -90,19 +90,17 @@ class Cluster:
         """How the flat vector is cut."""
         return Shards(self.size, shard_bytes // 4, buckets)
 
-    def decayed(self, begin: int, end: int) -> list[tuple[int, int]]:
+    def decayed(self, begin: int, end: int) -> tuple[tuple[int, int], ...]:
         """The ranges, relative to `begin`, of the elements in [begin, end) that decay."""
-        ranges: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         position = 0
         for parameter in self.layout:
             first, position = position, position + prod(parameter.shape)
-            low, high = max(first, begin), min(position, end)
-            if parameter.decays and low < high:
-                if ranges and ranges[-1][1] == low - begin:
-                    ranges[-1] = (ranges[-1][0], high - begin)
-                else:
-                    ranges.append((low - begin, high - begin))
-        return ranges
+            if parameter.decays and spans and spans[-1][1] == first:
+                spans[-1] = (spans[-1][0], position)
+            elif parameter.decays:
+                spans.append((first, position))
+        return clip(spans, begin, end)
 
 
 EMPTY = Cluster(0, "joining", 0, -1, (), Table(0, ()), None, (), 0, "")

@@ -42,6 +42,7 @@ class Loop:
         look: Callable[[], object] = lambda: None,
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
+        node.counted = telemetry.counters
         self.ended: Exit | None = None
         self._perform_own, self._look = perform, look
         self._posted: SimpleQueue[object] = SimpleQueue()

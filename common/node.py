@@ -5,7 +5,7 @@ kind, and collects what is to be done as a list of actions for the `loop` to per
 thread or clock: `now` comes with every call, in seconds of the role's clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,8 @@ class Node:
 
     def __init__(self, courier: Courier) -> None:
         self.courier = courier
+        self.counted: Mapping[str, int] = {}
+        """What the loop counts beside this state (messages that were dropped, or not sent)."""
         self.now = 0.0
         self.requests: dict[type[Message], Callable[[Peer, Envelope], None]] = {}
         self.replies: dict[type[Message], Callable[[Open, Message], None]] = {}

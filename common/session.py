@@ -5,7 +5,7 @@ that a role must be told; everything else comes with the view.
 """
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgpack
@@ -182,7 +182,8 @@ class Session(Node):
         if self.now >= self._beat_at and not self._beating:
             self._beating = True
             self._beat_at = self.now + self._lease * BEAT_FRACTION
-            beat = Heartbeat(self.cluster.number, self.state_word(), self.report())
+            counters = {**asdict(self.courier.counters), **self.counted, **self.report()}
+            beat = Heartbeat(self.cluster.number, self.state_word(), counters)
             self.ask(self.controller, beat, pause=self._lease * BEAT_FRACTION)
 
     def wake_at(self) -> float:

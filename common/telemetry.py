@@ -1,7 +1,7 @@
 """Logs and counters of one role. Log lines bear `role-rank`; counters are plain numbers.
 
-What a role counts travels to the controller with its heartbeats and is written to metrics.jsonl
-there. Nothing secret is ever passed in here.
+What a role counts travels to the controller with its heartbeats, and `dualshard status --json`
+shows it. Nothing secret is ever passed in here.
 """
 
 import logging

@@ -98,8 +98,9 @@ class ParameterServer(Session):
         self._shards = new.shards(self._job.paramserver.shard_bytes, self._job.paramserver.buckets)
         self._owned = {
             shard
-            for shard in range(self._shards.count)
-            if new.table.owners[self._shards.bucket(shard)] == self.rank
+            for bucket, owner in enumerate(new.table.owners)
+            if owner == self.rank
+            for shard in self._shards.shards_of(bucket)
         }
         self._tell_ready()
 

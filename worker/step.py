@@ -138,6 +138,9 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._randoms = [np.random.default_rng((job.job.seed, 1 + rank, n)) for n in range(lanes)]
+        self._decayed = [
+            span for name, span in self.layout.spans().items() if self._models[0].decayed(name)
+        ]
         self._rule: Rule = make_rule(
             job.optimizer.rule,
             lr=job.optimizer.lr,
@@ -181,7 +184,7 @@ class Stepper:
             state = self._states[lane]
             if state is None:
                 state = self._states[lane] = self._rule.state(self.layout.size)
-            self._rule.apply(self.vector, fresh.flat, state)
+            self._rule.apply(self.vector, fresh.flat, state, decayed=self._decayed)
         if accumulate:
             np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
         return metrics

@@ -148,10 +148,10 @@ def test_decayed_ranges_by_hand() -> None:
         Parameter("scale", False, ()),
     )
     assert view.size == 15
-    assert view.decayed(0, 15) == [(0, 6), (9, 14)]
-    assert view.decayed(4, 10) == [(0, 2), (5, 6)]
-    assert view.decayed(6, 9) == []
-    assert view.decayed(14, 15) == []
+    assert view.decayed(0, 15) == ((0, 6), (9, 14))
+    assert view.decayed(4, 10) == ((0, 2), (5, 6))
+    assert view.decayed(6, 9) == ()
+    assert view.decayed(14, 15) == ()
 
 
 def test_members_by_role_and_incarnation() -> None:

@@ -286,3 +286,8 @@ def test_closing_waits_no_longer_than_it_is_told() -> None:
     assert beside.close(0.0) is False
     go_on.set()
     assert beside.close(10.0) is True
+
+
+def test_what_it_counts_is_known_to_the_state(stage: Stage) -> None:
+    stage.loop.telemetry.count("malformed_frames", 3)
+    assert stage.client.counted == {"malformed_frames": 3}

@@ -76,6 +76,12 @@ def sent(actions: list[Any]) -> list[Message]:
     return [send.envelope.message for send in sends]
 
 
+def heartbeat(*, requests: int) -> Heartbeat:
+    """What a heartbeat says: what delivery has counted, and the role's own report."""
+    nothing = {"retries": 0, "repeats": 0, "expired": 0, "overflows": 0}
+    return Heartbeat(0, "joining", {"requests": requests, **nothing, "steps": 3})
+
+
 def exits(actions: list[Any]) -> list[Exit]:
     return [action for action in actions if isinstance(action, Exit)]
 
@@ -109,7 +115,7 @@ def test_it_asks_to_join_and_takes_its_rank_and_the_job() -> None:
     assert reply(life, Welcome(2, JOB, LEASE), Join, 0.5) == [Welcomed(2, JOB)]
     assert life.rank == 2
     assert life.wake_at() == 0.5
-    assert sent(life.tick(0.5)) == [Heartbeat(0, "joining", {"steps": 3})]
+    assert sent(life.tick(0.5)) == [heartbeat(requests=1)]
 
 
 def test_joining_is_tried_again_until_the_time_is_up() -> None:
@@ -167,7 +173,7 @@ def test_a_heartbeat_every_tenth_of_the_lease_one_at_a_time() -> None:
     life = joined()
     assert life.wake_at() == 1.0
     assert life.tick(0.9) == []
-    assert sent(life.tick(1.0)) == [Heartbeat(0, "joining", {"steps": 3})]
+    assert sent(life.tick(1.0)) == [heartbeat(requests=2)]
     assert life.tick(1.9) == []
     (repeat,) = sent(life.tick(2.0))  # not answered for a tenth of the lease
     assert isinstance(repeat, Heartbeat)

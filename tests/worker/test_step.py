@@ -284,3 +284,17 @@ def test_bytes_become_fractions_and_floats_stay() -> None:
     np.testing.assert_allclose(scaled, [0, 0.2, 1], rtol=1e-6)
     floats = np.ones(3, np.float32)
     assert as_float32(floats) is floats
+
+
+def test_a_local_step_decays_weights_and_not_biases() -> None:
+    made = job(
+        "mlp", args={"hidden": []}, optimizer={"rule": "sgd", "lr": 0.5, "weight_decay": 0.1}
+    )
+    stepper = Stepper(made, DATA, 0)
+    stepper.vector[:] = 1.0
+    before = stepper.vector.copy()
+    stepper.compute(0, *batch(), accumulate=False, step=True)
+    gradient = stepper.gradients[0]
+    expected = before - 0.5 * gradient
+    expected[:12] -= 0.5 * 0.1 * before[:12]
+    np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
