@@ -114,29 +114,91 @@ class TrainSection(Section):
     mode: str = setting(
         Kind.TEXT,
         "async",
-        "the training mode",
-        choices=("async",),
-        planned="ssp|bsp|local|easgd|admm|lbfgs",
+        "async: nobody waits; ssp: nobody runs ahead too far; bsp: one step together; local: steps "
+        "of the worker's own, then the servers average; easgd: elastic averaging",
+        choices=("async", "ssp", "bsp", "local", "easgd"),
+        planned="admm|lbfgs",
     )
     transport: str = setting(
         Kind.TEXT,
         "auto",
         "auto: memory shared with servers on the worker's host, tcp to others; shm: refuse to run "
-        "without; tcp: never share",
-        choices=("auto", "shm", "tcp"),
+        "without; ipc: sockets of the host; tcp: never share",
+        choices=("auto", "shm", "ipc", "tcp"),
     )
-    n_push: int = setting(Kind.INTEGER, 1, "steps between two pushes of gradients", minimum=1)
-    n_fetch: int = setting(Kind.INTEGER, 1, "steps between two pulls of parameters", minimum=1)
+    n_push: int = setting(
+        Kind.INTEGER,
+        0,
+        "steps between two pushes; 0: as the mode likes it, 64 in local, 16 in easgd, else 1",
+        minimum=0,
+    )
+    n_fetch: int = setting(
+        Kind.INTEGER,
+        0,
+        "steps between two pulls of parameters, in async; 0: as n_push",
+        minimum=0,
+    )
     in_flight: int = setting(
         Kind.INTEGER,
         0,
         "minibatches of a thread that may be under way at once: 1 waits for each exchange, 2 "
-        "computes the next gradient meanwhile; 0: 2 where 2 to 8 threads train, else 1",
+        "computes the next gradient meanwhile; 0: 2 where 2 to 8 threads train in async, else 1",
         minimum=0,
+    )
+    staleness: int = setting(
+        Kind.INTEGER, 4, "ssp: clocks that the fastest may be ahead of the slowest", minimum=0
+    )
+    quorum: float = setting(
+        Kind.NUMBER,
+        1.0,
+        "bsp, local: the fraction of pushes that closes a step, later ones are dropped; 0, in "
+        "local: nobody waits",
+        minimum=0,
+        maximum=1,
     )
     staleness_scaling: float = setting(
         Kind.NUMBER, 0.5, "κ: a push that is s updates late steps by (1 + s)^-κ; 0: off", minimum=0
     )
+    compression: str = setting(
+        Kind.TEXT,
+        "none",
+        "how gradients travel between hosts: as they are (dense layers as factors where that is "
+        "less), in 16 bits, in 8, or the largest alone",
+        choices=("none", "f16", "bf16", "int8", "topk"),
+    )
+    topk: float = setting(
+        Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1
+    )
+    error_feedback: bool = setting(
+        Kind.FLAG, True, "whether what compression leaves out is added to the next gradient"
+    )
+    factors: str = setting(
+        Kind.TEXT,
+        "auto",
+        "auto: dense layers travel as activations and errors where those are fewer bytes",
+        choices=("auto", "off"),
+    )
+    pull_encoding: str = setting(
+        Kind.TEXT,
+        "f32",
+        "how parameters travel between hosts",
+        choices=("f32", "f16", "bf16"),
+    )
+    nonfinite: str = setting(
+        Kind.TEXT,
+        "skip",
+        "what follows when nonfinite_limit pushes of a worker in a row hold NaN or infinity",
+        choices=("skip", "drop-worker", "stop"),
+    )
+    nonfinite_limit: int = setting(
+        Kind.INTEGER, 10, "pushes with NaN or infinity in a row before nonfinite acts", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.quorum and self.mode not in ("local", "easgd", "async", "ssp"):
+            fix = "write train.quorum = 1.0 to wait for all"
+            raise UserError("train.quorum", self.quorum, f"above 0 in mode {self.mode}", fix)
 
 
 @dataclass(frozen=True)
@@ -154,6 +216,24 @@ class OptimizerSection(Section):
     weight_decay: float = setting(Kind.NUMBER, 0.0, "L2 penalty on weights", minimum=0)
     schedule: str = setting(
         Kind.TEXT, "linear", "how the rate changes over the job", choices=SCHEDULES
+    )
+
+
+@dataclass(frozen=True)
+class OuterSection(Section):
+    """The servers' rule in mode local."""
+
+    name_in_file = "outer"
+    rule: str = setting(
+        Kind.TEXT, "sgd", "the update rule", choices=("sgd", "momentum", "adagrad", "rmsprop")
+    )
+    lr: float = setting(Kind.NUMBER, 1.0, "the learning rate", above=0)
+    momentum: float = setting(
+        Kind.NUMBER, 0.9, "momentum, where the rule has one", minimum=0, below=1
+    )
+    weight_decay: float = setting(Kind.NUMBER, 0.0, "L2 penalty on weights", minimum=0)
+    schedule: str = setting(
+        Kind.TEXT, "constant", "how the rate changes over the job", choices=SCHEDULES
     )
 
 
@@ -213,6 +293,7 @@ class Job:
     data: DataSection = field(default_factory=DataSection)
     train: TrainSection = field(default_factory=TrainSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    outer: OuterSection = field(default_factory=OuterSection)
     paramserver: ParamserverSection = field(default_factory=ParamserverSection)
     dataserver: DataserverSection = field(default_factory=DataserverSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
@@ -256,6 +337,7 @@ SECTIONS: dict[str, type[Section]] = {
         DataSection,
         TrainSection,
         OptimizerSection,
+        OuterSection,
         ParamserverSection,
         DataserverSection,
         WorkerSection,
