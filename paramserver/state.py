@@ -25,7 +25,9 @@ from ..common.messages import (
     Start,
     WrongOwner,
 )
+from ..common.rates import make_segments
 from ..common.rules import make_rule
+from ..common.schedules import make_schedule
 from ..common.session import Session
 from ..common.sharding import Shards
 from ..common.types import Float32, Role
@@ -77,13 +79,8 @@ class ParameterServer(Session):
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
         self._job = job
-        rule = make_rule(
-            job.optimizer.rule,
-            lr=job.optimizer.lr,
-            momentum=job.optimizer.momentum,
-            weight_decay=job.optimizer.weight_decay,
-        )
-        self.store = ShardStore(rule, job.train.staleness_scaling, job.optimizer.schedule)
+        rule, schedule = make_rule(job.optimizer), make_schedule(job.optimizer)
+        self.store = ShardStore(rule, job.train.staleness_scaling, schedule)
 
     def viewed(self, old: Cluster, new: Cluster) -> None:
         if self._lanes is not None:
@@ -139,6 +136,7 @@ class ParameterServer(Session):
         assert isinstance(start, Start)
         if not self._ours(peer, envelope, start.shard, started=False):
             return
+        assert self._job is not None
         assert self.store is not None
         assert self._shards is not None
         begin, end = self._shards.span(start.shard)
@@ -151,7 +149,9 @@ class ParameterServer(Session):
                 f"({end - begin},), not {start.values.dtype} {start.values.shape}",
             )
             return
-        self.store.start(start.shard, start.values, self.cluster.decayed(begin, end))
+        rule = self._job.optimizer
+        segments = make_segments(self.cluster.layout, rule.rates, rule.weight_decay, begin, end)
+        self.store.start(start.shard, start.values, segments)
         self.answer(peer, envelope, Ack())
         self._tell_ready()
 

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.rates import Segments
 from ..common.rule_kernels import finite
-from ..common.rules import Rule, RuleState, Spans
-from ..common.schedules import factor
+from ..common.rules import Rule, RuleState
+from ..common.schedules import Schedule
 from ..common.types import Float32
+
+CONSTANT = Schedule()
 
 
 class BadPush(Exception):
@@ -27,7 +30,7 @@ class Held:
     version: int
     minibatches: int
     state: RuleState
-    decayed: Spans
+    segments: Segments
 
 
 class ShardStore:
@@ -41,17 +44,17 @@ class ShardStore:
     """
 
     def __init__(
-        self, rule: Rule, kappa: float, schedule: str = "constant", planned: int = 1
+        self, rule: Rule, kappa: float, schedule: Schedule = CONSTANT, planned: int = 1
     ) -> None:
         self.shards: dict[int, Held] = {}
         self.planned = planned
         self._rule, self._kappa, self._schedule = rule, kappa, schedule
 
-    def start(self, shard: int, values: Float32, decayed: Spans) -> None:
+    def start(self, shard: int, values: Float32, segments: Segments) -> None:
         """Take the first values of a shard; later ones are ignored. The values are copied."""
         if shard not in self.shards:
             kept = np.array(values, np.float32)
-            self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), decayed)
+            self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), segments)
 
     def push(self, shard: int, version: int, count: int, gradient: Float32) -> int:
         """Apply a gradient, float32 (n,), the mean of `count` minibatches.
@@ -80,10 +83,10 @@ class ShardStore:
             )
         if not finite(gradient):
             raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
-        scale = count * factor(self._schedule, held.minibatches / self.planned)
+        scale = count * self._schedule.factor(held.minibatches / self.planned)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
-        self._rule.apply(held.values, gradient, held.state, scale, held.decayed)
+        self._rule.apply(held.values, gradient, held.state, scale, held.segments)
         held.version += 1
         held.minibatches += count
         return staleness

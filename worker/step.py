@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..common.cluster import DataShape
+from ..common.clipping import clip
+from ..common.cluster import DataShape, parse_layout
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
+from ..common.rates import check_rates, make_segments
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.suggest import did_you_mean
@@ -138,15 +140,12 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._randoms = [np.random.default_rng((job.job.seed, 1 + rank, n)) for n in range(lanes)]
-        self._decayed = [
-            span for name, span in self.layout.spans().items() if self._models[0].decayed(name)
-        ]
-        self._rule: Rule = make_rule(
-            job.optimizer.rule,
-            lr=job.optimizer.lr,
-            momentum=job.optimizer.momentum,
-            weight_decay=job.optimizer.weight_decay,
+        check_rates(job.optimizer.rates, list(shapes))
+        check_rates(job.outer.rates, list(shapes), "outer.rates")
+        self._segments = make_segments(
+            parse_layout(self.layout_rows()), job.optimizer.rates, job.optimizer.weight_decay
         )
+        self._rule: Rule = make_rule(job.optimizer)
         self._states: list[RuleState | None] = [None] * lanes
         self._warm_up(data)
 
@@ -168,7 +167,7 @@ class Stepper:
     def compute(
         self, lane: int, inputs: Array, labels: Array, *, accumulate: bool, step: bool
     ) -> Metrics:
-        """One minibatch: write (or add) its gradient to the lane's, and step locally if asked.
+        """One minibatch: write (or add) its clipped gradient to the lane's; step locally if asked.
 
         The local step uses the server's rule with a state of the lane's own; for sgd that is the
         Downpour client of Dean et al. 2012.
@@ -180,11 +179,12 @@ class Stepper:
             "computing gradients",
             lambda: self._models[lane].gradients(self._views, fresh, batch, self._randoms[lane]),
         )
+        clip(fresh.flat, self._job.optimizer)
         if step:
             state = self._states[lane]
             if state is None:
                 state = self._states[lane] = self._rule.state(self.layout.size)
-            self._rule.apply(self.vector, fresh.flat, state, decayed=self._decayed)
+            self._rule.apply(self.vector, fresh.flat, state, segments=self._segments)
         if accumulate:
             np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
         return metrics

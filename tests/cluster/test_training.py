@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from simulation import Simulation, blobs, make_job, one_hot
 
-from dualshard.common.cluster import DataShape
+from dualshard.common.clipping import clip
+from dualshard.common.cluster import DataShape, parse_layout
 from dualshard.common.job import Job
-from dualshard.common.rules import make_rule
+from dualshard.common.rates import make_segments
+from dualshard.common.rules import RULES, make_rule
 from dualshard.common.types import Float32
 from dualshard.dataserver.pipeline import epoch_order
 from dualshard.dataserver.source import open_source
@@ -35,14 +37,10 @@ def trained_in_one_loop(job: Job) -> Float32:
     vector, gradient = np.zeros(layout.size, np.float32), np.zeros(layout.size, np.float32)
     model.start(layout.views(vector), np.random.default_rng((job.job.seed, 0)))
     optimizer = job.optimizer
-    rule = make_rule(
-        optimizer.rule,
-        lr=optimizer.lr,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-    )
+    rule = make_rule(optimizer)
     state = rule.state(layout.size)
-    decayed = [span for name, span in layout.spans().items() if model.decayed(name)]
+    rows = [[name, model.decayed(name), *shape] for name, shape in layout.shapes.items()]
+    segments = make_segments(parse_layout(rows), optimizer.rates, optimizer.weight_decay)
     random = np.random.default_rng()
     for epoch in range(job.job.epochs):
         order = epoch_order(job.job.seed, epoch, samples)
@@ -50,11 +48,12 @@ def trained_in_one_loop(job: Job) -> Float32:
             inputs, labels = split.train.read(order[begin : begin + job.data.batch_size])
             views = layout.views(vector), layout.views(gradient)
             model.gradients(*views, (inputs, labels), random)
-            rule.apply(vector, gradient, state, 1.0, decayed)
+            clip(gradient, optimizer)
+            rule.apply(vector, gradient, state, 1.0, segments)
     return vector
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize(
     ("servers", "shard_bytes"), [(1, 1 << 20), (3, 64)], ids=["one shard", "many shards"]
 )
