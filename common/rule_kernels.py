@@ -8,9 +8,10 @@ process that only checks a job file does not; a role that applies rules imports 
 Every loop of a rule treats each element by itself and keeps the order of its arithmetic, so that a
 vector may be cut into shards at any place and keep its bits (memory is what these loops wait for:
 a free order gains nothing). All arrays are one-dimensional, C-contiguous, of one length; parameters
-and slots are float32 and written in place, gradients float32 and only read; scalars are np.float32
-(a Python float would turn the arithmetic into float64). `out` is a second place for the fresh
-parameters, which overlaps nothing, or None; the compiler makes a loop of its own for either.
+and slots are float32 and written in place, gradients float32 and only read; `numbers` holds the
+scalars as float32 (a Python float would turn the arithmetic into float64, and one array goes in
+faster than nine np.float32). `out` is a second place for the fresh parameters, which overlaps
+nothing, or None; the compiler makes a loop of its own for either.
 
 A slot that fades towards zero is set to zero before it becomes denormal: units that get no gradient
 any more would otherwise slow their shard down (RMSprop by 2 to 4 times where it was measured).
@@ -29,14 +30,9 @@ _BLOCK = 4096  # elements between two looks at the result: 16 KiB, well inside t
 
 
 @compiled_exactly
-def sgd(
-    parameters: Float32,
-    gradient: Float32,
-    out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-) -> None:
+def sgd(parameters: Float32, gradient: Float32, out: Float32 | None, numbers: Float32) -> None:
     """p -= shrink p + rate g."""
+    rate, shrink = numbers[0], numbers[1]
     for i in range(parameters.size):
         fresh = parameters[i] - (shrink * parameters[i] + rate * gradient[i])
         parameters[i] = fresh
@@ -46,15 +42,10 @@ def sgd(
 
 @compiled_exactly
 def momentum(
-    parameters: Float32,
-    gradient: Float32,
-    velocity: Float32,
-    out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-    keep: np.float32,
+    parameters: Float32, gradient: Float32, velocity: Float32, out: Float32 | None, numbers: Float32
 ) -> None:
     """v = keep v + g;  p -= shrink p + rate v."""
+    rate, shrink, keep = numbers[0], numbers[1], numbers[2]
     for i in range(parameters.size):
         moved = keep * velocity[i] + gradient[i]
         moved = _ZERO if abs(moved) < _NORMAL else moved
@@ -67,15 +58,10 @@ def momentum(
 
 @compiled_exactly
 def nesterov(
-    parameters: Float32,
-    gradient: Float32,
-    velocity: Float32,
-    out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-    keep: np.float32,
+    parameters: Float32, gradient: Float32, velocity: Float32, out: Float32 | None, numbers: Float32
 ) -> None:
     """v = keep v + g;  p -= shrink p + rate (g + keep v)."""
+    rate, shrink, keep = numbers[0], numbers[1], numbers[2]
     for i in range(parameters.size):
         moved = keep * velocity[i] + gradient[i]
         moved = _ZERO if abs(moved) < _NORMAL else moved
@@ -89,15 +75,10 @@ def nesterov(
 
 @compiled_exactly
 def adagrad(
-    parameters: Float32,
-    gradient: Float32,
-    squares: Float32,
-    out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-    eps: np.float32,
+    parameters: Float32, gradient: Float32, squares: Float32, out: Float32 | None, numbers: Float32
 ) -> None:
     """v += g²;  p -= shrink p + rate g / (√v + eps)."""
+    rate, shrink, eps = numbers[0], numbers[1], numbers[2]
     for i in range(parameters.size):
         total = squares[i] + gradient[i] * gradient[i]
         squares[i] = total
@@ -110,21 +91,14 @@ def adagrad(
 
 @compiled_exactly
 def rmsprop(
-    parameters: Float32,
-    gradient: Float32,
-    squares: Float32,
-    out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-    keep: np.float32,
-    new: np.float32,
-    correction: np.float32,
-    eps: np.float32,
+    parameters: Float32, gradient: Float32, squares: Float32, out: Float32 | None, numbers: Float32
 ) -> None:
     """v = keep v + new g²;  p -= shrink p + rate g / (√(correction v) + eps).
 
     `new` is 1 - keep, worked out by the caller: in float32 the difference loses five digits.
     """
+    rate, shrink = numbers[0], numbers[1]
+    keep, new, correction, eps = numbers[2], numbers[3], numbers[4], numbers[5]
     for i in range(parameters.size):
         square = keep * squares[i] + new * (gradient[i] * gradient[i])
         square = _ZERO if square < _NORMAL else square
@@ -143,21 +117,16 @@ def adam(
     mean: Float32,
     squares: Float32,
     out: Float32 | None,
-    rate: np.float32,
-    shrink: np.float32,
-    keep: np.float32,
-    new: np.float32,
-    correction: np.float32,
-    keep2: np.float32,
-    new2: np.float32,
-    correction2: np.float32,
-    eps: np.float32,
+    numbers: Float32,
 ) -> None:
     """m = keep m + new g;  v = keep2 v + new2 g²;
     p -= shrink p + rate correction m / (√(correction2 v) + eps).
 
     `new` is 1 - keep and `new2` 1 - keep2, worked out by the caller as in `rmsprop`.
     """
+    rate, shrink = numbers[0], numbers[1]
+    keep, new, correction = numbers[2], numbers[3], numbers[4]
+    keep2, new2, correction2, eps = numbers[5], numbers[6], numbers[7], numbers[8]
     for i in range(parameters.size):
         moved = keep * mean[i] + new * gradient[i]
         moved = _ZERO if abs(moved) < _NORMAL else moved

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from .job import RuleSection
-from .rates import Segment, Segments
+from .rates import Segments
 from .types import Float32
 
 
@@ -80,35 +80,52 @@ class Rule(ABC):
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
         states and slices may run at the same time; calls on one state may not.
         """
-        from . import rule_kernels as kernels
-
         assert parameters.dtype == gradient.dtype == np.float32
         assert parameters.shape == gradient.shape
+        assert copy_to is None or copy_to.shape == parameters.shape
         slots = [state.slots[name] for name in self.slots]
         assert all(slot.shape == parameters.shape for slot in slots)
-        assert copy_to is None or copy_to.shape == parameters.shape
         state.steps += 1
-        advance, gradient = getattr(kernels, self.kernel), kernels.read_only(gradient)
-        scalars = [np.float32(value) for value in self._scalars(state.steps)]
+        if not segments:
+            self._advance(parameters, gradient, slots, copy_to, state.steps, scale, False)
+            return
         at = 0
-        for segment in segments or (Segment(0, parameters.size),):
-            assert at == segment.begin <= segment.end <= parameters.size
-            at = segment.end
-            part, rate = slice(segment.begin, segment.end), scale * self.lr * segment.rate
-            advance(
+        for segment in segments:
+            assert at == segment.begin <= segment.end
+            at, part = segment.end, slice(segment.begin, segment.end)
+            self._advance(
                 parameters[part],
                 gradient[part],
-                *(slot[part] for slot in slots),
+                [slot[part] for slot in slots],
                 None if copy_to is None else copy_to[part],
-                np.float32(rate),
-                np.float32(rate * self.weight_decay if segment.decays else 0.0),
-                *scalars,
+                state.steps,
+                scale * segment.rate,
+                segment.decays,
             )
         assert at == parameters.size
 
+    def _advance(
+        self,
+        parameters: Float32,
+        gradient: Float32,
+        slots: list[Float32],
+        copy_to: Float32 | None,
+        step: int,
+        scale: float,
+        decays: bool,
+    ) -> None:
+        """The update number `step` (from 1) of elements that are all treated alike."""
+        from . import rule_kernels as kernels
+
+        rate = scale * self.lr
+        shrink = rate * self.weight_decay if decays else 0.0
+        numbers = np.array((rate, shrink, *self._scalars(step)), np.float32)
+        gradient = kernels.read_only(gradient)
+        getattr(kernels, self.kernel)(parameters, gradient, *slots, copy_to, numbers)
+
     @abstractmethod
     def _scalars(self, step: int) -> tuple[float, ...]:
-        """What the kernel takes after rate and shrink, for the update number `step` (from 1)."""
+        """The numbers that the kernel takes after rate and shrink, at update `step` (from 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
