@@ -4,8 +4,6 @@ The norm is that of all parameters together, so only a worker can clip by it: a 
 numba is imported by the first call that clips.
 """
 
-from math import sqrt
-
 import numpy as np
 
 from .job import OptimizerSection
@@ -29,6 +27,4 @@ def clip(gradient: Float32, section: OptimizerSection) -> None:
     if section.clip_value:
         kernels.clip_values(gradient, np.float32(section.clip_value))
     if section.clip:
-        factor = section.clip / (sqrt(kernels.squared_norm(gradient)) + _EPS)
-        if not factor >= 1.0:  # NaN too
-            kernels.multiply(gradient, np.float32(factor))
+        kernels.clip_norm(gradient, section.clip, _EPS)

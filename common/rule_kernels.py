@@ -166,6 +166,19 @@ def multiply(array: Float32, factor: np.float32) -> None:
         array[i] *= factor
 
 
+@compiled
+def clip_norm(array: Float32, limit: float, eps: float) -> float:
+    """array *= min(1, limit / (norm + eps)), not touched where that is 1; the norm before it.
+
+    A norm that is NaN makes all elements NaN.
+    """
+    norm = np.sqrt(squared_norm(array))
+    factor = limit / (norm + eps)
+    if not factor >= 1.0:
+        multiply(array, np.float32(factor))
+    return float(norm)
+
+
 def compensate(
     gradient: Float32, now: Float32, then: Float32, strength: float, out: Float32
 ) -> None:

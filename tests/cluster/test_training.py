@@ -1,6 +1,7 @@
 """A small job from the first join to the last goodbye, on a network without faults."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,17 +54,22 @@ def trained_in_one_loop(job: Job) -> Float32:
     return vector
 
 
+TREATED = {"rates": ["dense1.*:0.5", "*.bias:2"], "clip": 0.5, "clip_value": 0.1}
+
+
+@pytest.mark.parametrize("more", [{}, TREATED], ids=["plain", "rates and clips"])
 @pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize(
     ("servers", "shard_bytes"), [(1, 1 << 20), (3, 64)], ids=["one shard", "many shards"]
 )
 def test_one_worker_equals_a_plain_loop_bit_for_bit(
-    tmp_path: Path, rule: str, servers: int, shard_bytes: int
+    tmp_path: Path, rule: str, servers: int, shard_bytes: int, more: dict[str, Any]
 ) -> None:
     settings = {
         **MLP,
         "optimizer__rule": rule,
         "optimizer__weight_decay": 0.01,
+        **{f"optimizer__{key}": value for key, value in more.items()},
         "paramserver__count": servers,
         "paramserver__shard_bytes": shard_bytes,
     }
