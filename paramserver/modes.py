@@ -1,11 +1,13 @@
 """The training mode of a job, as a server sees it: which clock, which update, which rule. Pure."""
 
-from functools import partial
+from collections.abc import Callable
 
 from ..common import modes
-from ..common.job import Job
-from ..common.rules import make_rule
-from ..common.schedules import factor
+from ..common.cluster import Cluster
+from ..common.job import Job, RuleSection
+from ..common.rates import Segments, make_segments
+from ..common.rules import Rule, make_rule
+from ..common.schedules import make_schedule
 from .consistency import Barrier, Bounded, Clock, Crowd, Free
 from .store import ShardStore
 from .updates import AtOnce, Elastic, Together, Update
@@ -16,28 +18,34 @@ MOST_ELASTIC = 0.5
 
 def make_store(job: Job) -> ShardStore:
     """An empty store that does what the job's mode asks."""
-    outer = job.train.mode == "local"
-    section = job.outer if outer else job.optimizer
-    rule = make_rule(
-        section.rule,
-        lr=section.lr,
-        momentum=section.momentum,
-        weight_decay=section.weight_decay,
-        section=section.name_in_file,
-    )
-    return ShardStore(rule, _update(job, rule, partial(factor, section.schedule)), _clock(job))
+    rule = make_rule(section_of(job))
+    return ShardStore(rule, _update(job, rule), _clock(job))
 
 
-def _update(job, rule, schedule) -> Update:
+def section_of(job: Job) -> RuleSection:
+    """The settings of the servers' rule: in `local` the workers have `[optimizer]`."""
+    return job.outer if job.train.mode == "local" else job.optimizer
+
+
+def segments_of(job: Job, cluster: Cluster, begin: int, end: int) -> Segments:
+    """Where the servers' rule treats the elements [begin, end) differently."""
+    section = section_of(job)
+    return make_segments(cluster.layout, section.rates, section.weight_decay, begin, end)
+
+
+def _update(job: Job, rule: Rule) -> Update:
+    schedule = make_schedule(section_of(job)).factor
     if job.train.mode == "easgd":
         return Elastic(min(job.outer.lr / job.worker.count, MOST_ELASTIC))
     if modes.closes_steps(job):
         return Together(rule, schedule)
-    local = job.train.mode == "local"
-    return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=not local)
+    if job.train.mode == "local":
+        return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
+    compensation = job.optimizer.delay_compensation
+    return AtOnce(rule, schedule, job.train.staleness_scaling, compensation=compensation)
 
 
-def _clock(job: Job):
+def _clock(job: Job) -> Callable[[Crowd], Clock]:
     def make(crowd: Crowd) -> Clock:
         if job.train.mode == "ssp":
             return Bounded(crowd, job.train.staleness)

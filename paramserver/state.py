@@ -33,7 +33,7 @@ from ..common.session import Session
 from ..common.sharding import Shards
 from ..common.types import Float32, Role
 from .consistency import Who
-from .modes import make_store
+from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, decoded
 from .store import BadPush, ShardStore
@@ -167,7 +167,8 @@ class ParameterServer(Session):
                 f"({end - begin},), not {start.values.dtype} {start.values.shape}",
             )
             return
-        self.store.start(start.shard, start.values, self.cluster.decayed(begin, end))
+        segments = segments_of(self._job, self.cluster, begin, end)
+        self.store.start(start.shard, start.values, segments)
         self.answer(peer, envelope, Ack())
         self._tell_ready()
 

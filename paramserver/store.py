@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..common.rule_kernels import finite
-from ..common.rules import Rule, Spans
+from ..common.rates import Segments
+from ..common.rules import Rule
 from ..common.types import Array, Float32
 from .consistency import Clock, Crowd, Verdict, Who
 from .updates import Held, Part, Update
@@ -40,7 +41,7 @@ class ShardStore:
         """Called with a shard's number just before its values change (checkpoints copy them)."""
         self._rule, self._clock = rule, clock
 
-    def start(self, shard: int, values: Float32, segments: Spans) -> None:
+    def start(self, shard: int, values: Float32, segments: Segments) -> None:
         """Take the first values of a shard; later ones are ignored. The values are copied."""
         if shard not in self.shards:
             kept = np.array(values, np.float32)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..common.rules import Rule, RuleState, Spans
+from ..common.rates import Segments
+from ..common.rule_kernels import compensate
+from ..common.rules import Rule, RuleState
 from ..common.types import Array, Float32
 from .consensus import elastic, weighted_mean
 from .consistency import Clock, Who
@@ -41,7 +43,7 @@ class Held:
 
     values: Float32
     state: RuleState
-    segments: Spans
+    segments: Segments
     clock: Clock
     version: int = 0
     minibatches: int = 0
@@ -114,8 +116,8 @@ class AtOnce(Update):
             scale *= (1.0 + staleness) ** -self._kappa
         if self._compensation and staleness and who in held.seen:
             room = self._room(gradient.size)
-            then = held.seen[who]
-            gradient = compensated(gradient, held.values, then, self._compensation, room)
+            compensate(gradient, held.values, held.seen[who], self._compensation, room)
+            gradient = room
         self._rule.apply(held.values, gradient, held.state, scale, held.segments)
         held.minibatches += count
         return held.values

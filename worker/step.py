@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..common import modes
-from ..common.cluster import DataShape
+from ..common.clipping import clip
+from ..common.cluster import DataShape, parse_layout
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
+from ..common.rates import check_rates, make_segments
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
-from ..common.schedules import factor
+from ..common.schedules import make_schedule
 from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
 from .events import Compute
@@ -144,15 +146,13 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
-        self._decayed = [
-            span for name, span in self.layout.spans().items() if self._models[0].decayed(name)
-        ]
-        self._rule: Rule = make_rule(
-            job.optimizer.rule,
-            lr=job.optimizer.lr,
-            momentum=job.optimizer.momentum,
-            weight_decay=job.optimizer.weight_decay,
+        check_rates(job.optimizer.rates, list(shapes))
+        check_rates(job.outer.rates, list(shapes), "outer.rates")
+        self._segments = make_segments(
+            parse_layout(self.layout_rows()), job.optimizer.rates, job.optimizer.weight_decay
         )
+        self._rule: Rule = make_rule(job.optimizer)
+        self._schedule = make_schedule(job.optimizer)
         self._states: list[RuleState | None] = [None] * lanes
         self._warm_up(data)
 
@@ -170,8 +170,8 @@ class Stepper:
         return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
 
     def compute(self, action: Compute, announce: Announce | None = None) -> list[Metrics]:
-        """Minibatches one after the other: write (or add) their gradients to the lane's, and step
-        locally if asked. Returns the measures of each.
+        """Minibatches one after the other: write (or add) their clipped gradients to the lane's,
+        and step locally if asked. Returns the measures of each.
 
         The local step uses the rule of `[optimizer]` with a state of the lane's own; for sgd that
         is the Downpour client of Dean et al. 2012.
@@ -192,8 +192,8 @@ class Stepper:
             state = self._states[lane]
             if state is None:
                 state = self._states[lane] = self._rule.state(self.layout.size)
-            scale = factor(self._job.optimizer.schedule, action.progress)
-            self._rule.apply(self.vector, fresh.flat, state, scale, self._decayed)
+            scale = self._schedule.factor(action.progress)
+            self._rule.apply(self.vector, fresh.flat, state, scale, self._segments)
         if action.accumulate:
             np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
         return metrics
@@ -208,6 +208,7 @@ class Stepper:
             "computing gradients",
             lambda: model.gradients(self._views, into, batch, random),
         )
+        clip(into.flat, self._job.optimizer)
         return metrics
 
     def _fresh(self, lane: int) -> Any:
