@@ -15,6 +15,9 @@ from ..common.sharding import Shards
 from ..common.types import Array, Float32
 from .model import Factors
 
+WORTH = 0.75
+"""Factors longer than this part of the elements save little, and the server multiplies for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -60,13 +63,21 @@ class ShardPlan:
 
 
 def plan(
-    layout: Sequence[Sequence[Any]], shards: Shards, samples: int, names: Collection[str]
+    layout: Sequence[Sequence[Any]],
+    shards: Shards,
+    samples: int,
+    names: Collection[str],
+    worth: float = WORTH,
 ) -> list[ShardPlan | None]:
-    """For each shard the shortest form of a gradient over `samples`; None: copy nothing, all dense.
+    """How each shard of a gradient over `samples` goes; None: as it is, all of it dense.
 
     Arguments:
         layout: rows (name, decays, dimension, ...) of all parameters, in the order of the vector.
         names: the weights that have factors (`Model.factors`); each has two dimensions.
+        worth: a slice of a weight goes as factors if they are at most this part of its elements;
+            always if 1, as long as they are fewer at all.
+
+    Takes milliseconds for a large net: keep the plans for each number of samples.
     """
     spans, begin = [], 0
     for name, _, *shape in layout:
@@ -74,7 +85,7 @@ def plan(
         spans.append((begin, begin + prod(shape), columns, name))
         begin += prod(shape)
     assert begin == shards.size
-    cut = [_parts(spans, *shards.span(shard), samples) for shard in range(shards.count)]
+    cut = [_parts(spans, *shards.span(shard), samples, worth) for shard in range(shards.count)]
     chosen = {part.weight for parts in cut for part in parts if part.piece.columns}
     return [_plan(parts, chosen) for parts in cut]
 
@@ -122,16 +133,19 @@ def _pack(part: Part, activations: Array, deltas: Array, out: Float32) -> None:
 
 
 def _parts(
-    spans: Sequence[tuple[int, int, int, str]], begin: int, end: int, samples: int
+    spans: Sequence[tuple[int, int, int, str]], begin: int, end: int, samples: int, worth: float
 ) -> list[Part]:
-    """The parts of a shard [begin, end), each in its shorter form."""
+    """The parts of a shard [begin, end): a weight as factors where that is worth it."""
     parts = []
     for first, last, columns, name in spans:
         lower, upper = max(first, begin), min(last, end)
         if lower < upper and columns:
             row, offset = divmod(lower - first, columns)
-            part = Part(Piece(upper - lower, columns, offset, samples), lower, name, row, offset)
-            parts.append(part if part.piece.numbers < upper - lower else part.dense())
+            piece = Piece(upper - lower, columns, offset, samples)
+            part = Part(piece, lower, name, row, offset)
+            fewer = piece.numbers < piece.elements
+            short = fewer and piece.numbers <= worth * piece.elements
+            parts.append(part if short else part.dense())
         elif lower < upper:
             parts.append(Part(Piece(upper - lower), lower))
     return parts if len(parts) <= MOST_PIECES else [part.dense() for part in parts]

@@ -55,7 +55,7 @@ def check(rows, names, shard_elements, samples):
     """Every shard arrives as its dense gradient; returns the plans."""
     factors, exact = made_up(rows, names, samples)
     shards = Shards(exact.size, shard_elements)
-    plans = plan(rows, shards, samples, names)
+    plans = plan(rows, shards, samples, names, worth=1)
     assert len(plans) == shards.count
     unread = exact.astype(np.float32)
     for name, (begin, end) in Layout({row[0]: tuple(row[2:]) for row in rows}).spans().items():
@@ -97,7 +97,7 @@ def test_shapes_that_are_odd(widths, shard_elements, samples):
 
 def test_a_plan_written_out():
     rows = [["a.weight", True, 4, 5], ["a.bias", False, 5], ["b.weight", True, 5, 2]]
-    plans = plan(rows, Shards(35, 18), 1, ["a.weight", "b.weight"])
+    plans = plan(rows, Shards(35, 18), 1, ["a.weight", "b.weight"], worth=1)
     assert plans == [
         ShardPlan((Part(Piece(18, 5, 0, 1), 0, "a.weight", 0, 0),)),
         ShardPlan(
@@ -115,7 +115,7 @@ def test_a_plan_written_out():
 
 def test_a_piece_that_begins_inside_of_a_row():
     rows = [["bias", False, 3], ["weight", True, 9, 8]]
-    plans = plan(rows, Shards(75, 40), 1, ["weight"])
+    plans = plan(rows, Shards(75, 40), 1, ["weight"], worth=1)
     assert plans[0].parts == (Part(Piece(3), 0), Part(Piece(37, 8, 0, 1), 3, "weight", 0, 0))
     assert plans[1].parts == (Part(Piece(35, 8, 5, 1), 40, "weight", 4, 5),)
     assert plans[1].numbers == 5 + 8
@@ -131,25 +131,27 @@ def test_the_end_of_a_weight_that_is_too_small_is_multiplied_before_it_is_sent()
 
 def test_weights_without_factors_stay_dense():
     rows, names = dense_rows(40, 50, 30)
-    assert plan(rows, Shards(3580, 1000), 2, []) == [None] * 4
-    plans = plan(rows, Shards(3580, 1000), 2, names[1:])
+    assert plan(rows, Shards(3580, 1000), 2, [], worth=1) == [None] * 4
+    plans = plan(rows, Shards(3580, 1000), 2, names[1:], worth=1)
     assert plans[0] is plans[1] is None
     assert factored(plans) == set(names[1:])
 
 
-def test_a_minibatch_that_is_large_goes_dense():
+def test_factors_go_where_they_are_worth_it():
     rows, names = dense_rows(40, 50)
-    assert plan(rows, Shards(2050), 23, names) == [None]
-    assert plan(rows, Shards(2050), 22, names) != [None]
-    assert factored([None]) == frozenset()
+    for samples, worth in ((11, 0.5), (16, 0.75), (22, 1)):  # 90 numbers a sample, for 2000
+        assert plan(rows, Shards(2050), samples, names, worth) != [None]
+        assert plan(rows, Shards(2050), samples + 1, names, worth) == [None]
+    assert plan(rows, Shards(2050), 16, names) != [None]
+    assert plan(rows, Shards(2050), 17, names) == [None]
 
 
 def test_a_shard_of_too_many_pieces_goes_dense():
     rows, names = dense_rows(*[20] * (MOST_PIECES // 2 + 2))
     size, last = 420 * (MOST_PIECES // 2 + 1), 420
-    (shard,) = plan(rows[:-2], Shards(size - last), 1, names)
+    (shard,) = plan(rows[:-2], Shards(size - last), 1, names, worth=1)
     assert len(shard.pieces) == MOST_PIECES
-    assert plan(rows, Shards(size), 1, names) == [None]
+    assert plan(rows, Shards(size), 1, names, worth=1) == [None]
 
 
 def test_such_a_shard_is_multiplied_where_the_next_one_has_factors():
@@ -163,7 +165,7 @@ def test_such_a_shard_is_multiplied_where_the_next_one_has_factors():
 def test_a_plan_is_for_batches_of_one_size():
     rows, names = dense_rows(40, 50)
     factors, exact = made_up(rows, names, 3)
-    (shard,) = plan(rows, Shards(2050), 2, names)
+    (shard,) = plan(rows, Shards(2050), 2, names, worth=1)
     with pytest.raises(AssertionError, match="other batches"):
         pack(shard, exact.astype(np.float32), factors, np.empty(2050, np.float32))
 
