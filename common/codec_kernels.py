@@ -229,11 +229,11 @@ def _at_least(values: Float32, least: np.int32, found: UInt32) -> int:
 
 
 @compiled
-def encode_topk(values: Float32, kept: Float32, indices: UInt32) -> None:
+def _topk(values: Float32, kept: Float32, indices: UInt32) -> None:
     """The `kept.size` entries of largest magnitude; of equal ones those of lower index.
 
     A radix selection, from the top: histograms of the upper 11 bits of all magnitudes, then of the
-    next 10 and the last 10 among those that may still be the smallest kept. Values must be finite.
+    next 10 and the last 10 among those that may still be the smallest kept.
     """
     if kept.size == 0:
         return
@@ -262,11 +262,17 @@ def encode_topk(values: Float32, kept: Float32, indices: UInt32) -> None:
 
 
 @compiled
+def encode_topk(values: Float32, kept: Float32, indices: UInt32) -> None:
+    """The `kept.size` entries of largest magnitude, and their indices; values must be finite."""
+    _topk(values, kept, indices)
+
+
+@compiled
 def feed_topk(gradient: Float32, residual: Float32, kept: Float32, indices: UInt32) -> None:
     """As `encode_topk` of g + e."""
     for i in range(gradient.size):
         residual[i] += gradient[i]
-    encode_topk(residual, kept, indices)
+    _topk(residual, kept, indices)
     for i in indices:
         residual[i] = 0
 

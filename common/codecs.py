@@ -294,6 +294,8 @@ class TopK(Lossy):
         return k, k
 
     def _read(self, payload: Array, extra: Array, out: Float32) -> None:
+        if out.size and not extra.size:
+            raise ValueError("topk: nothing was kept")
         if not kernels.ascending(extra):
             raise ValueError("topk: the indices do not ascend")
         if extra.size and extra[-1] >= out.size:
