@@ -175,8 +175,9 @@ class TrainSection(Section):
     factors: str = setting(
         Kind.TEXT,
         "auto",
-        "auto: dense layers travel as activations and errors where those are fewer bytes",
-        choices=("auto", "off"),
+        "dense layers as activations and errors where those are fewer bytes; auto: to other "
+        "machines, always: also on this one, where the server's work costs more than the bytes",
+        choices=("auto", "always", "off"),
     )
     pull_encoding: str = setting(
         Kind.TEXT,

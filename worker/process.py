@@ -67,7 +67,7 @@ class WorkerProcess:
         if segment is not None:
             rows = 1 + len(stepper.gradients)
             attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
-        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients, attach)
+        return stepper.built(attach)
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None
