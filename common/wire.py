@@ -122,10 +122,10 @@ def take_over(array: Array) -> Array | None:
     Only for the one whom the message was for, once, and only while nobody else was given the
     array: what has been sent on from this memory may still be on its way.
     """
-    base: object = array.base
-    if not isinstance(base, memoryview) or base.readonly or base.nbytes != array.nbytes:
+    frame = _came_in(array)
+    if frame is None or frame.readonly:
         return None
-    return np.frombuffer(base, array.dtype).reshape(array.shape)
+    return np.frombuffer(frame, array.dtype).reshape(array.shape)
 
 
 def _natural(number: object) -> bool:
@@ -135,10 +135,17 @@ def _natural(number: object) -> bool:
 def _frame(array: Array) -> Frame:
     """The bytes of a contiguous array, viewed; of a received one the frame that it came in."""
     assert array.flags.c_contiguous
+    return _came_in(array) or (array.data.cast("B") if array.size else b"")
+
+
+def _came_in(array: Array) -> memoryview | None:
+    """The frame that a received array fills; None for any other array, or an empty one."""
     base: object = array.base
+    if isinstance(base, np.ndarray):
+        base = base.base
     if isinstance(base, memoryview) and base.nbytes == array.nbytes and base.format == "B":
         return base
-    return array.data.cast("B") if array.size else b""
+    return None
 
 
 def _header(frames: Sequence[Frame]) -> list[Any]:
