@@ -166,9 +166,7 @@ class TrainSection(Section):
         "less), in 16 bits, in 8, or the largest alone",
         choices=("none", "f16", "bf16", "int8", "topk"),
     )
-    topk: float = setting(
-        Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1
-    )
+    topk: float = setting(Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1)
     error_feedback: bool = setting(
         Kind.FLAG, True, "whether what compression leaves out is added to the next gradient"
     )

@@ -235,7 +235,9 @@ class ParameterServer(Session):
             check_values(push.fetch)
         lanes = modes.participants(self._job)
         if not 0 <= push.lane < lanes:
-            raise BadPush("lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}")
+            raise BadPush(
+                "lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}"
+            )
 
     def _checked(self, who: Who, push: Push) -> list[Float32]:
         """The gradient of each shard. Raises `BadPush` if one of them must not be applied."""

@@ -24,7 +24,7 @@ from .routing import ShardClient
 GROUP = 8
 """Shards of one push through shared memory: few messages, yet the server begins early."""
 NO_FACTORS: Mapping[str, Factors] = {}
-IN_MEMORY = Parcel("f32", NOTHING)
+IN_MEMORY = Parcel("f32", NOTHING, NOTHING)
 
 
 class Exchanger(ShardClient):

@@ -27,7 +27,7 @@ class Parcel:
 
     encoding: str
     gradient: Array
-    extra: Array = NOTHING  # noqa: RUF009 (an empty array cannot be changed)
+    extra: Array
     pieces: Sequence[list[int]] = ()
 
     @property
@@ -67,7 +67,7 @@ class Parcels:
         if factors and self._names:
             planned = self._plan(len(exchange.batches[-1].labels))[shard]
         if planned is None:
-            return Parcel("f32", exchange.gradient[begin:end])
+            return Parcel("f32", exchange.gradient[begin:end], NOTHING)
         key = (exchange.number, shard)
         if key not in self._buffers:
             self._buffers[key] = np.empty(end - begin, np.float32)

@@ -58,9 +58,7 @@ class WorkerProcess:
             return segment.array.reshape(rows, size)
 
         share = self._job.train.transport in ("auto", "shm") and place()
-        stepper = Stepper(
-            self._job, action.cluster.data, shared if share else in_own_memory
-        )
+        stepper = Stepper(self._job, action.cluster.data, shared if share else in_own_memory)
         self._stepper = stepper
         self._lanes = Lanes(stepper, self._job.worker.threads, self._loop, self._runtime.clock)
         attach = None

@@ -188,10 +188,7 @@ class Stepper:
         """
         if not action.announce or self._job.optimizer.clip or self._job.optimizer.clip_value:
             announce = None
-        return [
-            self._minibatch(action, index, announce)
-            for index in range(len(action.batches))
-        ]
+        return [self._minibatch(action, index, announce) for index in range(len(action.batches))]
 
     def _minibatch(self, action: Compute, index: int, announce: Announce | None) -> Metrics:
         lane, batch = action.lane, action.batches[index]
