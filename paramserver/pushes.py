@@ -1,6 +1,7 @@
 """Pushes on their way through a server: who waits for which shards, and what is in them. Pure."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,13 +36,15 @@ class Lanes(Protocol):
 class Ticket:
     """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
     its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
-    where they are not the shard's own."""
+    where they are not the shard's own. A `bad` push is counted, so that nobody waits for it, and
+    refused when its sender may go on."""
 
     peer: Peer
     envelope: Envelope
     push: Push
     who: Who
     left: set[int]
+    bad: BadPush | None = None
     staleness: dict[int, int] = field(default_factory=dict)
     values: dict[int, Float32] = field(default_factory=dict)
 
@@ -120,18 +123,19 @@ def encoded(encoding: str, values: Float32) -> Array:
 
 
 class Suspects:
-    """How many pushes of each worker in a row held NaN or infinity."""
+    """How many pushes of each worker in a row held NaN or infinity, shard by shard: a gradient is
+    one push of each, and may be sound in all but one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._in_a_row: Counter[int] = Counter()
+        self._in_a_row: Counter[tuple[int, int]] = Counter()
 
-    def cleared(self, source: int) -> None:
+    def cleared(self, source: int, shards: Sequence[int]) -> None:
         """A push of this worker (incarnation) was sound."""
-        if source in self._in_a_row:
-            del self._in_a_row[source]
+        for shard in shards if self._in_a_row else ():
+            self._in_a_row.pop((source, shard), None)
 
-    def accused(self, source: int) -> bool:
+    def accused(self, source: int, shards: Sequence[int]) -> bool:
         """One more was not; whether that makes as many as the job allows."""
-        self._in_a_row[source] += 1
-        return self._in_a_row[source] == self._limit
+        self._in_a_row.update((source, shard) for shard in shards)
+        return any(self._in_a_row[source, shard] == self._limit for shard in shards)

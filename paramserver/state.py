@@ -218,12 +218,21 @@ class ParameterServer(Session):
                 self.counters["wrong_owner"] += 1
                 self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
                 return
-            gradients = self._checked(who, push)
         except BadPush as bad:
             self._refuse_push(peer, envelope, bad)
             return
-        self._suspects.cleared(envelope.source)
-        self._take(Ticket(peer, envelope, push, who, set(push.shards)), gradients)
+        ticket = Ticket(peer, envelope, push, who, set(push.shards))
+        try:
+            gradients = self._checked(who, push)
+        except BadPush as bad:
+            if bad.code == "turn":
+                self._refuse_push(peer, envelope, bad)
+            else:
+                ticket.bad = bad
+                self._take(ticket, [])
+            return
+        self._suspects.cleared(envelope.source, push.shards)
+        self._take(ticket, gradients)
 
     def _check_form(self, push: Push) -> None:
         """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
@@ -261,24 +270,32 @@ class ParameterServer(Session):
         return shared
 
     def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
-        """Apply a sound push, or keep it for its step."""
+        """Apply a sound push, or keep it for its step; of a bad one there are no gradients."""
         assert self.store is not None
         push, who = ticket.push, ticket.who
         self._tickets.add(ticket)
         turned = self._wake(who, push.epoch)
         if self._pacing is not None:
             self._pacing.note(who, push.pace)
-        for shard, version, gradient in zip(push.shards, push.versions, gradients, strict=True):
-            staleness, values = self.store.push(shard, who, version, push.count, gradient)
-            ticket.staleness[shard] = staleness
-            if values is not None:
-                ticket.values[shard] = values
-            self.counters["late" if staleness < 0 else "pushes"] += 1
-            self.counters["staleness"] += max(staleness, 0)
+        for index, (shard, version) in enumerate(zip(push.shards, push.versions, strict=True)):
+            if ticket.bad:
+                self.store.abstain(shard, who, version)
+            else:
+                self._apply(ticket, shard, version, gradients[index])
             if not turned:
                 self._settle(shard)
         if turned:
             self._settle_all()
+
+    def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
+        assert self.store is not None
+        count = ticket.push.count
+        staleness, values = self.store.push(shard, ticket.who, version, count, gradient)
+        ticket.staleness[shard] = staleness
+        if values is not None:
+            ticket.values[shard] = values
+        self.counters["late" if staleness < 0 else "pushes"] += 1
+        self.counters["staleness"] += max(staleness, 0)
 
     def _wake(self, who: Who, epoch: int) -> bool:
         """A participant takes part in `epoch`; whether that is a new one."""
@@ -295,9 +312,9 @@ class ParameterServer(Session):
             ticket = self._tickets.release(who, shard)
             if ticket is None:
                 continue
-            if ticket.push.fetch:
+            if ticket.push.fetch and not ticket.bad:
                 self.store.released(shard, who)
-            if ticket.push.shared and ticket.push.fetch:
+            if ticket.push.shared and ticket.push.fetch and not ticket.bad:
                 self._deliver(ticket.envelope.source, shard, ticket.values.get(shard))
             if not ticket.left:
                 self._answer_push(ticket)
@@ -309,6 +326,9 @@ class ParameterServer(Session):
 
     def _answer_push(self, ticket: Ticket) -> None:
         """All shards of a push have let its sender go on."""
+        if ticket.bad:
+            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad)
+            return
         push = ticket.push
         steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
         reply: Message
@@ -401,10 +421,11 @@ class ParameterServer(Session):
         if self.counters[f"refused:{bad.code}:{who}"] == 1:
             self.note("warning", f"refused a push of {who}: {bad}")
         self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-        limit = self._job.train.nonfinite_limit
+        push = envelope.message
+        assert isinstance(push, Push)
         if (
             bad.code == "nonfinite"
-            and self._suspects.accused(envelope.source)
+            and self._suspects.accused(envelope.source, push.shards)
             and self._job.train.nonfinite != "skip"
         ):
-            self.tell(Accuse(envelope.source, limit))
+            self.tell(Accuse(envelope.source, self._job.train.nonfinite_limit))

@@ -95,6 +95,11 @@ class ShardStore:
         held.version += 1
         return staleness, None if values is held.values else values
 
+    def abstain(self, shard: int, who: Who, version: int) -> None:
+        """Count a push that must not be applied, so that others do not wait for it."""
+        held = self.shards[shard]
+        held.clock.push(who, min(max(version, 0), held.version), held.version)
+
     def settle(self, shard: int) -> list[Who]:
         """Make the step that is complete, if one is.
 
@@ -103,10 +108,11 @@ class ShardStore:
         """
         held = self.shards[shard]
         if step := held.clock.closes():
-            parts = [held.parts.pop(who) for who in self.crowd.ordered(step)]
-            self.before_change(shard)
-            self.update.close(held, parts)
-            held.version += 1
+            pushed = [who for who in self.crowd.ordered(step) if who in held.parts]
+            if pushed:
+                self.before_change(shard)
+                self.update.close(held, [held.parts.pop(who) for who in pushed])
+                held.version += 1
         return self.crowd.ordered(held.clock.released())
 
     def released(self, shard: int, who: Who) -> None:
