@@ -25,8 +25,8 @@ class Lanes(Protocol):
     def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
         """A shard of a lane's gradient; None if there is no such lane."""
 
-    def deliver(self, source: int, begin: int, values: Float32) -> None:
-        """Write a fresh shard into the worker's parameter vector."""
+    def parameters(self, source: int, begin: int, end: int) -> Float32 | None:
+        """Where a worker wants fresh values of a shard; None if it shares no memory."""
 
     def keep_only(self, present: set[int]) -> None:
         """Forget the segments of workers that are gone."""
@@ -36,7 +36,7 @@ class Lanes(Protocol):
 class Ticket:
     """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
     its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
-    where they are not the shard's own. A `bad` push is counted, so that nobody waits for it, and
+    where they are not the shard's own, and those `delivered` are in shared memory. A `bad` push is counted, so that nobody waits for it, and
     refused when its sender may go on."""
 
     peer: Peer
@@ -47,6 +47,7 @@ class Ticket:
     bad: BadPush | None = None
     staleness: dict[int, int] = field(default_factory=dict)
     values: dict[int, Float32] = field(default_factory=dict)
+    delivered: set[int] = field(default_factory=set)
 
 
 class Tickets:

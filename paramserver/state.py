@@ -6,7 +6,6 @@ mode lets their senders go on (`consistency`), and answers pulls.
 
 from collections import Counter
 
-
 from ..common import modes
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Peer

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..common.rule_kernels import finite
 from ..common.rates import Segments
+from ..common.rule_kernels import finite
 from ..common.rules import Rule
 from ..common.types import Array, Float32
 from .consistency import Clock, Crowd, Verdict, Who

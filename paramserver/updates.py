@@ -18,7 +18,6 @@ from ..common.types import Array, Float32
 from .consensus import elastic, weighted_mean
 from .consistency import Clock, Who
 
-
 Schedule = Callable[[float], float]
 """The factor on the rate, by how much of the job is done (0 to 1)."""
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..common import modes
 from ..common.clipping import clip
-from ..common.codecs import CODECS, warm_up_codec
 from ..common.cluster import DataShape, parse_layout
+from ..common.codecs import CODECS, warm_up_codec
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.messages import Attach
