@@ -11,6 +11,7 @@ from ..common.types import Role
 from .modes import make_store
 from .sharing import SharedLanes
 from .state import ParameterServer
+from .updates import Part
 
 
 class ParameterServerProcess:
@@ -44,7 +45,7 @@ def warm_up(job: Job) -> None:
     for who in pair:
         gradient = np.zeros(16, np.float32)
         store.check(0, who, 0, 1, gradient)
-        store.push(0, who, 0, 1, gradient)
+        store.push(0, who, 0, Part(gradient, 1), gradient.copy())
         store.settle(0)
     for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
         warm_up_codec(name)

@@ -6,6 +6,8 @@ mode lets their senders go on (`consistency`), and answers pulls.
 
 from collections import Counter
 
+import numpy as np
+
 from ..common import modes
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Peer
@@ -35,6 +37,7 @@ from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
 from .store import BadPush, ShardStore
+from .updates import Part
 
 
 class ParameterServer(Session):
@@ -288,10 +291,12 @@ class ParameterServer(Session):
 
     def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
         assert self.store is not None
-        count = ticket.push.count
-        staleness, values = self.store.push(shard, ticket.who, version, count, gradient)
+        part, room = Part(gradient, ticket.push.count), self._room(ticket, shard)
+        staleness, values = self.store.push(shard, ticket.who, version, part, room)
         ticket.staleness[shard] = staleness
-        if values is not None:
+        if room is not None:
+            ticket.delivered.add(shard)
+        elif values is not None:
             ticket.values[shard] = values
         self.counters["late" if staleness < 0 else "pushes"] += 1
         self.counters["staleness"] += max(staleness, 0)
@@ -313,8 +318,8 @@ class ParameterServer(Session):
                 continue
             if ticket.push.fetch and not ticket.bad:
                 self.store.released(shard, who)
-            if ticket.push.shared and ticket.push.fetch and not ticket.bad:
-                self._deliver(ticket.envelope.source, shard, ticket.values.get(shard))
+                if ticket.push.shared and shard not in ticket.delivered:
+                    self._deliver(ticket.envelope.source, shard)
             if not ticket.left:
                 self._answer_push(ticket)
 
@@ -366,14 +371,22 @@ class ParameterServer(Session):
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
 
-    def _deliver(self, source: int, shard: int, values: Float32 | None) -> None:
+    def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
+        """Where a sender that shares memory wants its fresh values, if they are there at once."""
+        push = ticket.push
+        if not push.shared or not push.fetch or modes.waits(self._job) or self._lanes is None:
+            return None
+        assert self._shards is not None
+        return self._lanes.parameters(ticket.who[0], *self._shards.span(shard))
+
+    def _deliver(self, source: int, shard: int) -> None:
         """Write a shard into the memory that a worker shares."""
         assert self.store is not None
         assert self._lanes is not None
         assert self._shards is not None
-        held = self.store.shards[shard].values
-        begin, _ = self._shards.span(shard)
-        self._lanes.deliver(source, begin, held if values is None else values)
+        room = self._lanes.parameters(source, *self._shards.span(shard))
+        if room is not None:
+            np.copyto(room, self.store.shards[shard].values)
 
     def repeated(self, peer: Peer, envelope: Envelope) -> None:
         """A repeat of what was answered gets fresh values; it is not applied again. One that is
@@ -400,7 +413,7 @@ class ParameterServer(Session):
         # Between two exchanges a worker that steps by itself may be far from what it was sent.
         if push.fetch and not modes.rounds(self._job):
             for shard in push.shards:
-                self._deliver(source, shard, None)
+                self._deliver(source, shard)
         return self._pushed(push, [0] * len(push.shards))
 
     def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
