@@ -33,8 +33,6 @@ COPY_BELOW = 1 << 16
 """Bytes below which a copy is cheaper than ZeroMQ's zero-copy bookkeeping (90 µs a message)."""
 BURST = 64
 """Messages taken from one socket before the others have their turn."""
-IPC_BUFFER = 1 << 19
-"""Bytes that the kernel holds of a connection past tcp; it sizes those of tcp by itself."""
 
 # Plain numbers: each use of one of pyzmq's enumerations costs a microsecond.
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
@@ -61,9 +59,9 @@ class Transport(Protocol):
         ...
 
     def lend(self, block: Array) -> None:
-        """Make known a contiguous array whose slices are sent again and again, so that sending
-        them costs less. It is kept in memory as long as the transport, and its slices should be
-        few: their number is what this remembers."""
+        """Make known an array whose slices are sent again and again, so that sending them costs
+        less. It stays in memory as long as the transport. Its slices should be few: each of them
+        is remembered."""
         ...
 
     def shortcut(self, address: str) -> bool:
@@ -137,7 +135,6 @@ class ZmqTransport:
             host, port = _advertised(advertise, port)
         self.address = f"tcp://{host}:{port}"
         if (name := _beside(bound)) is not None:
-            router.set(zmq.SNDBUF, IPC_BUFFER)
             with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
                 router.bind(f"ipc://@{name}")
         self._poller.register(router, zmq.POLLIN)
@@ -186,7 +183,7 @@ class ZmqTransport:
             link.set(zmq.RECONNECT_IVL, 50)
             link.set(zmq.RECONNECT_IVL_MAX, 1000)
             try:
-                self._connect(link, address)
+                link.connect(self._endpoint(address))
             except zmq.ZMQError as refused:
                 link.close(0)
                 raise UserError(
@@ -199,13 +196,6 @@ class ZmqTransport:
             self._addresses[link] = address
             self._poller.register(link, zmq.POLLIN)
         return link
-
-    def _connect(self, link: "zmq.Socket[bytes]", address: str) -> None:
-        if address in self._shortcuts:
-            link.set(zmq.SNDBUF, IPC_BUFFER)
-            link.connect(f"ipc://@{_beside(address)}")
-        else:
-            link.connect(address)
 
     def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
         messages: list[tuple[Peer, Frames]] = []
@@ -236,6 +226,8 @@ class ZmqTransport:
         self._bell.ring()
 
     def lend(self, block: Array) -> None:
+        while isinstance(block.base, np.ndarray):  # slices know the first array, not their parent
+            block = block.base
         self._lent[id(block)] = block
 
     def shortcut(self, address: str) -> bool:
@@ -247,8 +239,12 @@ class ZmqTransport:
         self._shortcuts.add(address)
         if (link := self._dealers.get(address)) is not None:
             link.disconnect(address)
-            self._connect(link, address)
+            link.connect(self._endpoint(address))
         return True
+
+    def _endpoint(self, address: str) -> str:
+        """Where an address is reached."""
+        return f"ipc://@{_beside(address)}" if address in self._shortcuts else address
 
     def forget(self, peer: Peer) -> None:
         self._shortcuts.discard(cast(str, peer))
