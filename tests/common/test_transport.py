@@ -14,7 +14,13 @@ import pytest
 from dualshard.common.delivery import Peer, routing_id
 from dualshard.common.errors import RemoteError, UserError
 from dualshard.common.messages import Envelope, Form, Push
-from dualshard.common.transport import COPY_BELOW, ZmqTransport, parse_address, require_loopback
+from dualshard.common.transport import (
+    COPY_BELOW,
+    READY_FROM,
+    ZmqTransport,
+    parse_address,
+    require_loopback,
+)
 from dualshard.common.wire import Frames, decode, encode, take_over
 
 Make = Callable[..., ZmqTransport]
@@ -190,18 +196,18 @@ def gradient_of(frames: Frames) -> np.ndarray:
 def test_lent_memory_is_sent_as_it_is_now(make: Make) -> None:
     """Slices of one place and several lengths, several times, with other contents each time."""
     server, client = make(1, bind="127.0.0.1:0"), make(2)
-    block = np.zeros((2, COPY_BELOW), np.float32)
+    block = np.zeros((2, READY_FROM), np.float32)
     client.lend(block[1])
     for turn in range(3):
         block[:] = turn
-        for part in (block[0, : COPY_BELOW // 2], block[0], block[1, 4:], block[1, :10], block):
+        for part in (block[0, : READY_FROM // 2], block[0], block[1, 4:], block[1, :10], block):
             assert client.send(server.address, push(part))
             assert np.array_equal(gradient_of(take(server)[1]), part)
 
 
 def test_lent_memory_is_given_back_when_the_transport_closes(make: Make) -> None:
     server, client = make(1, bind="127.0.0.1:0"), make(2)
-    block = np.zeros((2, COPY_BELOW), np.float32)
+    block = np.zeros((2, READY_FROM), np.float32)
     alive = weakref.ref(block)
     client.lend(block)
     client.send(server.address, push(block[1]))
@@ -218,7 +224,7 @@ def test_lent_memory_is_given_back_when_the_transport_closes(make: Make) -> None
         pytest.fail("the block is still held")
 
 
-@pytest.mark.parametrize("size", [5, COPY_BELOW // 4, 262_144])
+@pytest.mark.parametrize("size", [5, READY_FROM // 4, 262_144])
 def test_the_answer_may_travel_in_the_memory_that_the_question_came_in(
     make: Make, size: int
 ) -> None:
