@@ -351,7 +351,7 @@ def test_a_client_is_served_while_another_sends_nonsense(make: Make) -> None:
     random = np.random.default_rng(11)
     valid = plain(push(np.arange(9, dtype=np.float32)))
     refused = 0
-    for turn in range(200):
+    for turn in range(400):
         for _ in range(20):
             assert stranger.send(server.address, random_message(random, valid))
         asked = np.full(3 + turn % 5, turn, np.float32)
