@@ -1,13 +1,19 @@
-"""The shards that one server holds: values, versions, and the state of their update rule. Pure."""
+"""The shards that one server holds, and what becomes of the pushes for them. Pure.
 
-from dataclasses import dataclass
+Checks a push, asks the shard's clock (`consistency`) whether it counts and when, and has it applied
+(`updates`).
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
+from ..common.rates import Segments
 from ..common.rule_kernels import finite
-from ..common.rules import Rule, RuleState, Spans
-from ..common.schedules import factor
-from ..common.types import Float32
+from ..common.rules import Rule
+from ..common.types import Array, Float32
+from .consistency import Clock, Crowd, Verdict, Who
+from .updates import Held, Part, Update
 
 
 class BadPush(Exception):
@@ -18,52 +24,36 @@ class BadPush(Exception):
         super().__init__(detail)
 
 
-@dataclass(slots=True)
-class Held:
-    """One shard: float32 (n,) values after `version` pushes of `minibatches` minibatches, and what
-    the rule remembers."""
-
-    values: Float32
-    version: int
-    minibatches: int
-    state: RuleState
-    decayed: Spans
-
-
 class ShardStore:
     """Shards by number. Not thread-safe: the server's loop alone touches it.
 
     Arguments:
-        rule: applied to each push.
-        kappa: κ; the step of a push with staleness s is scaled by (1 + s)^-κ, 0 turns that off.
-        schedule: how the rate changes, see `common.schedules`.
-        planned: minibatches that the whole job will make: the length of the schedule.
+        rule: whose state the shards keep.
+        update: what a push does.
+        clock: makes the clock of a shard for the crowd that pushes.
     """
 
-    def __init__(
-        self, rule: Rule, kappa: float, schedule: str = "constant", planned: int = 1
-    ) -> None:
+    def __init__(self, rule: Rule, update: Update, clock: Callable[[Crowd], Clock]) -> None:
         self.shards: dict[int, Held] = {}
-        self.planned = planned
-        self._rule, self._kappa, self._schedule = rule, kappa, schedule
+        self.crowd = Crowd()
+        self.update = update
+        self.before_change: Callable[[int], None] = lambda shard: None
+        """Called with a shard's number just before its values change (checkpoints copy them)."""
+        self._rule, self._clock = rule, clock
 
-    def start(self, shard: int, values: Float32, decayed: Spans) -> None:
+    def start(self, shard: int, values: Float32, segments: Segments) -> None:
         """Take the first values of a shard; later ones are ignored. The values are copied."""
         if shard not in self.shards:
             kept = np.array(values, np.float32)
-            self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), decayed)
+            clock = self._clock(self.crowd)
+            self.shards[shard] = Held(kept, self._rule.state(kept.size), segments, clock)
 
-    def push(self, shard: int, version: int, count: int, gradient: Float32) -> int:
-        """Apply a gradient, float32 (n,), the mean of `count` minibatches.
+    def check(self, shard: int, who: Who, version: int, count: int, gradient: Float32) -> None:
+        """Whether a push may be taken: float32 (n,), the mean of `count` minibatches.
 
-        The step is count · (1 + s)^-κ times the rule's, where the staleness s is the number of
-        updates applied since the sender's pull at `version`: a push of n accumulated minibatches
-        moves the parameters as far as n pushes (for sgd exactly: rate times the sum).
-
-        Returns:
-            the staleness.
         Raises:
-            BadPush: wrong length, impossible version or count, NaN or infinity.
+            BadPush: wrong length, impossible version or count, NaN or infinity, or a participant
+                that has pushed and was not answered yet.
         """
         held = self.shards[shard]
         if gradient.shape != held.values.shape:
@@ -71,22 +61,87 @@ class ShardStore:
                 "shape",
                 f"shard {shard} takes float32 {held.values.shape}, the push holds {gradient.shape}",
             )
-        staleness = held.version - version
-        if staleness < 0 or version < 0 or count < 1:
+        if not 0 <= version <= held.version or count < 1:
             raise BadPush(
                 "version",
                 f"shard {shard} is at version {held.version}; the push names "
                 f"version {version} and {count} minibatches",
             )
+        if who in held.clock.waiting:
+            raise BadPush("turn", f"lane {who[1]} has an unanswered push of shard {shard}")
         if not finite(gradient):
             raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
-        scale = count * factor(self._schedule, held.minibatches / self.planned)
-        if self._kappa:
-            scale *= (1.0 + staleness) ** -self._kappa
-        self._rule.apply(held.values, gradient, held.state, scale, held.decayed)
+
+    def push(
+        self,
+        shard: int,
+        who: Who,
+        version: int,
+        part: Part,
+        copy_to: Float32 | None = None,
+    ) -> tuple[int, Float32 | None]:
+        """Take a push that was checked. A gradient that waits for its step is kept, not copied.
+
+        Arguments:
+            copy_to: where the sender wants its fresh values; filled if the push is applied now.
+        Returns:
+            its staleness, the number of updates since `version`, or -1 if it came too late and
+            is dropped; and the values that its sender is to go on with, if they are not the
+            shard's own.
+        """
+        held = self.shards[shard]
+        verdict = held.clock.push(who, version, held.version)
+        if verdict is Verdict.LATE:
+            return -1, None
+        if verdict is Verdict.HOLD:
+            held.parts[who] = part
+            return 0, None
+        staleness = held.version - version
+        self.before_change(shard)
+        values = self.update.apply(held, who, part, staleness, copy_to)
         held.version += 1
-        held.minibatches += count
-        return staleness
+        return staleness, values
+
+    def abstain(self, shard: int, who: Who, version: int) -> None:
+        """Count a push that must not be applied, so that others do not wait for it."""
+        held = self.shards[shard]
+        held.clock.push(who, min(max(version, 0), held.version), held.version)
+
+    def settle(self, shard: int) -> list[Who]:
+        """Make the step that is complete, if one is.
+
+        Returns:
+            the participants that may go on now.
+        """
+        held = self.shards[shard]
+        if step := held.clock.closes():
+            pushed = [who for who in self.crowd.ordered(step) if who in held.parts]
+            if pushed:
+                self.before_change(shard)
+                self.update.close(held, [held.parts.pop(who) for who in pushed])
+                held.version += 1
+        return self.crowd.ordered(held.clock.released())
+
+    def released(self, shard: int, who: Who) -> None:
+        """A participant is sent the values as they are now."""
+        self.update.released(self.shards[shard], who)
+
+    def again(self, shard: int, gradient: Array) -> Float32 | None:
+        """The values for a sender whose push was applied and whose answer was lost, if they are
+        not the shard's own."""
+        return self.update.again(self.shards[shard], gradient)
+
+    def forget(self, who: Who) -> None:
+        """A participant is gone; what it pushed and was not applied is dropped."""
+        for held in self.shards.values():
+            held.clock.forget(who)
+            held.parts.pop(who, None)
+            held.seen.pop(who, None)
+
+    def join(self, who: Who) -> None:
+        """A participant comes back from a rest, or late."""
+        for held in self.shards.values():
+            held.clock.join(who)
 
     @property
     def bytes_held(self) -> int:
