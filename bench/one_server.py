@@ -78,6 +78,7 @@ class OneServer:
         self._worker = Courier(secrets.randbits(62))
         self._listening = ZmqTransport(self._controller.incarnation, "127.0.0.1:0")
         self._asking = ZmqTransport(self._worker.incarnation)
+        self._asking.lend(self._segment.array)
         self.address = self._listening.address.removeprefix("tcp://")
         self._server = ""
         self._view: View | None = None

@@ -149,6 +149,52 @@ def test_what_is_received_cannot_be_written_to() -> None:
         decoded.gradient[0] = 1.0
 
 
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_the_memory_of_a_received_array_can_be_taken_over(shape: tuple[int, ...]) -> None:
+    frames: list[wire.Frame] = [
+        *encode(Envelope(1, Form.REQUEST, 1, 1, Start(0, 0, np.ones(shape, np.float32))))
+    ]
+    frames[1] = memoryview(bytearray(frames[1]))  # as a transport hands it over
+    received = decode(frames).message
+    assert isinstance(received, Start)
+    ours = wire.take_over(received.values)
+    assert ours is not None
+    assert ours.shape == shape
+    ours[:] = 7.0
+    assert (received.values == 7.0).all()
+    assert encode(Envelope(1, Form.REPLY, 1, 0, Shard(0, 1, 0, ours)))[1].obj is frames[1].obj
+
+
+def test_memory_that_is_not_the_receivers_alone_is_not_taken_over() -> None:
+    in_bytes = decode(over_the_network(PUSH)).message
+    assert isinstance(in_bytes, Push)
+    assert wire.take_over(in_bytes.gradient) is None
+    frame = memoryview(bytearray(over_the_network(PUSH)[1]))
+    whole = np.frombuffer(frame, np.float32)
+    assert wire.take_over(whole) is not None
+    assert wire.take_over(whole[1:]) is None
+    assert wire.take_over(np.frombuffer(frame.toreadonly(), np.float32)) is None
+    assert wire.take_over(np.ones(6, np.float32)) is None
+    assert wire.take_over(np.ones((2, 3), np.float32).reshape(6)) is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 6), np.float32)[2],
+        np.frombuffer(bytearray(24), np.float32)[2:],
+        np.frombuffer(memoryview(bytearray(24)).cast("I"), np.float32),
+        np.zeros((2, 3, 4), np.int8),
+    ],
+    ids=["row", "part of a buffer", "buffer of another type", "three dimensions"],
+)
+def test_the_frame_of_an_array_is_its_bytes(array: np.ndarray) -> None:
+    array[...] = np.arange(array.size).reshape(array.shape)
+    frame = encode(Envelope(1, Form.REPLY, 1, 0, Shard(0, 1, 0, array)))[1]
+    assert bytes(frame) == array.tobytes()
+    assert len(frame) == array.nbytes
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (1,), (1, 1, 1)])
 def test_edge_shapes(shape: tuple[int, ...]) -> None:
     portion = Portion(1, 2, True, np.zeros(shape, "f4"), np.zeros(shape[:1], "i8"))
@@ -203,6 +249,51 @@ def test_mutations_of_valid_frames(envelope: Envelope, data: st.DataObject) -> N
                 frames.insert(index, frames[index])
         frames[index] = bytes(frame)
     check_only_protocol_errors(frames)
+
+
+def example_of(kind: type[Message]) -> Envelope:
+    """A small message of a kind, with something in each field."""
+    values = {
+        int: 3,
+        float: 1.5,
+        bool: True,
+        str: "text",
+        bytes: b"bytes",
+        dict[str, Any]: {"key": [1, None, {"inner": 2.5}]},
+        dict[str, float]: {"key": 1.5},
+        dict[str, str]: {"key": "text"},
+        list[int]: [1, 2],
+        list[list[Any]]: [["row", 1], [True]],
+    }
+    hints = get_type_hints(kind)
+    made = {
+        name: np.arange(6, dtype="f4") if wire._is_array(hint) else values[hint]
+        for name, hint in hints.items()
+    }
+    return Envelope(2**62 + 1, Form.REQUEST, 300, 299, kind(**made))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_flipped_bit_and_every_cut_of_a_message(kind: type[Message]) -> None:
+    """Each is refused, or still a message; and none makes room for more than a small message."""
+    whole = over_the_network(example_of(kind))
+    damaged: list[list[bytes]] = []
+    for index, frame in enumerate(whole):
+        for at in range(len(frame)):
+            for bit in range(8):
+                flipped = bytes((*frame[:at], frame[at] ^ 1 << bit, *frame[at + 1 :]))
+                damaged.append([*whole[:index], flipped, *whole[index + 1 :]])
+            damaged.append([*whole[:index], frame[:at], *whole[index + 1 :]])
+        damaged.append([*whole[:index], *whole[index + 1 :]])
+    check_same(decode(whole), example_of(kind))
+    tracemalloc.start()
+    try:
+        for frames in damaged:
+            check_only_protocol_errors(frames)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 17
 
 
 @settings(max_examples=200)
@@ -310,6 +401,21 @@ def test_claimed_lengths_allocate_nothing(lists: bytes) -> None:
     assert peak < 4 << 20
 
 
+@pytest.mark.parametrize("lists", [b"\xdc\x00\x80", b"\xdd\x00\x00\x00\x80", b"\xde\x00\x80\xa0"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_short_headers_claim_little(lists: bytes, more: int) -> None:
+    """Up to `CLAIMS_LITTLE` bytes a header is unpacked at once, without being skimmed before."""
+    frame = (lists * wire.CLAIMS_LITTLE)[: wire.CLAIMS_LITTLE + more]
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedFrame):
+            decode([frame])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 16
+
+
 @pytest.mark.parametrize(
     "row",
     [["<f4", 1 << 28], ["<f4", 1 << 30, 1 << 30], ["<f4", 0, 1 << 30, 1 << 30, 1 << 30]],
@@ -348,6 +454,14 @@ def test_a_payload_over_the_limit_is_neither_sent_nor_taken(
         decode(frames)
     with pytest.raises(RoleError, match=r"^Push of 24 bytes: one message carries 23$"):
         encode(PUSH)
+
+
+def test_a_message_that_could_not_be_packed_leaves_nothing_for_the_next() -> None:
+    with pytest.raises(TypeError):
+        encode(Envelope(1, Form.REPLY, 1, 0, Status({"a": 1, "b": object()})))
+    with pytest.raises(OverflowError):
+        encode(Envelope(1, Form.REQUEST, 1, 1, Pull(2, 1 << 64)))
+    assert decode(encode(PULL)) == PULL
 
 
 def test_a_foreign_dtype_is_not_sent() -> None:
