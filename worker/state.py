@@ -28,6 +28,7 @@ from ..common.messages import (
     Shard,
     Start,
 )
+from ..common.node import NoShortcut
 from ..common.types import Member, Role
 from .batches import Minibatch, Ring
 from .evaluation import Evaluation, HeldOut
@@ -107,6 +108,8 @@ class Worker(Exchanger):
             self._computed(event)
         elif isinstance(event, Partly):
             self.push_from(self.lanes[event.lane].exchange, event.begin, event.factors)
+        elif isinstance(event, NoShortcut):
+            self.no_shortcut(event)
         elif isinstance(event, Measured):
             evaluation = self._evaluations.popleft()
             request = evaluation.request
