@@ -79,7 +79,9 @@ def test_large_arrays_arrive_whole_as_views(make: Make) -> None:
     random = np.random.default_rng(3)
     for size in (0, 1, COPY_BELOW // 4 - 1, COPY_BELOW // 4, 262_144, 1_000_003):
         gradient = random.standard_normal(size, np.float32)
-        push = Push(1, 0, 0, 1, True, -1, gradient)
+        push = Push(
+            1, [0], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, np.empty(0, np.float32)
+        )
         assert client.send(server.address, encode(Envelope(2, Form.REQUEST, 1, 1, push)))
         peer, frames = take(server)
         received = decode(frames).message

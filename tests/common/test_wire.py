@@ -130,12 +130,20 @@ def header(envelope: Envelope, **changes: object) -> bytes:
 
 
 PULL = Envelope(7, Form.REQUEST, 3, 1, Pull(2, 5))
-PUSH = Envelope(7, Form.REQUEST, 3, 1, Push(2, 5, 9, 1, True, -1, np.arange(6, dtype="f4")))
+
+
+def push(gradient: np.ndarray) -> Push:
+    """One shard of plain float32, with every field set to something."""
+    extra = np.empty(0, np.float32)
+    return Push(2, [5], [9], 4, 1, 3, 0.5, False, "f32", "f32", [[0, 2, 3]], gradient, extra)
+
+
+PUSH = Envelope(7, Form.REQUEST, 3, 1, push(np.arange(6, dtype="f4")))
 
 
 def test_arrays_are_views_without_a_copy_on_both_sides() -> None:
     gradient = np.arange(6, dtype=np.float32)
-    frames = encode(Envelope(1, Form.REQUEST, 1, 1, Push(0, 0, 0, 1, True, -1, gradient)))
+    frames = encode(Envelope(1, Form.REQUEST, 1, 1, push(gradient)))
     assert np.shares_memory(np.frombuffer(frames[1], np.float32), gradient)
     decoded = decode(frames).message
     assert isinstance(decoded, Push)
@@ -389,7 +397,8 @@ def test_a_kind_that_only_another_version_knows_is_a_mismatch() -> None:
 
 def test_values_keep_their_bits() -> None:
     odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
-    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, Shard(0, 1, 0, odd)))).message
+    shard = Shard(0, 1, 1, 0, False, 0, "f32", odd)
+    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, shard))).message
     assert isinstance(decoded, Shard)
     assert decoded.values.dtype == np.float32
     assert decoded.values.tobytes() == odd.tobytes()
