@@ -61,6 +61,29 @@ TABLE = Table(1, (0,) * BUCKETS)
 NOTHING: Float32 = np.empty(0, np.float32)
 
 
+def make_push(shard: int, version: int, gradient: Float32, *, shared: bool) -> Push:
+    """A push of one minibatch's gradient that takes the fresh shard, as a worker's lane 0 has it.
+
+    Arguments:
+        gradient: float32 (262144,), or nothing where it lies in the memory that is `shared`.
+    """
+    return Push(
+        table_epoch=TABLE.epoch,
+        shards=[shard],
+        versions=[version],
+        epoch=0,
+        lane=0,
+        count=1,
+        pace=0.0,
+        shared=shared,
+        fetch="f32",
+        encoding="f32",
+        pieces=[],
+        gradient=gradient,
+        extra=NOTHING,
+    )
+
+
 class OneServer:
     """This side's two ends; the server is to be started with `--controller ADDRESS`. A context:
     when it is left, the transports are closed.
@@ -164,17 +187,20 @@ class OneServer:
                 answered += 1
 
     def _push(self, shard: int, shared: bool) -> None:
-        lane, gradient = (0, NOTHING) if shared else (-1, self.gradients[shard])
-        self._ask(Push(TABLE.epoch, shard, self._versions[shard], 1, True, lane, gradient))
+        gradient = NOTHING if shared else self.gradients[shard]
+        self._ask(make_push(shard, self._versions[shard], gradient, shared=shared))
         self.pushes[shard] += 1
 
     def _take(self, reply: Message) -> None:
         """Note a fresh shard; one that has come by the wire is copied to its place."""
         if isinstance(reply, Shard):
             np.copyto(self.parameters[reply.shard], reply.values)
-        elif not isinstance(reply, Pushed):
+            self._versions[reply.shard] = reply.version
+        elif isinstance(reply, Pushed):
+            for shard, version in zip(reply.shards, reply.versions, strict=True):
+                self._versions[shard] = version
+        else:
             raise RoleError(f"the parameter server answered a push with {reply}")
-        self._versions[reply.shard] = reply.version
 
     def check(self) -> None:
         """Compare the parameters, here and on the server, with NumPy's.

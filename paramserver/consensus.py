@@ -1,4 +1,4 @@
-"""Averaging between workers' parameters and the servers': the loops over arrays. No state, no clock.
+"""Averaging between workers' parameters and the servers': the loops over arrays. Pure.
 
 The elastic average of EASGD (Zhang, Choromanska and LeCun 2015, "Deep learning with elastic
 averaging SGD", equations 5 and 6), and weighted means of gradients or pseudo-gradients.

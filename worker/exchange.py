@@ -1,8 +1,8 @@
-"""What a worker gathers between two exchanges with the servers, and its copy of the parameters. Pure.
+"""What a worker gathers between two exchanges, and its copy of the parameters. Pure.
 
 A lane is one minibatch under way; a compute thread has one lane or several. An exchange is what is
 pushed together: each lane has one of its own where gradients are pushed, and all lanes of a worker
-share one where it steps by itself (modes `local` and `easgd`). All lanes share one parameter vector.
+share one where it steps by itself (modes `local` and `easgd`). All share one parameter vector.
 """
 
 from collections import Counter

@@ -184,7 +184,9 @@ def test_a_caller_that_does_not_speak_our_language_does_no_harm(make: Make) -> N
 
 
 def push(gradient: np.ndarray) -> Frames:
-    return encode(Envelope(2, Form.REQUEST, 1, 1, Push(1, 0, 0, 1, True, -1, gradient)))
+    nothing = np.empty(0, np.float32)
+    message = Push(1, [0], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, nothing)
+    return encode(Envelope(2, Form.REQUEST, 1, 1, message))
 
 
 def gradient_of(frames: Frames) -> np.ndarray:

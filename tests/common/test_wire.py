@@ -130,12 +130,24 @@ def header(envelope: Envelope, **changes: object) -> bytes:
 
 
 PULL = Envelope(7, Form.REQUEST, 3, 1, Pull(2, 5))
-PUSH = Envelope(7, Form.REQUEST, 3, 1, Push(2, 5, 9, 1, True, -1, np.arange(6, dtype="f4")))
+REST = ["f32", -1, -1]
+"""The fields of a pull after the shard."""
+NONE = ["<f4", 0]
+"""The second array of a push, which is empty."""
+
+
+def push(gradient: np.ndarray) -> Push:
+    """One shard of plain float32, with every field set to something."""
+    extra = np.empty(0, np.float32)
+    return Push(2, [5], [9], 4, 1, 3, 0.5, False, "f32", "f32", [[0, 2, 3]], gradient, extra)
+
+
+PUSH = Envelope(7, Form.REQUEST, 3, 1, push(np.arange(6, dtype="f4")))
 
 
 def test_arrays_are_views_without_a_copy_on_both_sides() -> None:
     gradient = np.arange(6, dtype=np.float32)
-    frames = encode(Envelope(1, Form.REQUEST, 1, 1, Push(0, 0, 0, 1, True, -1, gradient)))
+    frames = encode(Envelope(1, Form.REQUEST, 1, 1, push(gradient)))
     assert np.shares_memory(np.frombuffer(frames[1], np.float32), gradient)
     decoded = decode(frames).message
     assert isinstance(decoded, Push)
@@ -322,22 +334,22 @@ def test_any_value_in_any_place_of_a_header(envelope: Envelope, place: int, valu
         ([header(PULL, source=-1)], "not natural numbers"),
         ([header(PULL, source=2**63)], "not natural numbers"),
         ([header(PULL, sequence=1.0)], "not natural numbers"),
-        ([header(PULL, fields=[2])], "Pull: expected 2 fields"),
-        ([header(PULL, fields=[2, 5, 6])], "Pull: expected 2 fields"),
-        ([header(PULL, fields=[2, "5"])], "Pull.shard: a str does not fit"),
-        ([header(PULL, fields=[2, True])], "Pull.shard: a bool does not fit"),
-        ([header(PULL, fields=[2, 2**63])], "Pull.shard: a int does not fit"),
+        ([header(PULL, fields=[2, 5, "f32", -1])], "Pull: expected 5 fields"),
+        ([header(PULL, fields=[2, 5, "f32", -1, -1, 6])], "Pull: expected 5 fields"),
+        ([header(PULL, fields=[2, "5", *REST])], "Pull.shard: a str does not fit"),
+        ([header(PULL, fields=[2, True, *REST])], "Pull.shard: a bool does not fit"),
+        ([header(PULL, fields=[2, 2**63, *REST])], "Pull.shard: a int does not fit"),
         ([encode(PULL)[0], b"more"], "Pull: expected 0 arrays and frames, got 1"),
-        ([encode(PUSH)[0]], "Push: expected 1 arrays and frames, got 0"),
-        ([encode(PUSH)[0], b"\x00" * 23], "takes 24 bytes, the frame holds 23"),
-        ([header(PUSH, arrays=[]), b"\x00" * 24], "Push: expected 1 arrays"),
-        ([header(PUSH, arrays=[["<f4"]]), b""], "no dtype and shape"),
-        ([header(PUSH, arrays=[["<f4"] + [1] * 9]), b"\x00" * 4], "no dtype and shape"),
-        ([header(PUSH, arrays=[["<f8", 3]]), b"\x00" * 24], "dtype '<f8' is not one of"),
-        ([header(PUSH, arrays=[["|O", 3]]), b"\x00" * 24], "dtype '|O' is not one of"),
-        ([header(PUSH, arrays=[[["<f4"], 3]]), b"\x00" * 24], "dtype of type list"),
-        ([header(PUSH, arrays=[["<f4", -6]]), b"\x00" * 24], "bad shape"),
-        ([header(PUSH, arrays=[["<f4", 6.0]]), b"\x00" * 24], "bad shape"),
+        ([encode(PUSH)[0]], "Push: expected 2 arrays and frames, got 0"),
+        ([encode(PUSH)[0], b"\x00" * 23, b""], "takes 24 bytes, the frame holds 23"),
+        ([header(PUSH, arrays=[]), b"\x00" * 24, b""], "Push: expected 2 arrays"),
+        ([header(PUSH, arrays=[["<f4"], NONE]), b"", b""], "no dtype and shape"),
+        ([header(PUSH, arrays=[["<f4"] + [1] * 9, NONE]), b"\x00" * 4, b""], "no dtype and shape"),
+        ([header(PUSH, arrays=[["<f8", 3], NONE]), b"\x00" * 24, b""], "dtype '<f8' is not one of"),
+        ([header(PUSH, arrays=[["|O", 3], NONE]), b"\x00" * 24, b""], "dtype '|O' is not one of"),
+        ([header(PUSH, arrays=[[["<f4"], 3], NONE]), b"\x00" * 24, b""], "dtype of type list"),
+        ([header(PUSH, arrays=[["<f4", -6], NONE]), b"\x00" * 24, b""], "bad shape"),
+        ([header(PUSH, arrays=[["<f4", 6.0], NONE]), b"\x00" * 24, b""], "bad shape"),
     ],
 )
 def test_what_is_wrong_is_said(frames: list[bytes], complaint: str) -> None:
@@ -421,7 +433,7 @@ def test_short_headers_claim_little(lists: bytes, more: int) -> None:
     [["<f4", 1 << 28], ["<f4", 1 << 30, 1 << 30], ["<f4", 0, 1 << 30, 1 << 30, 1 << 30]],
 )
 def test_claimed_shapes_allocate_nothing(row: list[object]) -> None:
-    frames = [header(PUSH, arrays=[row]), b""]
+    frames = [header(PUSH, arrays=[row, NONE]), b"", b""]
     tracemalloc.start()
     try:
         with pytest.raises(MalformedFrame):
@@ -503,7 +515,8 @@ def test_a_kind_that_only_another_version_knows_is_a_mismatch() -> None:
 
 def test_values_keep_their_bits() -> None:
     odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
-    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, Shard(0, 1, 0, odd)))).message
+    shard = Shard(0, 1, 1, 0, False, 0, "f32", odd)
+    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, shard))).message
     assert isinstance(decoded, Shard)
     assert decoded.values.dtype == np.float32
     assert decoded.values.tobytes() == odd.tobytes()
