@@ -61,29 +61,6 @@ TABLE = Table(1, (0,) * BUCKETS)
 NOTHING: Float32 = np.empty(0, np.float32)
 
 
-def make_push(shard: int, version: int, gradient: Float32, *, shared: bool) -> Push:
-    """A push of one minibatch's gradient that takes the fresh shard, as a worker's lane 0 has it.
-
-    Arguments:
-        gradient: float32 (262144,), or nothing where it lies in the memory that is `shared`.
-    """
-    return Push(
-        table_epoch=TABLE.epoch,
-        shards=[shard],
-        versions=[version],
-        epoch=0,
-        lane=0,
-        count=1,
-        pace=0.0,
-        shared=shared,
-        fetch="f32",
-        encoding="f32",
-        pieces=[],
-        gradient=gradient,
-        extra=NOTHING,
-    )
-
-
 class OneServer:
     """This side's two ends; the server is to be started with `--controller ADDRESS`. A context:
     when it is left, the transports are closed.
@@ -188,7 +165,7 @@ class OneServer:
 
     def _push(self, shard: int, shared: bool) -> None:
         gradient = NOTHING if shared else self.gradients[shard]
-        self._ask(make_push(shard, self._versions[shard], gradient, shared=shared))
+        self._ask(push(shard, self._versions[shard], gradient, shared=shared))
         self.pushes[shard] += 1
 
     def _take(self, reply: Message) -> None:
@@ -197,8 +174,7 @@ class OneServer:
             np.copyto(self.parameters[reply.shard], reply.values)
             self._versions[reply.shard] = reply.version
         elif isinstance(reply, Pushed):
-            for shard, version in zip(reply.shards, reply.versions, strict=True):
-                self._versions[shard] = version
+            self._versions[reply.shards[0]] = reply.versions[0]
         else:
             raise RoleError(f"the parameter server answered a push with {reply}")
 
@@ -241,3 +217,10 @@ class OneServer:
         if not isinstance(reply, Ack | Shard):
             raise RoleError(f"the parameter server answered {type(message).__name__} with {reply}")
         return reply
+
+
+def push(shard: int, version: int, gradient: Float32, *, shared: bool) -> Push:
+    """A push of one shard for the fresh shard, as a worker's first lane sends it in epoch 0."""
+    return Push(
+        TABLE.epoch, [shard], [version], 0, 0, 1, 0.0, shared, "f32", "f32", [], gradient, NOTHING
+    )

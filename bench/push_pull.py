@@ -13,7 +13,7 @@ from ..common.runtime import keep_freed_memory
 from ..common.sharding import SHARD_ELEMENTS
 from ..common.wire import Frames, encode
 from .echo import Echo
-from .one_server import OneServer, make_push
+from .one_server import OneServer, push
 from .processes import module_command, pause, running, started
 from .report import Row, compare
 
@@ -80,9 +80,9 @@ def _start(stack: ExitStack, folder: Path, server: OneServer, seconds: float) ->
 
 
 def _message(server: OneServer, shard: int) -> Frames:
-    """The two frames of a push as the worker sends them, without the empty one: for the echo."""
-    push = make_push(shard, 1000, server.gradients[shard], shared=False)
-    return encode(Envelope(secrets.randbits(62), Form.REQUEST, 1000, 1000, push))[:2]
+    """The frames of a push as the worker sends them, for the echo; without the last, empty one."""
+    message = push(shard, 1000, server.gradients[shard], shared=False)
+    return encode(Envelope(secrets.randbits(62), Form.REQUEST, 1000, 1000, message))[:2]
 
 
 def make_rows(found: Rounds) -> list[Row]:

@@ -221,9 +221,9 @@ def _name(value: object) -> str:
 class _Schema:
     """How one kind of message is packed: its scalar fields with their checks, and its arrays.
 
-    `values` reads the scalar fields off a message. `plain` are their types where none is a list or
-    a dictionary, which spares the frequent kinds a check of each, and `whole` the places of the
-    whole numbers among them. `ordered`: no scalar field stands behind an array.
+    `values` reads the scalar fields off a message. `types` are theirs, of which one comparison
+    spares most checks; what remains are the places of `whole` numbers, for their range, and of
+    lists and dictionaries (`nested`). `ordered`: no scalar field stands behind an array.
     """
 
     name: str
@@ -232,20 +232,22 @@ class _Schema:
     arrays: list[str]
     labels: list[str]
     values: Callable[[Message], Sequence[Any]]
-    plain: tuple[type, ...] | None
+    types: tuple[type, ...]
     whole: list[int]
+    nested: list[int]
     ordered: bool
 
     def check(self, scalars: object) -> None:
         """Raises `MalformedFrame` unless these are the scalar fields, each of its type."""
         if type(scalars) is not list or len(scalars) != len(self.scalars):
             raise MalformedFrame(f"{self.name}: expected {len(self.scalars)} fields")
-        if (*map(type, scalars),) == self.plain:
-            for at in self.whole:
-                if scalars[at] >= 1 << 63:  # below -2^63 msgpack has nothing
-                    break
-            else:
-                return
+        if (
+            (*map(type, scalars),) == self.types
+            # Below -2^63 msgpack has nothing.
+            and all(scalars[at] < 1 << 63 for at in self.whole)
+            and all(self.scalars[at][1](scalars[at]) for at in self.nested)
+        ):
+            return
         for (name, fits), value in zip(self.scalars, scalars, strict=True):
             if not fits(value):
                 what = type(value).__name__
@@ -315,7 +317,7 @@ def _schema(kind: type[Message]) -> _Schema:
     names = [item.name for item in fields(kind)]
     arrays = [name for name in names if _is_array(hints[name])]
     scalars = [name for name in names if not _is_array(hints[name])]
-    types = tuple(hints[name] for name in scalars)
+    types = tuple(getattr(hints[name], "__origin__", hints[name]) for name in scalars)
     return _Schema(
         kind.__name__,
         kind,
@@ -323,8 +325,9 @@ def _schema(kind: type[Message]) -> _Schema:
         arrays,
         [f"{kind.__name__}.{name}" for name in arrays],
         _reader(scalars),
-        types if _PLAIN.keys() >= set(types) else None,
-        [at for at, hint in enumerate(types) if hint is int],
+        types,
+        [at for at, of in enumerate(types) if of is int],
+        [at for at, of in enumerate(types) if of not in _PLAIN],
         names == [*scalars, *arrays],
     )
 

@@ -13,7 +13,7 @@ import pytest
 
 from dualshard.common.delivery import Peer, routing_id
 from dualshard.common.errors import RemoteError, UserError
-from dualshard.common.messages import Envelope, Form, Push
+from dualshard.common.messages import Envelope, Form, Start
 from dualshard.common.transport import (
     COPY_BELOW,
     READY_FROM,
@@ -87,17 +87,17 @@ def test_large_arrays_arrive_whole_as_views(make: Make) -> None:
     random = np.random.default_rng(3)
     for size in (0, 1, COPY_BELOW // 4 - 1, COPY_BELOW // 4, 262_144, 1_000_003):
         gradient = random.standard_normal(size, np.float32)
-        assert client.send(server.address, push(gradient))
+        assert client.send(server.address, start(gradient))
         peer, frames = take(server)
         received = decode(frames).message
-        assert isinstance(received, Push)
-        assert np.array_equal(received.gradient, gradient)
-        assert not received.gradient.flags.owndata
+        assert isinstance(received, Start)
+        assert np.array_equal(received.values, gradient)
+        assert not received.values.flags.owndata
         assert server.send(peer, frames)
         _, back = take(client)
         echoed = decode(back).message
-        assert isinstance(echoed, Push)
-        assert np.array_equal(echoed.gradient, gradient)
+        assert isinstance(echoed, Start)
+        assert np.array_equal(echoed.values, gradient)
 
 
 def test_a_ring_from_another_thread_ends_the_wait(make: Make) -> None:
@@ -183,16 +183,14 @@ def test_a_caller_that_does_not_speak_our_language_does_no_harm(make: Make) -> N
 # Buffers that need no copy.
 
 
-def push(gradient: np.ndarray) -> Frames:
-    nothing = np.empty(0, np.float32)
-    message = Push(1, [0], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, nothing)
-    return encode(Envelope(2, Form.REQUEST, 1, 1, message))
+def start(gradient: np.ndarray) -> Frames:
+    return encode(Envelope(2, Form.REQUEST, 1, 1, Start(1, 0, gradient)))
 
 
-def gradient_of(frames: Frames) -> np.ndarray:
+def values_of(frames: Frames) -> np.ndarray:
     message = decode(frames).message
-    assert isinstance(message, Push)
-    return message.gradient
+    assert isinstance(message, Start)
+    return message.values
 
 
 def test_lent_memory_is_sent_as_it_is_now(make: Make) -> None:
@@ -203,8 +201,8 @@ def test_lent_memory_is_sent_as_it_is_now(make: Make) -> None:
     for turn in range(3):
         block[:] = turn
         for part in (block[0, : READY_FROM // 2], block[0], block[1, 4:], block[1, :10], block):
-            assert client.send(server.address, push(part))
-            assert np.array_equal(gradient_of(take(server)[1]), part)
+            assert client.send(server.address, start(part))
+            assert np.array_equal(values_of(take(server)[1]), part)
 
 
 def test_lent_memory_is_given_back_when_the_transport_closes(make: Make) -> None:
@@ -212,7 +210,7 @@ def test_lent_memory_is_given_back_when_the_transport_closes(make: Make) -> None
     block = np.zeros((2, READY_FROM), np.float32)
     alive = weakref.ref(block)
     client.lend(block)
-    client.send(server.address, push(block[1]))
+    client.send(server.address, start(block[1]))
     take(server)
     del block
     assert alive() is not None
@@ -232,15 +230,15 @@ def test_the_answer_may_travel_in_the_memory_that_the_question_came_in(
 ) -> None:
     server, client = make(1, bind="127.0.0.1:0"), make(2)
     gradient = np.random.default_rng(3).standard_normal(size, np.float32)
-    client.send(server.address, push(gradient))
+    client.send(server.address, start(gradient))
     peer, frames = take(server)
-    received = gradient_of(frames)
+    received = values_of(frames)
     ours = take_over(received)
     assert ours is not None
     assert np.shares_memory(ours, received)
     ours *= -2.0
-    assert server.send(peer, push(ours))
-    assert np.array_equal(gradient_of(take(client)[1]), -2.0 * gradient)
+    assert server.send(peer, start(ours))
+    assert np.array_equal(values_of(take(client)[1]), -2.0 * gradient)
 
 
 # The way past the network.
@@ -259,15 +257,15 @@ def test_a_shortcut_leads_to_the_same_peer(make: Make) -> None:
     assert client.shortcut(server.address) is True
     assert client.shortcut(server.address) is True
     gradient = np.random.default_rng(3).standard_normal(1_000_003, np.float32)
-    assert client.send(server.address, push(gradient))
+    assert client.send(server.address, start(gradient))
     peer, frames = take(server)
     assert peer == routing_id(2)
-    assert np.array_equal(gradient_of(frames), gradient)
+    assert np.array_equal(values_of(frames), gradient)
     assert sockets_of(server.address) == 2
     assert server.send(peer, frames)
     peer, frames = take(client)
     assert peer == server.address
-    assert np.array_equal(gradient_of(frames), gradient)
+    assert np.array_equal(values_of(frames), gradient)
 
 
 def test_a_shortcut_may_be_taken_later_and_is_forgotten_with_the_address(make: Make) -> None:
@@ -351,13 +349,13 @@ def random_message(random: np.random.Generator, valid: list[bytes]) -> list[byte
 def test_a_client_is_served_while_another_sends_nonsense(make: Make) -> None:
     server, client, stranger = make(1, bind="127.0.0.1:0"), make(2), make(3)
     random = np.random.default_rng(11)
-    valid = plain(push(np.arange(9, dtype=np.float32)))
+    valid = plain(start(np.arange(9, dtype=np.float32)))
     refused = 0
     for turn in range(400):
         for _ in range(20):
             assert stranger.send(server.address, random_message(random, valid))
         asked = np.full(3 + turn % 5, turn, np.float32)
-        client.send(server.address, push(asked))
+        client.send(server.address, start(asked))
         served = False
         while not served:
             came = server.receive(PATIENCE)
@@ -370,7 +368,7 @@ def test_a_client_is_served_while_another_sends_nonsense(make: Make) -> None:
                 served = served or peer == routing_id(2)
                 if peer == routing_id(2):
                     server.send(peer, frames)
-        assert np.array_equal(gradient_of(take(client)[1]), asked)
+        assert np.array_equal(values_of(take(client)[1]), asked)
     assert refused > 1000
 
 
