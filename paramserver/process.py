@@ -47,5 +47,7 @@ def warm_up(job: Job) -> None:
         store.check(0, who, 0, 1, gradient)
         store.push(0, who, 0, Part(gradient, 1), gradient.copy())
         store.settle(0)
+        store.push(0, who, 0, Part(gradient, 1, ours=job.train.mode in ("async", "ssp")))
+        store.settle(0)
     for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
         warm_up_codec(name)

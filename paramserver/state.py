@@ -31,7 +31,8 @@ from ..common.messages import (
 )
 from ..common.session import Session
 from ..common.sharding import Shards
-from ..common.types import Float32, Role
+from ..common.types import Array, Float32, Role
+from ..common.wire import take_over
 from .consistency import Who
 from .modes import make_store, segments_of
 from .pacing import Pacing
@@ -291,7 +292,11 @@ class ParameterServer(Session):
 
     def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
         assert self.store is not None
-        part, room = Part(gradient, ticket.push.count), self._room(ticket, shard)
+        push, room = ticket.push, self._room(ticket, shard)
+        # What was received is ours to keep: then the next values need no memory of their own, and
+        # no copy to be sent.
+        taken = take_over(gradient) if self._absorbs(push) else None
+        part = Part(gradient if taken is None else taken, push.count, taken is not None)
         staleness, values = self.store.push(shard, ticket.who, version, part, room)
         ticket.staleness[shard] = staleness
         if room is not None:
@@ -359,17 +364,26 @@ class ParameterServer(Session):
         staleness: int = 0,
         steps: int = 0,
     ) -> Shard:
-        """A shard to send: always a copy, since a live view could tear under the next push.
+        """A shard to send: a copy, since a live view could tear under the next push, but of values
+        that will not be written again.
 
         Raises:
             BadPush: there is no such encoding.
         """
         assert self.store is not None
         held = self.store.shards[shard]
-        payload = encoded(encoding, held.values if values is None else values)
+        if encoding == "f32" and (values is not None or held.lent):
+            payload: Array = held.values if values is None else values
+        else:
+            payload = encoded(encoding, held.values if values is None else values)
         late = staleness < 0
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
+
+    def _absorbs(self, push: Push) -> bool:
+        """Whether the gradient's memory may become the shard's."""
+        plain = not push.shared and push.encoding == "f32"
+        return plain and not modes.closes_steps(self._job) and self._job.train.mode != "easgd"
 
     def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
         """Where a sender that shares memory wants its fresh values, if they are there at once."""
