@@ -142,7 +142,7 @@ def discard(directory: Path) -> None:
 def _remove_old(newest: Path, keep: int) -> None:
     older = sorted(number for number in _numbered(newest.parent) if number < int(newest.name))
     paths = [newest.parent / f"{number:06d}" for number in older]
-    complete = [path for path in paths if (path / SUCCESS).exists()]
+    complete = [path for path in paths if is_complete(path)]
     for path in set(paths) - set(complete[len(complete) - (keep - 1) :] if keep > 1 else []):
         discard(path)
 
@@ -198,11 +198,16 @@ def open_checkpoint(path: Path, key: str) -> Checkpoint:
     run = run_of(path, key)
     if path == run:
         path = _latest(run, key)
-    if not (path / SUCCESS).is_file():
+    if not is_complete(path):
         raise UserError(
             key, str(path), f"a complete checkpoint, {path.name} has no {SUCCESS}", OLDER
         )
     return Checkpoint(path, _read_index(path, key))
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint was completed."""
+    return (path / SUCCESS).is_file()
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -271,7 +276,7 @@ def read_shards(checkpoint: Checkpoint, shards: Collection[int], key: str) -> It
     for file, held in checkpoint.holders(shards):
         check_file(checkpoint.path, file, key)
         counts = {entry.shard: entry for entry in file.shards}
-        with safe_open(checkpoint.path / file.name, framework="numpy") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(checkpoint.path / file.name, framework="numpy") as tensors:
             for shard in held:
                 names = tensor_names(shard, manifest.slots)
                 values, *slots = (np.array(tensors.get_tensor(name)) for name in names)
