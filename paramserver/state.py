@@ -26,9 +26,8 @@ from ..common.messages import (
     WrongOwner,
 )
 from ..common.rules import make_rule
-from ..common.session import Session
-from ..common.sharding import Shards
 from ..common.types import Float32, Role
+from .saving import Saving
 from .store import BadPush, ShardStore
 
 
@@ -48,7 +47,7 @@ class Lanes(Protocol):
         """Forget the segments of workers that are gone."""
 
 
-class ParameterServer(Session):
+class ParameterServer(Saving):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
@@ -58,12 +57,9 @@ class ParameterServer(Session):
     role = Role.PARAMSERVER
 
     def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
-        super().__init__(courier, **session)  # type: ignore[arg-type]
+        super().__init__(courier, **session)
         self.counters: Counter[str] = Counter()
-        self.store: ShardStore | None = None
         self._lanes = lanes
-        self._job: Job | None = None
-        self._shards: Shards | None = None
         self._owned: set[int] = set()
         self._told_ready = False
         self.requests |= {
@@ -102,6 +98,10 @@ class ParameterServer(Session):
             if owner == self.rank
             for shard in self._shards.shards_of(bucket)
         }
+        self._tell_ready()
+        self.restore(self._owned - self.store.shards.keys())
+
+    def restored(self) -> None:
         self._tell_ready()
 
     def _tell_ready(self) -> None:

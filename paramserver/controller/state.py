@@ -33,10 +33,12 @@ from ...common.messages import (
 from ...common.node import Failed
 from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
-from .admission import Admission
+from ..manifest import Position
+from .checkpoints import Checkpointing, Place, history
 from .epochs import EpochLedger
 from .membership import Seat
 from .report import status_report
+from .resuming import Resumed, layout_difference
 
 REFUSALS = {
     "nonfinite": "it holds NaN or infinity",
@@ -61,11 +63,24 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-class Controller(Admission):
+@dataclass(frozen=True, slots=True)
+class GoesOn:
+    """Action: a job goes on from a checkpoint, the roles fit it: keep its settings as the run's."""
+
+
+class Controller(Checkpointing):
     """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
-    def __init__(self, courier: Courier, job: Job, address: str, versions: dict[str, str]) -> None:
-        super().__init__(courier, job, address, versions)
+    def __init__(
+        self,
+        courier: Courier,
+        job: Job,
+        address: str,
+        versions: dict[str, str],
+        place: Place | None = None,
+        resumed: Resumed | None = None,
+    ) -> None:
+        super().__init__(courier, job, address, versions, place, resumed)
         self.ledger: EpochLedger | None = None
         self.gathering: Gathering | None = None
         self._facts: set[int] = set()
@@ -76,6 +91,11 @@ class Controller(Admission):
         self._next_evaluation = job.job.evaluate_every
         self._measured = False
         self._saving = False
+        self._saved_model = False
+        self._next_epoch: int | None = None
+        self._resumed = resumed
+        if resumed is not None:
+            self._take_up(resumed)
         self._refusals: set[str] = set()
         self.requests |= {
             DataFacts: self._on_facts,
@@ -89,6 +109,16 @@ class Controller(Admission):
             Evaluate: self._on_evaluated,
             Pull: self._on_shard,
         }
+
+    def _take_up(self, resumed: Resumed) -> None:
+        """Go on with the counts and the evaluations of a checkpoint."""
+        position = resumed.manifest.position
+        epochs, evaluations = history(resumed.rows, position)
+        self.board.resume(epochs, evaluations, position.totals.get("wall_seconds", 0.0))
+        every = self.job.job.evaluate_every
+        due = position.epochs // every * every
+        measured = evaluations[-1]["epochs"] if evaluations else 0.0
+        self._next_evaluation = due if measured < due else due + every
 
     # Setting up: data, models, shards.
 
@@ -142,6 +172,11 @@ class Controller(Admission):
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
+        if self._resumed is not None and layout != self._resumed.manifest.layout:
+            detail = layout_difference(self._resumed.manifest.layout, layout)
+            self.refuse(peer, envelope, "layout", detail)
+            self.stop(2, detail)
+            return
         self.answer(peer, envelope, Ack())
         self._described.add(envelope.source)
         if not self.cluster.layout:
@@ -180,14 +215,30 @@ class Controller(Admission):
             and all_in(Role.DATASERVER, self._facts)
         ):
             active = -1
+            if self._resumed is not None:
+                self._go_on_from(self._resumed)
+                return
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
                 self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
             self._begin_epoch(0, active)
 
+    def _go_on_from(self, resumed: Resumed) -> None:
+        """Start with the epoch of a checkpoint, and what is left of it."""
+        position, number = resumed.manifest.position, resumed.manifest.number
+        self.do(GoesOn())
+        self.event(f"goes on from checkpoint {number}, after {position.epochs:g} epochs")
+        done = position.done
+        if done and position.cut != self._cut():
+            self.event(f"epoch {position.epoch} starts over: its portions are cut otherwise now")
+            done = ()
+        self._begin_epoch(position.epoch, -1, done)
+        if done and self.ledger is not None:
+            self.ledger.measures.update(position.measures)
+
     # Epochs.
 
-    def _begin_epoch(self, epoch: int, active: int) -> None:
+    def _begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
         assert self.cluster.data is not None
         servers = [
             seat
@@ -195,7 +246,7 @@ class Controller(Admission):
             if seat.member.incarnation in self._facts
         ]
         incarnations = [seat.member.incarnation for seat in servers]
-        self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations)
+        self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations, done)
         self.board.begin_epoch(self.now)
         self.change(phase="training", epoch=epoch, active=active)
         for seat in servers:
@@ -228,7 +279,8 @@ class Controller(Admission):
     def _check_epoch(self) -> None:
         """End the epoch if it is over; evaluate when it is time."""
         ledger = self.ledger
-        if ledger is None or self.cluster.phase != "training":
+        between = self._next_epoch is not None
+        if ledger is None or between or self.cluster.phase != "training":
             return
         workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
         over = ledger.ended(workers, self.job.job.epoch_quorum)
@@ -243,13 +295,48 @@ class Controller(Admission):
         if over and ledger.epoch + 1 >= self.job.job.epochs:
             self._finish()
         elif over:
-            self._begin_epoch(ledger.epoch + 1, self.cluster.active)
+            self._go_to(ledger.epoch + 1)
+        elif self.checkpoint_due(self._epochs_done()):
+            self.take_checkpoint(self._position(ledger.epoch, ledger))
         position = self._epochs_done()
         if position >= self._next_evaluation and self.cluster.phase == "training":
             every = self.job.job.evaluate_every
             self._next_evaluation = (position // every + 1) * every
             self._evaluate()
         self.record()
+
+    def _go_to(self, epoch: int) -> None:
+        """Begin the next epoch; where a checkpoint is due, once the servers have taken note."""
+        if self.checkpoint_due(epoch) and self.take_checkpoint(self._position(epoch)):
+            self._next_epoch = epoch
+        else:
+            self._begin_epoch(epoch, self.cluster.active)
+
+    def snapshots_taken(self) -> None:
+        if self._next_epoch is not None and self.cluster.phase == "training":
+            epoch, self._next_epoch = self._next_epoch, None
+            self._begin_epoch(epoch, self.cluster.active)
+
+    def _position(self, epoch: int, ledger: EpochLedger | None = None) -> Position:
+        """Before `epoch`, or within it."""
+        done = tuple(sorted(ledger.done)) if ledger is not None else ()
+        measures = {name: float(n) for name, n in ledger.measures.items()} if ledger else {}
+        totals = self.board.summary(self.now)
+        numbers = {name: float(n) for name, n in totals.items() if isinstance(n, int | float)}
+        return Position(epoch, done, measures, self._cut(), numbers)
+
+    def _cut(self) -> dict[str, int]:
+        """What the numbers of portions depend on."""
+        job, data = self.job, self.cluster.data
+        assert data is not None
+        return {
+            "seed": job.job.seed,
+            "samples": data.samples,
+            "batch_size": job.data.batch_size,
+            "portion": job.dataserver.portion,
+            "workers": job.worker.count,
+            "portions": data.portions,
+        }
 
     def _epochs_done(self) -> float:
         """How many epochs of samples are done."""
@@ -267,6 +354,7 @@ class Controller(Admission):
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
         self._gather()
+        self.take_checkpoint(self._position(self.job.job.epochs), last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
         """Ask the first worker to measure; skipped while it is still busy with the one before."""
@@ -363,9 +451,17 @@ class Controller(Admission):
 
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):
-            self.stop(0, "")
+            self._saved_model = True
+            self.checkpoints_done()
         elif isinstance(event, Failed):
             self.stop(event.status, event.reason)
+        else:
+            super().happened(event)
+
+    def checkpoints_done(self) -> None:
+        """Stop once the final model and the last checkpoint are there."""
+        if self._saved_model and not self.checkpointing:
+            self.stop(0, "")
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)
