@@ -143,7 +143,8 @@ def _remove_old(newest: Path, keep: int) -> None:
     older = sorted(number for number in _numbered(newest.parent) if number < int(newest.name))
     paths = [newest.parent / f"{number:06d}" for number in older]
     complete = [path for path in paths if is_complete(path)]
-    for path in set(paths) - set(complete[len(complete) - (keep - 1) :] if keep > 1 else []):
+    kept = complete[max(0, len(complete) + 1 - keep) :]
+    for path in set(paths) - set(kept):
         discard(path)
 
 
@@ -199,9 +200,8 @@ def open_checkpoint(path: Path, key: str) -> Checkpoint:
     if path == run:
         path = _latest(run, key)
     if not is_complete(path):
-        raise UserError(
-            key, str(path), f"a complete checkpoint, {path.name} has no {SUCCESS}", OLDER
-        )
+        fix = "it was never completed: go on from another one"
+        raise UserError(key, str(path), f"a complete checkpoint, {path.name} has no {SUCCESS}", fix)
     return Checkpoint(path, _read_index(path, key))
 
 

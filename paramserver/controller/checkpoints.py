@@ -6,7 +6,6 @@ wait: what is in flight then is done again by a job that goes on from there. Nob
 disk, and a checkpoint that fails is an event; only the end of the job waits for the last one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
 
@@ -17,7 +16,6 @@ from ...common.types import Role
 from ..manifest import FileEntry, Manifest, Position
 from .admission import Admission
 from .resuming import Resumed, rule_of
-from .scoreboard import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +236,3 @@ class Checkpointing(Admission):
             self.take_checkpoint(last)
         if not self.checkpointing:
             self.checkpoints_done()
-
-
-def history(rows: Sequence[Row], position: Position) -> tuple[list[Row], list[Row]]:
-    """The epochs and evaluations in `rows` that lie before a position; of an epoch that was done
-    twice, the last."""
-    epochs = {row["epoch"]: row for row in rows if row.get("kind") == "epoch"}
-    done = [epochs[number] for number in sorted(epochs) if number < position.epoch]
-    evaluations = [row for row in rows if row.get("kind") == "evaluation"]
-    return done, [row for row in evaluations if row["epochs"] <= position.epochs + 1e-9]

@@ -1,4 +1,4 @@
-"""What a job goes on from, and whether the two fit. Pure: `rundir` and `checkpoint` read the files."""
+"""What a job goes on from, and whether the two fit. Pure: others read the files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,11 +44,10 @@ def check_fits(job: Job, manifest: Manifest) -> None:
         fix = "the job is complete; to go on, raise it with --set job.epochs=N"
         raise UserError("job.epochs", job.job.epochs, f"more than the {done} that are done", fix)
     fix = "leave it as it was"
-    if job.paramserver.shard_bytes != manifest.shard_bytes:
-        size, expected = (
-            format_size(n) for n in (job.paramserver.shard_bytes, manifest.shard_bytes)
-        )
-        raise UserError("paramserver.shard_bytes", size, f"{expected} as in the checkpoint", fix)
+    size, saved = job.paramserver.shard_bytes, manifest.shard_bytes
+    if size != saved:
+        expected = f"{format_size(saved)}, as in the checkpoint"
+        raise UserError("paramserver.shard_bytes", format_size(size), expected, fix)
     rule = rule_of(job)
     if (rule.name, rule.slots) != (manifest.rule, manifest.slots):
         expected = f"{manifest.rule}, as in the checkpoint"

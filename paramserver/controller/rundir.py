@@ -25,6 +25,7 @@ from ..manifest import Manifest
 from .checkpoints import Place
 from .curves import draw_curves
 
+CONTROLLER_LOCK = "controller.lock"
 FIX = "choose a folder that you can write with --out DIR"
 
 
@@ -34,7 +35,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         """Raises UserError if a controller has it already, OSError if it cannot be written."""
         self.path = path
-        self._lock = Lock.take(path / "logs" / "controller.lock")
+        self._lock = Lock.take(path / "logs" / CONTROLLER_LOCK)
         if self._lock is None:
             raise still_runs(path)
 

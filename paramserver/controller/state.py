@@ -33,10 +33,10 @@ from ...common.messages import (
 from ...common.node import Failed
 from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
-from ..manifest import Position
-from .checkpoints import Checkpointing, Place, history
+from .checkpoints import Checkpointing, Place
 from .epochs import EpochLedger
 from .membership import Seat
+from .position import cut_of, history, position_before, position_within
 from .report import status_report
 from .resuming import Resumed, layout_difference
 
@@ -229,7 +229,8 @@ class Controller(Checkpointing):
         self.do(GoesOn())
         self.event(f"goes on from checkpoint {number}, after {position.epochs:g} epochs")
         done = position.done
-        if done and position.cut != self._cut():
+        assert self.cluster.data is not None
+        if done and position.cut != cut_of(self.job, self.cluster.data):
             self.event(f"epoch {position.epoch} starts over: its portions are cut otherwise now")
             done = ()
         self._begin_epoch(position.epoch, -1, done)
@@ -297,7 +298,7 @@ class Controller(Checkpointing):
         elif over:
             self._go_to(ledger.epoch + 1)
         elif self.checkpoint_due(self._epochs_done()):
-            self.take_checkpoint(self._position(ledger.epoch, ledger))
+            self._checkpoint(ledger)
         position = self._epochs_done()
         if position >= self._next_evaluation and self.cluster.phase == "training":
             every = self.job.job.evaluate_every
@@ -307,36 +308,25 @@ class Controller(Checkpointing):
 
     def _go_to(self, epoch: int) -> None:
         """Begin the next epoch; where a checkpoint is due, once the servers have taken note."""
-        if self.checkpoint_due(epoch) and self.take_checkpoint(self._position(epoch)):
+        if self.checkpoint_due(epoch) and self._checkpoint(epoch):
             self._next_epoch = epoch
         else:
             self._begin_epoch(epoch, self.cluster.active)
+
+    def _checkpoint(self, where: int | EpochLedger, *, last: bool = False) -> bool:
+        """Take a checkpoint before an epoch, or within one; whether the servers have been asked."""
+        assert self.cluster.data is not None
+        totals = self.board.summary(self.now)
+        if isinstance(where, int):
+            position = position_before(where, self.job, self.cluster.data, totals)
+        else:
+            position = position_within(where, self.job, self.cluster.data, totals)
+        return self.take_checkpoint(position, last=last)
 
     def snapshots_taken(self) -> None:
         if self._next_epoch is not None and self.cluster.phase == "training":
             epoch, self._next_epoch = self._next_epoch, None
             self._begin_epoch(epoch, self.cluster.active)
-
-    def _position(self, epoch: int, ledger: EpochLedger | None = None) -> Position:
-        """Before `epoch`, or within it."""
-        done = tuple(sorted(ledger.done)) if ledger is not None else ()
-        measures = {name: float(n) for name, n in ledger.measures.items()} if ledger else {}
-        totals = self.board.summary(self.now)
-        numbers = {name: float(n) for name, n in totals.items() if isinstance(n, int | float)}
-        return Position(epoch, done, measures, self._cut(), numbers)
-
-    def _cut(self) -> dict[str, int]:
-        """What the numbers of portions depend on."""
-        job, data = self.job, self.cluster.data
-        assert data is not None
-        return {
-            "seed": job.job.seed,
-            "samples": data.samples,
-            "batch_size": job.data.batch_size,
-            "portion": job.dataserver.portion,
-            "workers": job.worker.count,
-            "portions": data.portions,
-        }
 
     def _epochs_done(self) -> float:
         """How many epochs of samples are done."""
@@ -354,7 +344,7 @@ class Controller(Checkpointing):
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
         self._gather()
-        self.take_checkpoint(self._position(self.job.job.epochs), last=True)
+        self._checkpoint(self.job.job.epochs, last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
         """Ask the first worker to measure; skipped while it is still busy with the one before."""

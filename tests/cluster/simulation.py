@@ -199,9 +199,7 @@ class Simulation:
             (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
             (self.folder / "job.toml").touch()
             place = Place(str(self.folder / FOLDER), next_number(self.folder))
-        node = Controller(
-            Courier(1), self.job, CONTROLLER, own_versions(), place, self.resumed
-        )
+        node = Controller(Courier(1), self.job, CONTROLLER, own_versions(), place, self.resumed)
         actor = self._install("controller-0", node, 1, CONTROLLER, self._controller_does)
         actor.loop.begin(node.start(self.clock.now()))
 

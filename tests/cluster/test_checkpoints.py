@@ -34,11 +34,14 @@ def finished(job: Job, run: Path | None = None, **options: Any) -> Simulation:
     return sim
 
 
-def killed(job: Job, run: Path, checkpoints: int, **options: Any) -> Simulation:
+def killed(
+    job: Job, run: Path, checkpoints: int, later: float = 0.033, **options: Any
+) -> Simulation:
     """The job killed, whole, a moment after so many checkpoints are complete."""
     sim = Simulation(job, run=run, **options)
     sim.run_until(lambda: len(sim.checkpoints()) >= checkpoints)
-    sim.run_until(lambda begin=sim.clock.now(): sim.clock.now() > begin + 0.033)
+    moment = sim.clock.now() + later
+    sim.run_until(lambda: sim.clock.now() >= moment)
     assert sim.controller.cluster.phase == "training"
     return sim
 
@@ -129,23 +132,17 @@ def test_without_checkpoints_nothing_is_written_and_nothing_differs(tmp_path: Pa
 
 
 def test_training_goes_on_while_servers_write(tmp_path: Path) -> None:
-    """A server takes a whole simulated epoch to write; what it writes is the cut all the same."""
-    settings = {**MLP, "job__epochs": 6, "paramserver__count": 1, "worker__count": 1}
+    """A server takes a whole epoch to write; what it writes is the cut all the same."""
+    settings = {**MLP, "job__epochs": 6, "job__checkpoint_keep": 9, "paramserver__count": 1}
     job = make_job(blobs(tmp_path), **settings)
-    at_once = finished(job, tmp_path / "fast")
+    finished(job, tmp_path / "fast")
     slow = killed(job, tmp_path / "slow", 1, writing=0.02)
-    fast = {path.name: path for path in all_checkpoints(tmp_path / "fast")}
-    assert at_once.checkpoints()[0]["epochs"] == 1
-    sim = Simulation(
-        with_settings(job, {"job__checkpoint_keep": 9}), run=tmp_path / "kept"
-    )
-    sim.run()
-    first = open_checkpoint(tmp_path / "kept" / "checkpoints" / "000001", "RUN")
+    at_once = open_checkpoint(tmp_path / "fast" / "checkpoints" / "000001", "RUN")
     saved = slow.checkpoint()
     assert saved.manifest.number == 1
-    assert slow.pushes() > sum(e.version for f in saved.manifest.files for e in f.shards)
-    np.testing.assert_array_equal(read_vector(saved, "RUN"), read_vector(first, "RUN"))
-    assert fast
+    assert saved.manifest.files == at_once.manifest.files, "their checksums among it"
+    assert len(slow.epochs()) >= 2
+    assert slow.pushes() > 1.5 * sum(e.version for f in saved.manifest.files for e in f.shards)
 
 
 def test_a_checkpoint_that_is_due_while_one_is_written_is_skipped(tmp_path: Path) -> None:
@@ -184,7 +181,7 @@ def test_in_mid_epoch_each_sample_counts_at_least_once(tmp_path: Path, checkpoin
         worker__count=2,
         dataserver__count=2,
     )
-    before = killed(job, tmp_path / "run", checkpoints)
+    before = killed(job, tmp_path / "run", checkpoints, later=0)
     position = before.checkpoint().manifest.position
     assert position.epochs == pytest.approx(0.3 * checkpoints, abs=0.25)
     after = resumed(job, before)
@@ -201,7 +198,7 @@ def test_in_mid_epoch_each_sample_counts_at_least_once(tmp_path: Path, checkpoin
 def test_in_mid_epoch_one_idle_cluster_repeats_nothing(tmp_path: Path) -> None:
     """With one worker that holds one portion at a time, only that portion may be repeated."""
     job = make_job(one_hot(tmp_path, 320), job__epochs=1, job__checkpoint_every=0.5)
-    before = killed(job, tmp_path / "run", 1)
+    before = killed(job, tmp_path / "run", 1, later=0)
     done = before.checkpoint().manifest.position.done
     after = resumed(job, before)
     assert done
@@ -211,7 +208,7 @@ def test_in_mid_epoch_one_idle_cluster_repeats_nothing(tmp_path: Path) -> None:
 
 def test_another_cut_starts_the_epoch_over(tmp_path: Path) -> None:
     job = make_job(one_hot(tmp_path, 320), job__epochs=2, job__checkpoint_every=0.5)
-    before = killed(job, tmp_path / "run", 1)
+    before = killed(job, tmp_path / "run", 1, later=0)
     after = resumed(job, before, data__batch_size=8)
     assert "epoch 0 starts over: its portions are cut otherwise now" in after.events()
     assert [row["samples"] for row in after.epochs()] == [320, 320]

@@ -59,19 +59,23 @@ def write_checkpoint(
     return directory
 
 
-if __name__ == "__main__":  # writes for ever, until it is killed
-    # One process answers many orders, and forks a writer for each: imports are slow.
+if __name__ == "__main__":
+    # One process answers many orders, and forks a writer for each: imports are slow. An order is
+    # how long the writer lives, in times that a checkpoint takes here and now.
     import os
     import signal
     import time
 
+    run, big = Path(sys.argv[1]), (Parameter("w", True, (300,)),)
+    began = time.monotonic()
+    for _ in range(3):
+        write_checkpoint(run, servers=2, keep=2, layout=big)
+    takes = (time.monotonic() - began) / 3
     for line in sys.stdin:
-        run, seconds = line.split("\t")
         if not (child := os.fork()):
-            big = (Parameter("w", True, (300,)),)
             while True:
-                write_checkpoint(Path(run), servers=2, keep=2, layout=big)
-        time.sleep(float(seconds))
+                write_checkpoint(run, servers=2, keep=2, layout=big)
+        time.sleep(float(line) * takes)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print("killed", flush=True)

@@ -20,7 +20,6 @@ from dualshard.paramserver import checkpoint as module
 from dualshard.paramserver.checkpoint import (
     all_checkpoints,
     check_file,
-    has_checkpoint,
     next_number,
     open_checkpoint,
     read_shards,
@@ -85,6 +84,9 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert next_number(tmp_path) == 6
     write_checkpoint(tmp_path, keep=1)
     assert [path.name for path in all_checkpoints(tmp_path)] == ["000006"]
+    for _ in range(4):
+        write_checkpoint(tmp_path, keep=7)
+    assert len(all_checkpoints(tmp_path)) == 5
 
 
 def test_a_checkpoint_may_be_named_by_itself(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> 
     """SIGKILL at seeded random moments: whatever `latest` names reads whole."""
     moments = random.Random(11)
     writer = subprocess.Popen(
-        [sys.executable, checkpoint_samples.__file__],
+        [sys.executable, checkpoint_samples.__file__, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -135,11 +137,9 @@ def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> 
     assert writer.stdout is not None
     numbers, halves = [], 0
     for _ in range(KILLS):
-        writer.stdin.write(f"{tmp_path}\t{moments.uniform(0.0, 0.04)}\n")
+        writer.stdin.write(f"{moments.uniform(0.0, 3.0)}\n")
         writer.stdin.flush()
         assert writer.stdout.readline() == "killed\n"
-        if not has_checkpoint(tmp_path):
-            continue
         found = open_checkpoint(tmp_path, "RUN")
         number = found.manifest.number
         expected = np.concatenate([copy.values for copy in copies_of(number, 300)])
@@ -150,7 +150,7 @@ def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> 
     writer.communicate(timeout=10)
     assert writer.returncode == 0
     assert numbers == sorted(numbers)
-    assert numbers[-1] > KILLS / 5, "writers that completed checkpoints"
+    assert len(set(numbers)) > KILLS / 3, "most writers completed a checkpoint"
     assert halves > KILLS / 5, "kills in the middle of writing"
 
 
