@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from ..common.errors import UserError
-from ..common.types import Float32
 
 FORMATS = ("safetensors", "pt")
 
@@ -30,6 +29,8 @@ def export(run: Path, form: str, out: Path) -> None:
 
     They come from the latest checkpoint, or else from the final model.
     """
+    from safetensors.numpy import save
+
     from .parameters import read_parameters
 
     torch = _torch() if form == "pt" else None
@@ -37,7 +38,7 @@ def export(run: Path, form: str, out: Path) -> None:
     fresh = out.with_name(f".new-{out.name}")
     try:
         if torch is None:
-            _save_safetensors(found.named, fresh)
+            fresh.write_bytes(save(found.named))
         else:
             torch.save({name: torch.from_numpy(v) for name, v in found.named.items()}, fresh)
         os.replace(fresh, out)
@@ -47,13 +48,6 @@ def export(run: Path, form: str, out: Path) -> None:
         fix = f"{words}: choose another"
         raise UserError("--out", str(out), "a file that can be written", fix) from None
     click.echo(f"{len(found.named)} parameters of {found.source} written to {out}")
-
-
-def _save_safetensors(named: dict[str, Float32], path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    path.touch()  # the library's own errors do not say what is wrong with a folder
-    save_file(named, path)
 
 
 def _torch() -> Any:

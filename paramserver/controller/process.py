@@ -32,6 +32,7 @@ class ControllerProcess:
         )
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "run directory")
+        self._sealing = Background(self._loop.post, "checkpoints")  # curves take seconds
         self.address = address.removeprefix("tcp://")
         if announce is not None:
             fresh = announce.with_name(announce.name + ".new")
@@ -46,9 +47,9 @@ class ControllerProcess:
         if isinstance(action, Record):
             self._out.append(action.rows)
         elif isinstance(action, Seal):
-            self._beside.submit(partial(self._seal, action))
+            self._sealing.submit(partial(self._seal, action))
         elif isinstance(action, Discard):
-            self._beside.submit(partial(self._out.discard, Path(action.directory)))
+            self._sealing.submit(partial(self._out.discard, Path(action.directory)))
         elif isinstance(action, GoesOn):
             self._out.goes_on(self._state.job)
         else:
