@@ -6,16 +6,20 @@ wait: what is in flight then is done again by a job that goes on from there. Nob
 disk, and a checkpoint that fails is an event; only the end of the job waits for the last one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
 
+from ...common.cluster import Parameter
 from ...common.delivery import Courier, Open, Peer
 from ...common.job import Job
 from ...common.messages import Ack, Envelope, Message, Refused, Snapshot, Written
 from ...common.types import Role
 from ..manifest import FileEntry, Manifest, Position
 from .admission import Admission
-from .resuming import Resumed, rule_of
+from .epochs import EpochLedger
+from .position import cut_of, history, position_before, position_within
+from .resuming import Resumed, layout_difference, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class Sealed:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GoesOn:
+    """Action: a job goes on from a checkpoint, the roles fit it: keep its settings as the run's."""
+
+
 @dataclass(slots=True)
 class InWork:
     """A checkpoint that is being written; servers are known by their incarnations."""
@@ -61,6 +70,7 @@ class InWork:
     writing: set[int]
     files: list[FileEntry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    skipped: int = 0
 
 
 class Checkpointing(Admission):
@@ -81,51 +91,108 @@ class Checkpointing(Admission):
         resumed: Resumed | None = None,
     ) -> None:
         super().__init__(courier, job, address, versions)
+        self.ledger: EpochLedger | None = None
         self.skipped_checkpoints = 0
+        self.epochs_before = 0.0
+        """Epochs done before, by the job that this one goes on with."""
         self._place = place if job.job.checkpoint_every else None
         self._number = place.number if place else 1
-        self._due_at = self._next_due(resumed.manifest.position.epochs if resumed else 0.0)
+        self._resumed = resumed
+        if resumed is not None:
+            position = resumed.manifest.position
+            self.epochs_before = position.epochs
+            seconds = position.totals.get("wall_seconds", 0.0)
+            self.board.resume(*history(resumed.rows, position), seconds)
+        self._due_at = self._next_due(self.epochs_before)
         self._in_work: InWork | None = None
         self._last: Position | None = None
+        self._next_epoch: int | None = None
         self.requests[Written] = self._on_written
         self.replies[Snapshot] = self._on_taken
 
     # What the job's state fills in.
 
-    def snapshots_taken(self) -> None:
-        """Every server has marked its shards: they may change now."""
+    def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
+        """Start an epoch, some portions of which may be done."""
 
     def checkpoints_done(self) -> None:
         """No checkpoint is being written any more."""
 
-    # What the job's state uses.
+    # Going on from a checkpoint.
+
+    def unlike_checkpoint(self, layout: tuple[Parameter, ...]) -> str:
+        """How a worker's model differs from what the job goes on from; empty if it does not."""
+        if self._resumed is None or layout == self._resumed.manifest.layout:
+            return ""
+        return layout_difference(self._resumed.manifest.layout, layout)
+
+    def go_on_from_checkpoint(self) -> bool:
+        """Start with the epoch of a checkpoint, and what is left of it; False if there is none."""
+        if self._resumed is None:
+            return False
+        position, number = self._resumed.manifest.position, self._resumed.manifest.number
+        self.do(GoesOn())
+        self.event(f"goes on from checkpoint {number}, after {position.epochs:g} epochs")
+        done = position.done
+        assert self.cluster.data is not None
+        if done and position.cut != cut_of(self.job, self.cluster.data):
+            self.event(f"epoch {position.epoch} starts over: its portions are cut otherwise now")
+            done = ()
+        self.begin_epoch(position.epoch, -1, done)
+        if done and self.ledger is not None:
+            self.ledger.measures.update(position.measures)
+        return True
+
+    # Taking checkpoints.
 
     def checkpoint_due(self, epochs: float) -> bool:
         """Whether it is time for one, with so many epochs done."""
         return self._place is not None and epochs >= self._due_at
 
-    def take_checkpoint(self, position: Position, *, last: bool = False) -> bool:
-        """Ask all servers for a snapshot; `snapshots_taken` follows.
+    @property
+    def between_epochs(self) -> bool:
+        """Whether the next epoch waits until all servers have marked their shards."""
+        return self._next_epoch is not None
+
+    def next_epoch(self, epoch: int) -> None:
+        """Begin the next epoch, with a checkpoint before it if one is due."""
+        if self.checkpoint_due(epoch) and self.checkpoint(epoch):
+            self._next_epoch = epoch
+        else:
+            self.begin_epoch(epoch, self.cluster.active)
+
+    def checkpoint(self, where: int | EpochLedger, *, last: bool = False) -> bool:
+        """Ask all servers for a snapshot before an epoch, or within one.
 
         While the one before is still being written there is none: it is skipped and counted, but
-        `last` waits for its turn.
+        the `last` one waits for its turn.
 
         Returns:
             whether the servers have been asked.
         """
         if self._place is None:
             return False
+        assert self.cluster.data is not None
+        totals = self.board.summary(self.now)
+        if isinstance(where, int):
+            position = position_before(where, self.job, self.cluster.data, totals)
+        else:
+            position = position_within(where, self.job, self.cluster.data, totals)
         self._due_at = self._next_due(position.epochs)
-        if self._in_work is not None:
-            if last:
-                self._last = position
-            else:
-                self.skipped_checkpoints += 1
-                number = self._in_work.number
-                self.event(f"skipped a checkpoint: number {number} is still being written")
-            return False
-        self._begin(self._place, position)
-        return True
+        if self._in_work is None:
+            self._begin(self._place, position)
+            return True
+        if last:
+            self._last = position
+        else:
+            self._skip(self._in_work)
+        return False
+
+    def _skip(self, work: InWork) -> None:
+        self.skipped_checkpoints += 1
+        work.skipped += 1
+        if work.skipped == 1:
+            self.event(f"skipped a checkpoint: number {work.number} is still being written")
 
     @property
     def checkpointing(self) -> bool:
@@ -155,7 +222,13 @@ class Checkpointing(Admission):
         if server in self._in_work.asked:
             self._in_work.asked.remove(server)
             if not self._in_work.asked:
-                self.snapshots_taken()
+                self._taken()
+
+    def _taken(self) -> None:
+        """All servers have marked their shards: they may change now."""
+        epoch, self._next_epoch = self._next_epoch, None
+        if epoch is not None and self.cluster.phase == "training":
+            self.begin_epoch(epoch, self.cluster.active)
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)
@@ -232,7 +305,7 @@ class Checkpointing(Admission):
             self.board.checkpointed(work.number, work.position.epochs, size, seconds, self.now)
             self.record()
         last, self._last = self._last, None
-        if last is not None:
-            self.take_checkpoint(last)
+        if last is not None and self._place is not None:
+            self._begin(self._place, last)
         if not self.checkpointing:
             self.checkpoints_done()

@@ -46,3 +46,11 @@ def history(rows: Sequence[Row], position: Position) -> tuple[list[Row], list[Ro
     done = [epochs[number] for number in sorted(epochs) if number < position.epoch]
     evaluations = [row for row in rows if row.get("kind") == "evaluation"]
     return done, [row for row in evaluations if row["epochs"] <= position.epochs + 1e-9]
+
+
+def next_evaluation(every: float, epochs: float, evaluations: Sequence[Row]) -> float:
+    """After how many epochs the next evaluation is due, with `epochs` done; one that was due
+    before and did not come is made up for."""
+    due = epochs // every * every
+    measured = evaluations[-1]["epochs"] if evaluations else 0.0
+    return due if measured < due else due + every

@@ -13,10 +13,10 @@ from ...common.session import own_versions
 from ...common.types import Role
 from ..checkpoint import open_checkpoint
 from .admission import Record
-from .checkpoints import Discard, Seal, Sealed
+from .checkpoints import Discard, GoesOn, Seal, Sealed
 from .resuming import Resumed, check_fits
 from .rundir import RunDirectory
-from .state import Controller, GoesOn, Saved, SaveModel
+from .state import Controller, Saved, SaveModel
 
 
 class ControllerProcess:

@@ -36,9 +36,9 @@ from ...common.types import Float32, Member, Role
 from .checkpoints import Checkpointing, Place
 from .epochs import EpochLedger
 from .membership import Seat
-from .position import cut_of, history, position_before, position_within
+from .position import next_evaluation
 from .report import status_report
-from .resuming import Resumed, layout_difference
+from .resuming import Resumed
 
 REFUSALS = {
     "nonfinite": "it holds NaN or infinity",
@@ -63,11 +63,6 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoesOn:
-    """Action: a job goes on from a checkpoint, the roles fit it: keep its settings as the run's."""
-
-
 class Controller(Checkpointing):
     """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
@@ -81,21 +76,18 @@ class Controller(Checkpointing):
         resumed: Resumed | None = None,
     ) -> None:
         super().__init__(courier, job, address, versions, place, resumed)
-        self.ledger: EpochLedger | None = None
         self.gathering: Gathering | None = None
         self._facts: set[int] = set()
         self._described: set[int] = set()
         self._ready: set[int] = set()
         self._evaluation = 0
         self._evaluating = False
-        self._next_evaluation = job.job.evaluate_every
+        self._next_evaluation = next_evaluation(
+            job.job.evaluate_every, self.epochs_before, self.board.evaluations
+        )
         self._measured = False
         self._saving = False
         self._saved_model = False
-        self._next_epoch: int | None = None
-        self._resumed = resumed
-        if resumed is not None:
-            self._take_up(resumed)
         self._refusals: set[str] = set()
         self.requests |= {
             DataFacts: self._on_facts,
@@ -109,16 +101,6 @@ class Controller(Checkpointing):
             Evaluate: self._on_evaluated,
             Pull: self._on_shard,
         }
-
-    def _take_up(self, resumed: Resumed) -> None:
-        """Go on with the counts and the evaluations of a checkpoint."""
-        position = resumed.manifest.position
-        epochs, evaluations = history(resumed.rows, position)
-        self.board.resume(epochs, evaluations, position.totals.get("wall_seconds", 0.0))
-        every = self.job.job.evaluate_every
-        due = position.epochs // every * every
-        measured = evaluations[-1]["epochs"] if evaluations else 0.0
-        self._next_evaluation = due if measured < due else due + every
 
     # Setting up: data, models, shards.
 
@@ -172,8 +154,7 @@ class Controller(Checkpointing):
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
-        if self._resumed is not None and layout != self._resumed.manifest.layout:
-            detail = layout_difference(self._resumed.manifest.layout, layout)
+        if detail := self.unlike_checkpoint(layout):
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
@@ -214,32 +195,17 @@ class Controller(Checkpointing):
             and all_in(Role.WORKER, self._described)
             and all_in(Role.DATASERVER, self._facts)
         ):
-            active = -1
-            if self._resumed is not None:
-                self._go_on_from(self._resumed)
+            if self.go_on_from_checkpoint():
                 return
+            active = -1
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
                 self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
-            self._begin_epoch(0, active)
-
-    def _go_on_from(self, resumed: Resumed) -> None:
-        """Start with the epoch of a checkpoint, and what is left of it."""
-        position, number = resumed.manifest.position, resumed.manifest.number
-        self.do(GoesOn())
-        self.event(f"goes on from checkpoint {number}, after {position.epochs:g} epochs")
-        done = position.done
-        assert self.cluster.data is not None
-        if done and position.cut != cut_of(self.job, self.cluster.data):
-            self.event(f"epoch {position.epoch} starts over: its portions are cut otherwise now")
-            done = ()
-        self._begin_epoch(position.epoch, -1, done)
-        if done and self.ledger is not None:
-            self.ledger.measures.update(position.measures)
+            self.begin_epoch(0, active)
 
     # Epochs.
 
-    def _begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
+    def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
         assert self.cluster.data is not None
         servers = [
             seat
@@ -280,8 +246,7 @@ class Controller(Checkpointing):
     def _check_epoch(self) -> None:
         """End the epoch if it is over; evaluate when it is time."""
         ledger = self.ledger
-        between = self._next_epoch is not None
-        if ledger is None or between or self.cluster.phase != "training":
+        if ledger is None or self.between_epochs or self.cluster.phase != "training":
             return
         workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
         over = ledger.ended(workers, self.job.job.epoch_quorum)
@@ -296,37 +261,15 @@ class Controller(Checkpointing):
         if over and ledger.epoch + 1 >= self.job.job.epochs:
             self._finish()
         elif over:
-            self._go_to(ledger.epoch + 1)
+            self.next_epoch(ledger.epoch + 1)
         elif self.checkpoint_due(self._epochs_done()):
-            self._checkpoint(ledger)
+            self.checkpoint(ledger)
         position = self._epochs_done()
         if position >= self._next_evaluation and self.cluster.phase == "training":
             every = self.job.job.evaluate_every
             self._next_evaluation = (position // every + 1) * every
             self._evaluate()
         self.record()
-
-    def _go_to(self, epoch: int) -> None:
-        """Begin the next epoch; where a checkpoint is due, once the servers have taken note."""
-        if self.checkpoint_due(epoch) and self._checkpoint(epoch):
-            self._next_epoch = epoch
-        else:
-            self._begin_epoch(epoch, self.cluster.active)
-
-    def _checkpoint(self, where: int | EpochLedger, *, last: bool = False) -> bool:
-        """Take a checkpoint before an epoch, or within one; whether the servers have been asked."""
-        assert self.cluster.data is not None
-        totals = self.board.summary(self.now)
-        if isinstance(where, int):
-            position = position_before(where, self.job, self.cluster.data, totals)
-        else:
-            position = position_within(where, self.job, self.cluster.data, totals)
-        return self.take_checkpoint(position, last=last)
-
-    def snapshots_taken(self) -> None:
-        if self._next_epoch is not None and self.cluster.phase == "training":
-            epoch, self._next_epoch = self._next_epoch, None
-            self._begin_epoch(epoch, self.cluster.active)
 
     def _epochs_done(self) -> float:
         """How many epochs of samples are done."""
@@ -344,7 +287,7 @@ class Controller(Checkpointing):
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
         self._gather()
-        self._checkpoint(self.job.job.epochs, last=True)
+        self.checkpoint(self.job.job.epochs, last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
         """Ask the first worker to measure; skipped while it is still busy with the one before."""

@@ -35,9 +35,9 @@ from dualshard.paramserver.checkpoint import (
     seal,
 )
 from dualshard.paramserver.controller.admission import Record
-from dualshard.paramserver.controller.checkpoints import Discard, Place, Seal, Sealed
+from dualshard.paramserver.controller.checkpoints import Discard, GoesOn, Place, Seal, Sealed
 from dualshard.paramserver.controller.resuming import Resumed, check_fits
-from dualshard.paramserver.controller.state import Controller, GoesOn, Saved, SaveModel
+from dualshard.paramserver.controller.state import Controller, Saved, SaveModel
 from dualshard.paramserver.disk import Disk, DiskAction
 from dualshard.paramserver.saving import FileClosed
 from dualshard.paramserver.state import ParameterServer
