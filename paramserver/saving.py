@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from ..common.delivery import Courier, Peer
 from ..common.job import Job
 from ..common.messages import Ack, Envelope, Snapshot, Written
+from ..common.rules import RuleState
 from ..common.session import Session
 from ..common.sharding import Shards
 from .manifest import ShardEntry, file_name
-from .snapshots import ShardCopy
+from .snapshots import CopyOnWrite, ShardCopy
 from .store import ShardStore
 
 
@@ -81,6 +82,8 @@ class Saving(Session):
         self.store: ShardStore | None = None
         self._job: Job | None = None
         self._shards: Shards | None = None
+        self.copies: CopyOnWrite[ShardCopy] = CopyOnWrite(self._copy)
+        """To be told of each change of a shard, by `before_change`."""
         self._saving = 0
         self._entries: tuple[ShardEntry, ...] = ()
         self._restoring: set[int] = set()
@@ -92,8 +95,7 @@ class Saving(Session):
 
     def happened(self, event: object) -> None:
         if isinstance(event, NextShard):
-            assert self.store is not None
-            copy = self.store.copies.next()
+            copy = self.copies.next()
             self.do(CloseFile() if copy is None else WriteShard(copy))
         elif isinstance(event, FileClosed):
             self._file_closed(event)
@@ -113,15 +115,23 @@ class Saving(Session):
             ShardEntry(n, held[n].version, held[n].minibatches, held[n].state.steps)
             for n in sorted(held)
         )
-        self.store.copies.begin(held)
+        self.copies.begin(held)
         plan = tuple((entry.shard, held[entry.shard].values.size) for entry in self._entries)
-        self.do(OpenFile(snapshot.directory, self.rank, plan, self.store.rule_slots))
+        slots = tuple(held[plan[0][0]].state.slots) if plan else ()
+        self.do(OpenFile(snapshot.directory, self.rank, plan, slots))
         self.answer(peer, envelope, Ack())
 
-    def _file_closed(self, event: FileClosed) -> None:
+    def _copy(self, shard: int) -> ShardCopy:
+        """Everything about a shard as it is now."""
         assert self.store is not None
+        held = self.store.shards[shard]
+        slots = {name: slot.copy() for name, slot in held.state.slots.items()}
+        steps = held.state.steps
+        return ShardCopy(shard, held.values.copy(), slots, held.version, held.minibatches, steps)
+
+    def _file_closed(self, event: FileClosed) -> None:
         if event.problem:
-            self.store.copies.cancel()
+            self.copies.cancel()
             self.note("warning", f"checkpoint {self._saving} was not written: {event.problem}")
         rows = [entry.to_row() for entry in self._entries]
         number, self._saving = self._saving, 0
@@ -140,5 +150,10 @@ class Saving(Session):
         assert self.store is not None
         assert self._shards is not None
         for copy in event.copies:
-            self.store.restore(copy, self.cluster.decayed(*self._shards.span(copy.shard)))
+            decayed = self.cluster.decayed(*self._shards.span(copy.shard))
+            self.store.start(copy.shard, copy.values, decayed)
+            held = self.store.shards[copy.shard]
+            assert copy.slots.keys() == held.state.slots.keys()
+            held.state = RuleState(copy.steps, copy.slots)
+            held.version, held.minibatches = copy.version, copy.minibatches
         self.restored()

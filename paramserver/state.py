@@ -80,6 +80,7 @@ class ParameterServer(Saving):
             weight_decay=job.optimizer.weight_decay,
         )
         self.store = ShardStore(rule, job.train.staleness_scaling, job.optimizer.schedule)
+        self.store.before_change = self.copies.before_change
 
     def viewed(self, old: Cluster, new: Cluster) -> None:
         if self._lanes is not None:

@@ -1,5 +1,6 @@
 """The shards that one server holds: values, versions, and the state of their update rule. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,6 @@ from ..common.rule_kernels import finite
 from ..common.rules import Rule, RuleState, Spans
 from ..common.schedules import factor
 from ..common.types import Float32
-from .snapshots import CopyOnWrite, ShardCopy
 
 
 class BadPush(Exception):
@@ -46,7 +46,8 @@ class ShardStore:
     ) -> None:
         self.shards: dict[int, Held] = {}
         self.planned = planned
-        self.copies: CopyOnWrite[ShardCopy] = CopyOnWrite(self.copy)
+        self.before_change: Callable[[int], None] = lambda shard: None
+        """Called with a shard's number just before its values change (checkpoints copy them)."""
         self._rule, self._kappa, self._schedule = rule, kappa, schedule
 
     def start(self, shard: int, values: Float32, decayed: Spans) -> None:
@@ -54,24 +55,6 @@ class ShardStore:
         if shard not in self.shards:
             kept = np.array(values, np.float32)
             self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), decayed)
-
-    @property
-    def rule_slots(self) -> tuple[str, ...]:
-        """Names of what the rule remembers about each element."""
-        return self._rule.slots
-
-    def copy(self, shard: int) -> ShardCopy:
-        """Everything about a shard as it is now, copied."""
-        held = self.shards[shard]
-        slots = {name: slot.copy() for name, slot in held.state.slots.items()}
-        steps = held.state.steps
-        return ShardCopy(shard, held.values.copy(), slots, held.version, held.minibatches, steps)
-
-    def restore(self, copy: ShardCopy, decayed: Spans) -> None:
-        """Hold a shard as it was copied; its arrays are taken over."""
-        assert copy.slots.keys() == set(self._rule.slots)
-        state = RuleState(copy.steps, copy.slots)
-        self.shards[copy.shard] = Held(copy.values, copy.version, copy.minibatches, state, decayed)
 
     def push(self, shard: int, version: int, count: int, gradient: Float32) -> int:
         """Apply a gradient, float32 (n,), the mean of `count` minibatches.
@@ -103,7 +86,7 @@ class ShardStore:
         scale = count * factor(self._schedule, held.minibatches / self.planned)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
-        self.copies.before_change(shard)
+        self.before_change(shard)
         self._rule.apply(held.values, gradient, held.state, scale, held.decayed)
         held.version += 1
         held.minibatches += count
