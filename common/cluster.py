@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import RemoteError
 from .messages import View
-from .sharding import Shards, Table, clip
+from .sharding import Shards, Table
 from .types import Member, Role
 
 ELEMENTS_LIMIT = 1 << 40
@@ -89,18 +89,6 @@ class Cluster:
     def shards(self, shard_bytes: int, buckets: int) -> Shards:
         """How the flat vector is cut."""
         return Shards(self.size, shard_bytes // 4, buckets)
-
-    def decayed(self, begin: int, end: int) -> tuple[tuple[int, int], ...]:
-        """The ranges, relative to `begin`, of the elements in [begin, end) that decay."""
-        spans: list[tuple[int, int]] = []
-        position = 0
-        for parameter in self.layout:
-            first, position = position, position + prod(parameter.shape)
-            if parameter.decays and spans and spans[-1][1] == first:
-                spans[-1] = (spans[-1][0], position)
-            elif parameter.decays:
-                spans.append((first, position))
-        return clip(spans, begin, end)
 
 
 EMPTY = Cluster(0, "joining", 0, -1, (), Table(0, ()), None, (), 0, "")

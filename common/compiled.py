@@ -24,14 +24,25 @@ def compiled(function: _Function) -> _Function:
     dtypes, dimensions, memory order and writability is compiled by itself: a caller keeps to one.
     Division by zero gives infinity or NaN as in NumPy. Any thread may call the result.
     """
+    return _cached(function, _FLOATS)
+
+
+def compiled_exactly(function: _Function) -> _Function:
+    """As `compiled`, but the arithmetic is IEEE 754 as written, so that an element has the same
+    bits in whichever loop the compiler puts it: wide, the scalar rest, or that of another variant.
+    """
+    return _cached(function, set())
+
+
+def _cached(function: _Function, floats: set[str]) -> _Function:
     try:
-        return _compile(function, cache=True)
+        return _compile(function, floats, cache=True)
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
-        return _compile(function, cache=False)
+        return _compile(function, floats, cache=False)
 
 
-def _compile(function: _Function, cache: bool) -> _Function:
-    decorate = njit(nogil=True, fastmath=_FLOATS, error_model="numpy", cache=cache)
+def _compile(function: _Function, floats: set[str], cache: bool) -> _Function:
+    decorate = njit(nogil=True, fastmath=floats, error_model="numpy", cache=cache)
     return cast(_Function, decorate(function))

@@ -6,11 +6,11 @@ environment and command line are read in `config.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from .errors import UserError
-from .schedules import SCHEDULES
+from .rates import parse_rates
 from .settings import Kind, Setting, setting, with_lists
 from .suggest import nearest
 from .toml import bare_key, shown
@@ -121,47 +121,194 @@ class TrainSection(Section):
     mode: str = setting(
         Kind.TEXT,
         "async",
-        "the training mode",
-        choices=("async",),
-        planned="ssp|bsp|local|easgd|admm|lbfgs",
+        "async: nobody waits; ssp: nobody runs ahead too far; bsp: one step together; local: steps "
+        "of the worker's own, then the servers average; easgd: elastic averaging",
+        choices=("async", "ssp", "bsp", "local", "easgd"),
+        planned="admm|lbfgs",
     )
     transport: str = setting(
         Kind.TEXT,
         "auto",
         "auto: memory shared with servers on the worker's host, tcp to others; shm: refuse to run "
-        "without; tcp: never share",
-        choices=("auto", "shm", "tcp"),
+        "without; ipc: sockets of the host; tcp: never share",
+        choices=("auto", "shm", "ipc", "tcp"),
     )
-    n_push: int = setting(Kind.INTEGER, 1, "steps between two pushes of gradients", minimum=1)
-    n_fetch: int = setting(Kind.INTEGER, 1, "steps between two pulls of parameters", minimum=1)
+    n_push: int = setting(
+        Kind.INTEGER,
+        0,
+        "steps between two pushes; 0: as the mode likes it, 64 in local, 16 in easgd, else 1",
+        minimum=0,
+    )
+    n_fetch: int = setting(
+        Kind.INTEGER,
+        0,
+        "steps between two pulls of parameters, in async; 0: as n_push",
+        minimum=0,
+    )
     in_flight: int = setting(
         Kind.INTEGER,
         0,
         "minibatches of a thread that may be under way at once: 1 waits for each exchange, 2 "
-        "computes the next gradient meanwhile; 0: 2 where 2 to 8 threads train, else 1",
+        "computes the next gradient meanwhile; 0: 2 where 2 to 8 threads train in async, else 1",
         minimum=0,
+    )
+    staleness: int = setting(
+        Kind.INTEGER, 4, "ssp: clocks that the fastest may be ahead of the slowest", minimum=0
+    )
+    quorum: float = setting(
+        Kind.NUMBER,
+        1.0,
+        "bsp, local: the fraction of pushes that closes a step, later ones are dropped; 0, in "
+        "local: nobody waits",
+        minimum=0,
+        maximum=1,
     )
     staleness_scaling: float = setting(
         Kind.NUMBER, 0.5, "κ: a push that is s updates late steps by (1 + s)^-κ; 0: off", minimum=0
     )
+    compression: str = setting(
+        Kind.TEXT,
+        "none",
+        "how gradients travel between hosts: as they are (dense layers as factors where that is "
+        "less), in 16 bits, in 8, or the largest alone",
+        choices=("none", "f16", "bf16", "int8", "topk"),
+    )
+    topk: float = setting(
+        Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1
+    )
+    error_feedback: bool = setting(
+        Kind.FLAG, True, "whether what compression leaves out is added to the next gradient"
+    )
+    factors: str = setting(
+        Kind.TEXT,
+        "auto",
+        "auto: dense layers travel as activations and errors where those are fewer bytes",
+        choices=("auto", "off"),
+    )
+    pull_encoding: str = setting(
+        Kind.TEXT,
+        "f32",
+        "how parameters travel between hosts",
+        choices=("f32", "f16", "bf16"),
+    )
+    nonfinite: str = setting(
+        Kind.TEXT,
+        "skip",
+        "what follows when nonfinite_limit pushes of a worker in a row hold NaN or infinity",
+        choices=("skip", "drop-worker", "stop"),
+    )
+    nonfinite_limit: int = setting(
+        Kind.INTEGER, 10, "pushes with NaN or infinity in a row before nonfinite acts", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.quorum and self.mode not in ("local", "easgd", "async", "ssp"):
+            fix = "write train.quorum = 1.0 to wait for all"
+            raise UserError("train.quorum", self.quorum, f"above 0 in mode {self.mode}", fix)
+
+
+def _with_default(section: type[Section], name: str, default: Any) -> Any:
+    """A field like one of `section`, with another default, as in the job file."""
+    rule = section.rules()[name]
+    return field(default=default, metadata={"setting": replace(rule, default=default)})
 
 
 @dataclass(frozen=True)
-class OptimizerSection(Section):
-    """The update rule of the parameter servers."""
+class RuleSection(Section):
+    """An update rule and its schedule: what `[optimizer]` and `[outer]` share."""
 
-    name_in_file = "optimizer"
     rule: str = setting(
-        Kind.TEXT, "rmsprop", "the update rule", choices=("sgd", "momentum", "adagrad", "rmsprop")
+        Kind.TEXT,
+        "rmsprop",
+        "the update rule; adam and adamw are one: Adam with decoupled weight decay",
+        choices=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"),
     )
     lr: float = setting(Kind.NUMBER, 2e-3, "the learning rate", above=0)
     momentum: float = setting(
-        Kind.NUMBER, 0.9, "momentum, where the rule has one", minimum=0, below=1
+        Kind.NUMBER, 0.9, "momentum, where the rule has one; β1 of adam", minimum=0, below=1
     )
-    weight_decay: float = setting(Kind.NUMBER, 0.0, "L2 penalty on weights", minimum=0)
+    beta2: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "what of the mean square each update keeps; 0: 0.99 for rmsprop, 0.999 for adam",
+        minimum=0,
+        below=1,
+    )
+    eps: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "added to the root of the mean square; 0: 1e-10 for adagrad, 1e-8 for rmsprop and adam",
+        minimum=0,
+    )
+    weight_decay: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "decoupled decay of weights, times the rate; none on biases and normalisation",
+        minimum=0,
+    )
+    rates: tuple[str, ...] = setting(
+        Kind.TEXTS,
+        [],
+        "multiples of the rate by parameter name, like dense1.*:0.1 or *.bias:2; the first match "
+        "counts, 0 freezes",
+    )
     schedule: str = setting(
-        Kind.TEXT, "linear", "how the rate changes over the job", choices=SCHEDULES
+        Kind.TEXT,
+        "linear",
+        "how the rate changes over the job",
+        choices=("constant", "linear", "step", "cosine", "onecycle"),
     )
+    warmup: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "fraction of the job in which the rate rises; 0: none, 0.3 for onecycle",
+        minimum=0,
+        below=1,
+    )
+    step_every: float = setting(
+        Kind.NUMBER,
+        0.3334,
+        "schedule step: fraction of the job between two drops; 0.3334: two drops",
+        above=0,
+        maximum=1,
+    )
+    step_factor: float = setting(
+        Kind.NUMBER, 0.1, "schedule step: what each drop multiplies the rate by", above=0, maximum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_rates(self.rates, f"{self.name_in_file}.rates")
+
+
+@dataclass(frozen=True)
+class OptimizerSection(RuleSection):
+    """The update rule of the parameter servers, and of workers that step locally."""
+
+    name_in_file = "optimizer"
+    clip: float = setting(
+        Kind.NUMBER, 0.0, "largest norm of a minibatch's whole gradient; 0: off", minimum=0
+    )
+    clip_value: float = setting(
+        Kind.NUMBER, 0.0, "largest size of one element of a gradient; 0: off", minimum=0
+    )
+    delay_compensation: float = setting(
+        Kind.NUMBER,
+        0.0,
+        "λ of DC-ASGD: corrects a late gradient by λ g² times how far the parameters moved; 0: off",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
+class OuterSection(RuleSection):
+    """The servers' rule in mode local, for the changes that workers push."""
+
+    name_in_file = "outer"
+    rule: str = _with_default(RuleSection, "rule", "sgd")
+    lr: float = _with_default(RuleSection, "lr", 1.0)
+    schedule: str = _with_default(RuleSection, "schedule", "constant")
 
 
 @dataclass(frozen=True)
@@ -220,6 +367,7 @@ class Job:
     data: DataSection = field(default_factory=DataSection)
     train: TrainSection = field(default_factory=TrainSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    outer: OuterSection = field(default_factory=OuterSection)
     paramserver: ParamserverSection = field(default_factory=ParamserverSection)
     dataserver: DataserverSection = field(default_factory=DataserverSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
@@ -263,6 +411,7 @@ SECTIONS: dict[str, type[Section]] = {
         DataSection,
         TrainSection,
         OptimizerSection,
+        OuterSection,
         ParamserverSection,
         DataserverSection,
         WorkerSection,

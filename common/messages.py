@@ -12,7 +12,7 @@ from typing import Any
 
 from .types import Array, Float32
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a header or a message changes its meaning. `Join` and `Refused` never change."""
 
 
@@ -191,50 +191,99 @@ class Attach(Message):
 
 @dataclass(frozen=True, slots=True)
 class Pull(Message):
-    """Request for a shard; answered by `Shard`, `WrongOwner` or `Refused`."""
+    """Request for a shard's values in an encoding (`f32`); answered by `Shard`, `WrongOwner` or
+    `Refused`.
 
-    table_epoch: int
-    shard: int
-
-
-@dataclass(frozen=True, slots=True)
-class Push(Message):
-    """Request: apply a gradient of one shard, float32 (n,), the mean of `count` minibatches.
-
-    `version` is the shard's version at the sender's last pull. With `fetch` the reply is the
-    fresh `Shard`, else `Pushed`; both also after a repeat, which is not applied again.
-
-    With `lane` >= 0 nothing but this header travels: the gradient lies in that lane's row of the
-    segment that was attached (see `Attach`), the fresh shard is written into its parameter row,
-    and the reply is `Pushed`. `WrongOwner` answers both.
+    With `lane` >= 0 it says that this lane of the sender has rested and now takes part in `epoch`
+    again: others wait for its push.
     """
 
     table_epoch: int
     shard: int
-    version: int
-    count: int
-    fetch: bool
+    encoding: str = "f32"
+    lane: int = -1
+    epoch: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Push(Message):
+    """Request: what one lane of a worker has to say about some shards, the mean of `count`
+    minibatches: gradients, or in mode `local` the way the parameters went, or in `easgd` the
+    worker's parameters themselves.
+
+    `versions` are the shards' versions at the sender's last pull, one for each of `shards`;
+    `epoch` is the pass over the data that the minibatches belong to, and `pace` the sender's
+    seconds per minibatch (0: unknown). With `fetch` (the encoding wanted, `f32`; empty: nothing)
+    fresh values come back. Repeats are never applied again.
+
+    With `shared` nothing but this header travels, for any number of shards: the gradient lies in
+    the row of `lane` of the segment that was attached (see `Attach`), fresh shards are written
+    into its parameter row, and the reply is `Pushed`. Else there is one shard, `gradient` and
+    `extra` hold it as `encoding` says (see `codecs`), and a `Shard` comes back where values were
+    asked for. The reply waits until the mode lets the sender go on. `WrongOwner` answers both.
+    """
+
+    table_epoch: int
+    shards: list[int]
+    versions: list[int]
+    epoch: int
     lane: int
-    gradient: Float32
+    count: int
+    pace: float
+    shared: bool
+    fetch: str
+    encoding: str
+    pieces: list[list[int]]
+    gradient: Array
+    extra: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Rest(Message):
+    """Request, worker to server: this lane has nothing left to do in `epoch`; nobody is to wait
+    for it until it pushes again or the next epoch begins. Answered by `Ack`."""
+
+    epoch: int
+    lane: int
 
 
 @dataclass(frozen=True, slots=True)
 class Shard(Message):
-    """A shard's values, float32 (n,), after `version` pushes; `staleness` of the push answered."""
+    """A shard's values (n,) as `encoding` says, after `version` updates made of `minibatches`.
+
+    In answer to a push: its `staleness`, whether it came too `late` and was dropped, and how many
+    `steps` the sender is advised to make before the next one (0: as it likes).
+    """
 
     shard: int
     version: int
+    minibatches: int
     staleness: int
-    values: Float32
+    late: bool
+    steps: int
+    encoding: str
+    values: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed(Message):
-    """The push was applied: `version` pushes so far."""
+    """A push without values in the reply: for each shard its version and the staleness of the
+    push (-1: it came too late and was dropped); otherwise as `Shard`."""
 
-    shard: int
-    version: int
-    staleness: int
+    shards: list[int]
+    versions: list[int]
+    staleness: list[int]
+    minibatches: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse(Message):
+    """Request, server to controller: `count` pushes in a row of this worker held NaN or infinity,
+    and the job says that something must follow. Answered by `Ack`."""
+
+    incarnation: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,17 +355,20 @@ class Progress(Message):
 class Fetch(Message):
     """Request, worker to data server: one credit, for one portion of the training split.
 
-    Answered by `Portion`, perhaps much later. With `test` it asks for portion `portion` of the
-    test split instead, answered at once; `last` marks the final one.
+    Answered by `Portion`, perhaps much later. `drained` is the newest epoch of which the sender
+    knows that nothing is left there (-1: of none). With `test` it asks for portion `portion` of
+    the test split instead, answered at once; `last` marks the final one.
     """
 
     test: bool
     portion: int
+    drained: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Portion(Message):
-    """Consecutive minibatches: inputs (n, ...) and labels (n,), in the epoch's order."""
+    """Consecutive minibatches: inputs (n, ...) and labels (n,), in the epoch's order. Portion -1
+    holds none: this server has nothing left for the worker in this epoch."""
 
     epoch: int
     portion: int
@@ -330,7 +382,8 @@ class Done(Message):
     """Request, worker to data server: each gradient of the portion has been applied; `Ack`.
 
     `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
-    `pushes`, `staleness` (of pushes), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
+    `pushes`, `staleness` (of pushes), `stale.N` (pushes by staleness, see `types.stale_class`),
+    `late` (pushes that came too late), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
     data), and `model.NAME` for whatever else the model measures (of samples).
     """
 
@@ -395,6 +448,8 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Push: (Shard, Pushed, WrongOwner),
     Snapshot: (Ack,),
     Written: (Ack,),
+    Rest: (Ack,),
+    Accuse: (Ack,),
     Serve: (Ack,),
     Progress: (Ack,),
     Fetch: (Portion,),

@@ -1,9 +1,9 @@
 """Update rules: how a gradient changes parameters, in place on a slice (a shard), and their state.
 
 Servers apply them per shard, workers that step locally per vector; both run the same kernels, so
-that updating shard by shard equals updating the whole vector bit for bit. Hyperparameters, their
-checks and the state of each rule live here; the loops live in `rule_kernels`. No networking, no
-thread and no clock.
+that updating shard by shard equals updating the whole vector bit for bit. Hyperparameters and the
+state of each rule live here; the loops live in `rule_kernels`, the settings and their checks in
+`job`. No networking, no thread and no clock.
 
 This module does not import numba: `make_rule` is cheap enough to check a job in the launcher. The
 kernels, and numba with them, are imported by the first `apply`; a role that will apply rules
@@ -14,19 +14,14 @@ Regularization", algorithm 2): it never enters the statistics of a rule.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from math import isfinite
 from typing import ClassVar
 
 import numpy as np
 
-from .errors import UserError
+from .job import RuleSection
+from .rates import Segments
 from .types import Float32
-
-Spans = Sequence[tuple[int, int]]
-"""Half-open ranges [begin, end) of elements, ascending and disjoint."""
 
 
 @dataclass
@@ -46,9 +41,11 @@ class Rule(ABC):
     """An update rule and its hyperparameters; immutable, so any number of threads may share it.
 
     `lr` is the rate (the change of a parameter per unit of the rule's direction), `weight_decay`
-    the λ of decoupled decay (per update and unit of rate).
+    the λ of decoupled decay (per update and unit of rate). `kernel` names the rule's loop in
+    `rule_kernels`.
     """
 
+    kernel: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
 
     lr: float
@@ -64,7 +61,8 @@ class Rule(ABC):
         gradient: Float32,
         state: RuleState,
         scale: float = 1.0,
-        decayed: Spans = (),
+        segments: Segments = (),
+        copy_to: Float32 | None = None,
     ) -> None:
         """Update `parameters` (size,) in place and advance `state`.
 
@@ -74,55 +72,70 @@ class Rule(ABC):
             state: made by `state(size)`, advanced by one step.
             scale: multiplies the step and the decay, never the statistics: (1 + s)^-κ for a push
                 of staleness s, times the number of minibatches in it.
-            decayed: the elements, counted within this slice, that weight decay applies to.
+            segments: where rate and decay differ, counted within this slice; () is one segment of
+                rate 1 without decay.
+            copy_to: contiguous float32 of the same size that overlaps nothing; the fresh
+                parameters are written there too, which is faster than copying them afterwards.
 
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
         states and slices may run at the same time; calls on one state may not.
         """
         assert parameters.dtype == gradient.dtype == np.float32
         assert parameters.shape == gradient.shape
-        assert all(state.slots[name].shape == parameters.shape for name in self.slots)
+        assert copy_to is None or copy_to.shape == parameters.shape
+        slots = [state.slots[name] for name in self.slots]
+        assert all(slot.shape == parameters.shape for slot in slots)
         state.steps += 1
-        rate = scale * self.lr
-        for begin, end, decays in _segments(parameters.size, decayed if self.weight_decay else ()):
+        if not segments:
+            self._advance(parameters, gradient, slots, copy_to, state.steps, scale, False)
+            return
+        at = 0
+        for segment in segments:
+            assert at == segment.begin <= segment.end
+            at, part = segment.end, slice(segment.begin, segment.end)
             self._advance(
-                parameters[begin:end],
-                gradient[begin:end],
-                [state.slots[name][begin:end] for name in self.slots],
+                parameters[part],
+                gradient[part],
+                [slot[part] for slot in slots],
+                None if copy_to is None else copy_to[part],
                 state.steps,
-                np.float32(rate),
-                np.float32(rate * self.weight_decay if decays else 0.0),
+                scale * segment.rate,
+                segment.decays,
             )
+        assert at == parameters.size
 
-    @abstractmethod
     def _advance(
         self,
         parameters: Float32,
         gradient: Float32,
         slots: list[Float32],
+        copy_to: Float32 | None,
         step: int,
-        rate: np.float32,
-        shrink: np.float32,
+        scale: float,
+        decays: bool,
     ) -> None:
-        """The update number `step` (from 1): p -= shrink p + rate · direction."""
+        """The update number `step` (from 1) of elements that are all treated alike."""
+        from . import rule_kernels as kernels
+
+        rate = scale * self.lr
+        shrink = rate * self.weight_decay if decays else 0.0
+        numbers = np.array((rate, shrink, *self._scalars(step)), np.float32)
+        gradient = kernels.read_only(gradient)
+        getattr(kernels, self.kernel)(parameters, gradient, *slots, copy_to, numbers)
+
+    @abstractmethod
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        """The numbers that the kernel takes after rate and shrink, at update `step` (from 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(Rule):
     """Stochastic gradient descent: p -= lr g."""
 
-    def _advance(
-        self,
-        parameters: Float32,
-        gradient: Float32,
-        slots: list[Float32],
-        step: int,
-        rate: np.float32,
-        shrink: np.float32,
-    ) -> None:
-        from . import rule_kernels as kernels
+    kernel = "sgd"
 
-        kernels.sgd(parameters, kernels.read_only(gradient), rate, shrink)
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,23 +145,24 @@ class Momentum(Rule):
     The rate stands outside of v, so that `scale` weighs a step and not the velocity.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    kernel = "momentum"
+    slots = ("velocity",)
 
     momentum: float = 0.9
 
-    def _advance(
-        self,
-        parameters: Float32,
-        gradient: Float32,
-        slots: list[Float32],
-        step: int,
-        rate: np.float32,
-        shrink: np.float32,
-    ) -> None:
-        from . import rule_kernels as kernels
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        return (self.momentum,)
 
-        gradient, keep = kernels.read_only(gradient), np.float32(self.momentum)
-        kernels.momentum(parameters, gradient, slots[0], rate, shrink, keep)
+
+@dataclass(frozen=True, kw_only=True)
+class Nesterov(Momentum):
+    """Nesterov's momentum as in PyTorch: v = μ v + g; p -= lr (g + μ v).
+
+    Sutskever et al. 2013, equations 3 and 4, in terms of the parameters at which the gradient is
+    taken (Bengio, Boulanger-Lewandowski and Pascanu 2013, equation 7), the rate outside of v.
+    """
+
+    kernel = "nesterov"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,23 +172,13 @@ class Adagrad(Rule):
     v starts at zero and eps stands outside of the root, as in PyTorch.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("squares",)
+    kernel = "adagrad"
+    slots = ("squares",)
 
     eps: float = 1e-10
 
-    def _advance(
-        self,
-        parameters: Float32,
-        gradient: Float32,
-        slots: list[Float32],
-        step: int,
-        rate: np.float32,
-        shrink: np.float32,
-    ) -> None:
-        from . import rule_kernels as kernels
-
-        gradient, eps = kernels.read_only(gradient), np.float32(self.eps)
-        kernels.adagrad(parameters, gradient, slots[0], rate, shrink, eps)
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        return (self.eps,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,90 +196,55 @@ class RmsProp(Rule):
     accuracy higher (3 epochs at rate 1e-3, minibatch 32), and 0.9 fell behind as well.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("squares",)
+    kernel = "rmsprop"
+    slots = ("squares",)
 
     decay: float = 0.99
     eps: float = 1e-8
 
-    def _advance(
-        self,
-        parameters: Float32,
-        gradient: Float32,
-        slots: list[Float32],
-        step: int,
-        rate: np.float32,
-        shrink: np.float32,
-    ) -> None:
-        from . import rule_kernels as kernels
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        return (self.decay, 1.0 - self.decay, 1.0 / (1.0 - self.decay**step), self.eps)
 
-        kernels.rmsprop(
-            parameters,
-            kernels.read_only(gradient),
-            slots[0],
-            rate,
-            shrink,
-            np.float32(self.decay),
-            np.float32(1.0 - self.decay),
-            np.float32(1.0 / (1.0 - self.decay**step)),
-            np.float32(self.eps),
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Rule):
+    """Adam (Kingma and Ba 2015, algorithm 1); with decoupled decay, as here, also called AdamW.
+
+    m = β1 m + (1 - β1) g;  v = β2 v + (1 - β2) g²;
+    p -= lr (m / (1 - β1^t)) / (√(v / (1 - β2^t)) + eps), where t counts the updates of this slice,
+    β1 = `momentum` and β2 = `decay`.
+    """
+
+    kernel = "adam"
+    slots = ("mean", "squares")
+
+    momentum: float = 0.9
+    decay: float = 0.999
+    eps: float = 1e-8
+
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        first = (self.momentum, 1.0 - self.momentum, 1.0 / (1.0 - self.momentum**step))
+        second = (self.decay, 1.0 - self.decay, 1.0 / (1.0 - self.decay**step))
+        return (*first, *second, self.eps)
 
 
 RULES: dict[str, type[Rule]] = {
     "sgd": Sgd,
     "momentum": Momentum,
+    "nesterov": Nesterov,
     "adagrad": Adagrad,
     "rmsprop": RmsProp,
+    "adam": Adam,
+    "adamw": Adam,
 }
 
 
-def make_rule(
-    name: str,
-    *,
-    lr: float,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    section: str = "optimizer",
-) -> Rule:
-    """The rule called `name` in the job file, its settings checked; numba is not imported.
-
-    `momentum` is used by the rule of that name alone, but always checked. `section` is the table
-    of the job file that the settings come from (`optimizer` or `outer`), for the messages.
-
-    Raises:
-        UserError: an unknown rule; lr that is not above 0; momentum outside of [0, 1); negative
-            weight_decay; anything that is not a finite number.
-    """
-    if name not in RULES:
-        nearest = (*get_close_matches(str(name), RULES, n=1), "rmsprop")[0]
-        expected = f"one of {', '.join(RULES)}"
-        raise UserError(f"{section}.rule", name, expected, f'write rule = "{nearest}"')
-    if not (_is_number(lr) and lr > 0):
-        raise UserError(f"{section}.lr", lr, "a finite number above 0", "try lr = 0.001")
-    if not (_is_number(momentum) and 0 <= momentum < 1):
-        expected = "a number from 0 up to, but not including, 1"
-        raise UserError(f"{section}.momentum", momentum, expected, "try momentum = 0.9")
-    if not (_is_number(weight_decay) and weight_decay >= 0):
-        fix = "write weight_decay = 0.0 for none"
-        raise UserError(f"{section}.weight_decay", weight_decay, "a finite number, 0 or more", fix)
-    if name == "momentum":
-        return Momentum(lr=lr, momentum=momentum, weight_decay=weight_decay)
-    return RULES[name](lr=lr, weight_decay=weight_decay)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _segments(size: int, decayed: Spans) -> Iterator[tuple[int, int, bool]]:
-    """Cut [0, size) at the borders of `decayed` into (begin, end, whether decay applies)."""
-    at = 0
-    for begin, end in decayed:
-        assert at <= begin <= end <= size
-        if at < begin:
-            yield at, begin, False
-        if begin < end:
-            yield begin, end, True
-        at = end
-    if at < size:
-        yield at, size, False
+def make_rule(section: RuleSection) -> Rule:
+    """The rule that `[optimizer]` or `[outer]` asks for; numba is not imported."""
+    made = RULES[section.rule]
+    asked = {"momentum": section.momentum}
+    # 0 stands for the rule's own.
+    asked |= {"decay": section.beta2} if section.beta2 else {}
+    asked |= {"eps": section.eps} if section.eps else {}
+    taken = {name: value for name, value in asked.items() if name in made.__dataclass_fields__}
+    return made(lr=section.lr, weight_decay=section.weight_decay, **taken)

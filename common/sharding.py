@@ -182,12 +182,3 @@ def _balance(
         loads[heaviest] -= weights[bucket]
         loads[lightest] += weights[bucket]
     return owners
-
-
-def clip(spans: Sequence[tuple[int, int]], begin: int, end: int) -> tuple[tuple[int, int], ...]:
-    """The parts of `spans` inside [begin, end), counted from `begin`; empty parts are left out.
-
-    Turns ranges of the vector (those that weight decay applies to) into ranges of one shard.
-    """
-    cut = ((max(first, begin) - begin, min(last, end) - begin) for first, last in spans)
-    return tuple((first, last) for first, last in cut if first < last)

@@ -40,3 +40,14 @@ class Member:
     def name(self) -> str:
         """`worker-0`, as in logs and on the screen."""
         return f"{self.role}-{self.rank}"
+
+
+STALE_CLASSES = ("0", "1", "2", "3-4", "5-8", "9-16", "17-32", "33+")
+"""The classes of the histogram of staleness, in updates."""
+
+
+def stale_class(staleness: int) -> str:
+    """The class that a push belongs to."""
+    if staleness < 3:
+        return STALE_CLASSES[max(staleness, 0)]
+    return STALE_CLASSES[min((staleness - 1).bit_length() + 1, len(STALE_CLASSES) - 1)]

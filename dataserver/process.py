@@ -72,7 +72,9 @@ class DataServerProcess:
         else:
             assert isinstance(action, Welcomed)
             self._runtime.telemetry.rename(f"dataserver-{action.rank}")
-            self._beside.submit(partial(self._open, Job.from_dict(action.job)))
+            job = Job.from_dict(action.job)
+            self._state.configure(job)
+            self._beside.submit(partial(self._open, job))
 
     def _open(self, job: Job) -> Opened:
         self._store = Store(job)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common import modes
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
+from ..common.job import Job
 from ..common.messages import (
     Ack,
     DataFacts,
@@ -80,6 +82,7 @@ class DataServer(Session):
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.counters: Counter[str] = Counter()
+        self._job = Job()
         self._opened = False
         self._epoch = -1
         self._given = 0
@@ -90,7 +93,7 @@ class DataServer(Session):
         self._leases: dict[int, tuple[int, int]] = {}
         self._granted: dict[tuple[int, int], int] = {}
         self._again: dict[int, Credit] = {}
-        self._over: set[tuple[int, int]] = set()
+        self._empty: dict[tuple[int, int], Prepared] = {}
         self._gone: set[int] = set()
         self._tests: dict[int, list[Credit]] = {}
         self._done: list[int] = []
@@ -100,6 +103,10 @@ class DataServer(Session):
         self._changed = False
         self.requests |= {Serve: self._on_serve, Fetch: self._on_fetch, Done: self._on_done}
         self.replies |= {DataFacts: lambda request, reply: None, Progress: self._on_reported}
+
+    def configure(self, job: Job) -> None:
+        """The job has come with the welcome."""
+        self._job = job
 
     def state_word(self) -> str:
         return f"{len(self._todo) + len(self._ready) + len(self._preparing)} portions left"
@@ -161,7 +168,8 @@ class DataServer(Session):
         self._preparing.clear()
         self._ready.clear()
         self._leases.clear()
-        self._over.update(self._granted)
+        for key in self._granted:
+            self._empty[key] = _nothing(epoch - 1, 0)
         self._granted.clear()
         self._again.clear()
         self._done, self._measures, self._reissued = [], Counter(), 0
@@ -173,7 +181,7 @@ class DataServer(Session):
             return
         self._gone |= gone
         self._credits = deque(c for c in self._credits if c.envelope.source not in gone)
-        self._over = {key for key in self._over if key[0] not in gone}
+        self._empty = {key: told for key, told in self._empty.items() if key[0] not in gone}
         orphans = [p for p, (worker, _) in self._leases.items() if worker in gone]
         for portion in sorted(orphans, reverse=True):
             del self._granted[self._leases.pop(portion)]
@@ -209,7 +217,9 @@ class DataServer(Session):
 
     def _forget_answered(self, source: int, floor: int) -> None:
         """A worker has its answers to all requests below `floor`: none of them comes again."""
-        self._over = {key for key in self._over if key[0] != source or key[1] >= floor}
+        self._empty = {
+            key: told for key, told in self._empty.items() if key[0] != source or key[1] >= floor
+        }
 
     def repeated(self, peer: Peer, envelope: Envelope) -> None:
         """A credit came again whose answer was lost, or is still on its way.
@@ -228,16 +238,17 @@ class DataServer(Session):
             portion = self._granted[credit.key]
             self._again[portion] = credit
             self.do(Prepare(False, self._epoch, portion))
-        elif credit.key in self._over:
+        elif credit.key in self._empty:
             self.counters["resent"] += 1
-            nothing = (np.empty(0, np.float32), np.empty(0, np.int64))
-            self._send(credit, Prepared(False, self._epoch - 1, 0, False, nothing))
+            self._send(credit, self._empty[credit.key])
 
     def _serve(self) -> None:
         """Give ready portions to waiting credits."""
-        while self._ready and self._credits:
-            portion = next(iter(self._ready))
-            credit = self._credits.popleft()
+        for portion in list(self._ready):
+            credit = next((c for c in self._credits if self._suits(portion, c)), None)
+            if credit is None:
+                continue
+            self._credits.remove(credit)
             prepared = self._ready.pop(portion)
             self._leases[portion] = credit.key
             self._granted[credit.key] = portion
@@ -246,6 +257,29 @@ class DataServer(Session):
             if not (self._todo or self._ready or self._preparing):
                 self._report()
         self._prepare_ahead()
+        self._tell_the_end()
+
+    def _suits(self, portion: int, credit: Credit) -> bool:
+        """Whether this worker may have this portion: any may, but where the order is fixed each
+        has its own as long as it is there."""
+        if not modes.in_order(self._job):
+            return True
+        rank = portion % self._job.worker.count
+        owners = [m for m in self.cluster.of_role(Role.WORKER) if m.rank == rank]
+        return not owners or owners[0].incarnation == credit.envelope.source
+
+    def _tell_the_end(self) -> None:
+        """Tell workers that wait in vain that this epoch has nothing left for them."""
+        if self._epoch < 0 or not modes.told_the_end(self._job):
+            return
+        left = [*self._todo, *self._preparing, *self._ready]
+        for credit in list(self._credits):
+            fetch = credit.envelope.message
+            assert isinstance(fetch, Fetch)
+            if fetch.drained < self._epoch and not any(self._suits(p, credit) for p in left):
+                self._credits.remove(credit)
+                self._empty[credit.key] = _nothing(self._epoch, -1)
+                self._send(credit, self._empty[credit.key])
 
     def _send(self, credit: Credit, prepared: Prepared) -> None:
         inputs, labels = prepared.arrays
@@ -253,7 +287,10 @@ class DataServer(Session):
         self.answer(credit.peer, credit.envelope, reply, remember=False)
 
     def _prepare_ahead(self) -> None:
-        while self._opened and self._todo and len(self._preparing) + len(self._ready) < AHEAD:
+        ahead = AHEAD
+        if modes.in_order(self._job):  # some for each worker, whoever comes first
+            ahead = max(AHEAD, 2 * self._job.worker.count)
+        while self._opened and self._todo and len(self._preparing) + len(self._ready) < ahead:
             portion = self._todo.popleft()
             self._preparing.add(portion)
             self.do(Prepare(False, self._epoch, portion))
@@ -298,3 +335,9 @@ class DataServer(Session):
         self._reporting = False
         if self._changed:
             self._report()
+
+
+def _nothing(epoch: int, portion: int) -> Prepared:
+    """An answer without samples: it gives the worker its credit back."""
+    arrays = (np.empty(0, np.float32), np.empty(0, np.int64))
+    return Prepared(False, epoch, portion, False, arrays)

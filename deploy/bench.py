@@ -74,6 +74,16 @@ def width(json_file: Path | None, data: Path | None, seeds: int) -> None:
     _report(json_file, lambda: bench_width(data, seeds, click.echo))
 
 
+@bench.command()
+@json_option
+@click.option("--rounds", default=15, show_default=True, type=click.IntRange(1))
+def apply(json_file: Path | None, rounds: int) -> None:
+    """Update rules on 1 MiB shards against a copy in memory, one thread."""
+    from ..bench.apply import bench_apply
+
+    _report(json_file, lambda: bench_apply(rounds, click.echo))
+
+
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:
     """Measure; print what a reader must know, and the rows; write them to the file."""
     from ..bench.machine import machine_facts

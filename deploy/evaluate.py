@@ -59,7 +59,7 @@ def measure(found: "Parameters") -> tuple[int, dict[str, float]]:
     shape = DataShape(
         facts.samples, facts.test_samples, facts.classes, tuple(facts.sample_shape), facts.portions
     )
-    stepper = Stepper(job, shape, 0)
+    stepper = Stepper(job, shape)
     _check_model(found, stepper.layout.shapes)
     for name, view in stepper.layout.views(stepper.vector).items():
         view[...] = found.named[name]

@@ -45,7 +45,10 @@ class ParameterServerProcess:
 
 
 def warm_up(store: ShardStore) -> None:
-    """Load the rule's kernel now, so that the first push does not wait for it."""
+    """Load the rule's kernels now, so that the first push does not wait for them."""
+    nobody = (0, 0)
     store.start(-1, np.zeros(16, np.float32), ())
-    store.push(-1, 0, 1, np.zeros(16, np.float32))
+    store.check(-1, nobody, 0, 1, np.zeros(16, np.float32))
+    store.push(-1, nobody, 0, 1, np.zeros(16, np.float32))
+    store.settle(-1)
     del store.shards[-1]

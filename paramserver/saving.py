@@ -14,6 +14,7 @@ from ..common.rules import RuleState
 from ..common.session import Session
 from ..common.sharding import Shards
 from .manifest import ShardEntry, file_name
+from .modes import segments_of
 from .snapshots import CopyOnWrite, ShardCopy
 from .store import ShardStore
 
@@ -80,7 +81,7 @@ class Saving(Session):
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.store: ShardStore | None = None
-        self._job: Job | None = None
+        self._job = Job()
         self._shards: Shards | None = None
         self.copies: CopyOnWrite[ShardCopy] = CopyOnWrite(self._copy)
         """To be told of each change of a shard, by `before_change`."""
@@ -142,7 +143,7 @@ class Saving(Session):
         """Read these shards from the checkpoint that the job goes on from, if it does; then
         `restored` is called."""
         wanted = shards - self._restoring
-        if self._job is not None and self._job.job.resume and wanted:
+        if self._job.job.resume and wanted:
             self._restoring |= wanted
             self.do(Restore(self._job.job.resume, tuple(sorted(wanted))))
 
@@ -150,8 +151,8 @@ class Saving(Session):
         assert self.store is not None
         assert self._shards is not None
         for copy in event.copies:
-            decayed = self.cluster.decayed(*self._shards.span(copy.shard))
-            self.store.start(copy.shard, copy.values, decayed)
+            span = self._shards.span(copy.shard)
+            self.store.start(copy.shard, copy.values, segments_of(self._job, self.cluster, *span))
             held = self.store.shards[copy.shard]
             assert copy.slots.keys() == held.state.slots.keys()
             held.state = RuleState(copy.steps, copy.slots)

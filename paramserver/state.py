@@ -1,17 +1,20 @@
 """A parameter server's state: events in, actions out. No socket, thread or clock.
 
-It follows the controller's bucket table, takes first values, applies pushes at once (Downpour:
-Dean et al., NIPS 2012, section 4.1) and answers pulls.
+It follows the controller's bucket table, takes first values, takes pushes and answers them when the
+mode lets their senders go on (`consistency`), and answers pulls.
 """
 
 from collections import Counter
-from typing import Protocol
 
+
+from ..common import modes
 from ..common.cluster import Cluster
+from ..common.codecs import encode_values
 from ..common.delivery import Courier, Peer
 from ..common.errors import RemoteError
 from ..common.job import Job
 from ..common.messages import (
+    Accuse,
     Ack,
     Attach,
     Envelope,
@@ -21,30 +24,18 @@ from ..common.messages import (
     Push,
     Pushed,
     Ready,
+    Rest,
     Shard,
     Start,
     WrongOwner,
 )
-from ..common.rules import make_rule
 from ..common.types import Float32, Role
+from .consistency import Who
+from .modes import make_store, segments_of
+from .pacing import Pacing
+from .pushes import Lanes, Suspects, Ticket, Tickets, decoded
 from .saving import Saving
-from .store import BadPush, ShardStore
-
-
-class Lanes(Protocol):
-    """Memory shared with workers of this host; `sharing` has the real one."""
-
-    def attach(self, source: int, wanted: Attach) -> None:
-        """Map a worker's segment. Raises `RemoteError` where that cannot be."""
-
-    def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
-        """A shard of a lane's gradient; None if there is no such lane."""
-
-    def deliver(self, source: int, begin: int, values: Float32) -> None:
-        """Write a fresh shard into the worker's parameter vector."""
-
-    def keep_only(self, present: set[int]) -> None:
-        """Forget the segments of workers that are gone."""
+from .store import BadPush
 
 
 class ParameterServer(Saving):
@@ -62,45 +53,68 @@ class ParameterServer(Saving):
         self._lanes = lanes
         self._owned: set[int] = set()
         self._told_ready = False
+        self._tickets = Tickets()
+        self._suspects = Suspects(1)
+        self._pacing: Pacing | None = None
         self.requests |= {
             Start: self._on_start,
             Pull: self._on_pull,
             Push: self._on_push,
+            Rest: self._on_rest,
             Attach: self._on_attach,
         }
         self.replies[Ready] = lambda request, reply: None
+        self.replies[Accuse] = lambda request, reply: None
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
         self._job = job
-        rule = make_rule(
-            job.optimizer.rule,
-            lr=job.optimizer.lr,
-            momentum=job.optimizer.momentum,
-            weight_decay=job.optimizer.weight_decay,
-        )
-        self.store = ShardStore(rule, job.train.staleness_scaling, job.optimizer.schedule)
+        self.store = make_store(job)
         self.store.before_change = self.copies.before_change
+        self._suspects = Suspects(job.train.nonfinite_limit)
+        self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
+
+    # Following the view.
 
     def viewed(self, old: Cluster, new: Cluster) -> None:
         if self._lanes is not None:
             self._lanes.keep_only({member.incarnation for member in new.members})
-        if self._job is None or self.store is None:
+        if self.store is None:
             return
         if new.data is not None:
             batches = -(-new.data.samples // self._job.data.batch_size)
-            self.store.planned = max(1, batches * self._job.job.epochs)
-        if not new.layout or new.table.epoch == old.table.epoch:
-            return
-        self._shards = new.shards(self._job.paramserver.shard_bytes, self._job.paramserver.buckets)
-        self._owned = {
-            shard
-            for bucket, owner in enumerate(new.table.owners)
-            if owner == self.rank
-            for shard in self._shards.shards_of(bucket)
-        }
-        self._tell_ready()
-        self.restore(self._owned - self.store.shards.keys())
+            self.store.update.planned = max(1, batches * self._job.job.epochs)
+        if new.layout and new.table.epoch != old.table.epoch:
+            self._shards = new.shards(
+                self._job.paramserver.shard_bytes, self._job.paramserver.buckets
+            )
+            self._owned = {
+                shard
+                for bucket, owner in enumerate(new.table.owners)
+                if owner == self.rank
+                for shard in self._shards.shards_of(bucket)
+            }
+            self._tell_ready()
+            self.restore(self._owned - self.store.shards.keys())
+        self._see(old, new)
+
+    def _see(self, old: Cluster, new: Cluster) -> None:
+        """Who takes part now; nobody waits any longer for those that have gone."""
+        assert self.store is not None
+        crowd = self.store.crowd
+        active = [m for m in new.of_role(Role.WORKER) if new.active in (-1, m.rank)]
+        lanes = range(modes.participants(self._job))
+        present = [(member.incarnation, lane) for member in active for lane in lanes]
+        # The warm start's end brings the others in, as the beginning did the first.
+        begins = old.phase != "training" or old.active != new.active
+        for who in crowd.see(present, training=not begins):
+            self.store.forget(who)
+            self._tickets.forget(who)
+        if self._pacing is not None:
+            self._pacing.keep_only(present)
+        if new.phase == "training":
+            crowd.turn(new.epoch)
+        self._settle_all()
 
     def restored(self) -> None:
         self._tell_ready()
@@ -120,15 +134,17 @@ class ParameterServer(Saving):
         held = self.store.bytes_held if self.store else 0
         return {"shards": len(self._owned), "bytes_held": held, **self.counters}
 
-    def _ours(self, peer: Peer, envelope: Envelope, shard: int, *, started: bool) -> bool:
-        """Whether a request for a shard can be served here and now; says so if not."""
+    # First values, pulls, shared memory.
+
+    def _ours(self, peer: Peer, envelope: Envelope, *shards: int, started: bool = True) -> bool:
+        """Whether a request for shards can be served here and now; says so if not."""
         message = envelope.message
         assert isinstance(message, Start | Pull | Push)
-        known = self.store is not None and self.store.shards.keys()
+        known = self.store.shards.keys() if self.store is not None else ()
         if (
             message.table_epoch == self.cluster.table.epoch
-            and shard in self._owned
-            and (not started or (known and shard in known))
+            and self._owned.issuperset(shards)
+            and (not started or all(shard in known for shard in shards))
         ):
             return True
         self.counters["wrong_owner"] += 1
@@ -152,79 +168,25 @@ class ParameterServer(Saving):
                 f"({end - begin},), not {start.values.dtype} {start.values.shape}",
             )
             return
-        self.store.start(start.shard, start.values, self.cluster.decayed(begin, end))
+        segments = segments_of(self._job, self.cluster, begin, end)
+        self.store.start(start.shard, start.values, segments)
         self.answer(peer, envelope, Ack())
         self._tell_ready()
 
     def _on_pull(self, peer: Peer, envelope: Envelope) -> None:
         pull = envelope.message
         assert isinstance(pull, Pull)
-        if self._ours(peer, envelope, pull.shard, started=True):
-            self.counters["pulls"] += 1
-            self._send_shard(peer, envelope, pull.shard, 0)
-
-    def _on_push(self, peer: Peer, envelope: Envelope) -> None:
-        push = envelope.message
-        assert isinstance(push, Push)
-        if not self._ours(peer, envelope, push.shard, started=True):
+        if not self._ours(peer, envelope, pull.shard):
             return
         assert self.store is not None
+        self.counters["pulls"] += 1
+        if pull.lane >= 0:
+            self._wake((envelope.source, pull.lane), pull.epoch)
         try:
-            staleness = self.store.push(
-                push.shard, push.version, push.count, self._gradient(envelope.source, push)
-            )
-        except BadPush as bad:
-            self._refuse_push(peer, envelope, bad)
+            reply = self._fresh(pull.shard, pull.encoding)
+        except ValueError as broken:
+            self.refuse(peer, envelope, "encoding", f"{self.role}-{self.rank}: {broken}")
             return
-        self.counters["pushes"] += 1
-        self.counters["staleness"] += staleness
-        if push.fetch:
-            self._send_shard(peer, envelope, push.shard, staleness)
-        else:
-            version = self.store.shards[push.shard].version
-            self.answer(peer, envelope, Pushed(push.shard, version, staleness))
-
-    def _gradient(self, source: int, push: Push) -> Float32:
-        """The pushed gradient, from the message or from the worker's segment."""
-        if push.lane < 0:
-            if push.gradient.dtype.str != "<f4":
-                found = push.gradient.dtype
-                raise BadPush("dtype", f"shard {push.shard} takes float32, not {found}")
-            return push.gradient
-        assert self._shards is not None
-        begin, end = self._shards.span(push.shard)
-        shared = self._lanes.gradient(source, push.lane, begin, end) if self._lanes else None
-        if shared is None:
-            raise BadPush("lane", f"lane {push.lane} of the sender is not attached")
-        return shared
-
-    def _refuse_push(self, peer: Peer, envelope: Envelope, bad: BadPush) -> None:
-        member = self.cluster.member(envelope.source)
-        who = member.name if member else f"{envelope.source:016x}"
-        self.counters[f"refused:{bad.code}:{who}"] += 1
-        if self.counters[f"refused:{bad.code}:{who}"] == 1:
-            self.note("warning", f"refused a push of {who}: {bad}")
-        self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-
-    def repeated(self, peer: Peer, envelope: Envelope) -> None:
-        """A repeat of what was applied gets the fresh shard; it is not applied again."""
-        message = envelope.message
-        if isinstance(message, Pull | Push) and envelope.form is Form.REQUEST:
-            self.counters["repeats"] += 1
-            self._send_shard(peer, envelope, message.shard, 0)
-
-    def _send_shard(self, peer: Peer, envelope: Envelope, shard: int, staleness: int) -> None:
-        """Hand out a copy: a live view could tear under the next push."""
-        assert self.store is not None
-        assert self._shards is not None
-        held = self.store.shards[shard]
-        message = envelope.message
-        reply: Message = Pushed(shard, held.version, staleness)
-        if isinstance(message, Push) and message.lane >= 0:
-            assert self._lanes is not None
-            self._lanes.deliver(envelope.source, self._shards.span(shard)[0], held.values)
-        else:
-            reply = Shard(shard, held.version, staleness, held.values.copy())
         self.answer(peer, envelope, reply, remember=False)
 
     def _on_attach(self, peer: Peer, envelope: Envelope) -> None:
@@ -234,7 +196,7 @@ class ParameterServer(Saving):
             self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
             return
         try:
-            if self._lanes is None or self._job is None or self._job.train.transport == "tcp":
+            if self._lanes is None or self._job.train.transport in ("tcp", "ipc"):
                 raise RemoteError("this server shares no memory")
             if attach.size != self.cluster.size:
                 raise RemoteError(f"rows of {attach.size} elements, not {self.cluster.size}")
@@ -243,3 +205,206 @@ class ParameterServer(Saving):
             self.refuse(peer, envelope, "lane", str(refused))
             return
         self.answer(peer, envelope, Ack())
+
+    # Pushes.
+
+    def _on_push(self, peer: Peer, envelope: Envelope) -> None:
+        push = envelope.message
+        assert isinstance(push, Push)
+        who = (envelope.source, push.lane)
+        try:
+            self._check_form(push)
+            if not self._ours(peer, envelope, *push.shards):
+                return
+            if self.cluster.member(envelope.source) is None:  # its view is ahead, or it was put out
+                self.counters["wrong_owner"] += 1
+                self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
+                return
+            gradients = self._checked(who, push)
+        except BadPush as bad:
+            self._refuse_push(peer, envelope, bad)
+            return
+        self._suspects.cleared(envelope.source)
+        self._take(Ticket(peer, envelope, push, who, set(push.shards)), gradients)
+
+    def _check_form(self, push: Push) -> None:
+        """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
+        one = len(push.shards) == len(push.versions) and len(set(push.shards)) == len(push.shards)
+        if not one or not push.shards or (len(push.shards) > 1 and not push.shared):
+            shown = f"{len(push.shards)} shards and {len(push.versions)} versions"
+            raise BadPush("shape", f"a push names each of its shards once, not {shown}")
+        if push.fetch not in ("", "f32", "f16", "bf16"):
+            raise BadPush("encoding", f"there is no encoding {push.fetch[:20]!r} of values")
+        lanes = modes.participants(self._job)
+        if not 0 <= push.lane < lanes:
+            raise BadPush("lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}")
+
+    def _checked(self, who: Who, push: Push) -> list[Float32]:
+        """The gradient of each shard. Raises `BadPush` if one of them must not be applied."""
+        assert self.store is not None
+        gradients = []
+        for shard, version in zip(push.shards, push.versions, strict=True):
+            gradient = self._gradient(who[0], push, shard)
+            self.store.check(shard, who, version, push.count, gradient)
+            gradients.append(gradient)
+        return gradients
+
+    def _gradient(self, source: int, push: Push, shard: int) -> Float32:
+        """A pushed gradient, from the message or from the worker's segment."""
+        assert self._shards is not None
+        begin, end = self._shards.span(shard)
+        if not push.shared:
+            return decoded(push, end - begin)
+        shared = self._lanes.gradient(source, push.lane, begin, end) if self._lanes else None
+        if shared is None:
+            raise BadPush("lane", f"lane {push.lane} of the sender is not attached")
+        return shared
+
+    def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
+        """Apply a sound push, or keep it for its step."""
+        assert self.store is not None
+        push, who = ticket.push, ticket.who
+        self._tickets.add(ticket)
+        turned = self._wake(who, push.epoch)
+        if self._pacing is not None:
+            self._pacing.note(who, push.pace)
+        for shard, version, gradient in zip(push.shards, push.versions, gradients, strict=True):
+            staleness, values = self.store.push(shard, who, version, push.count, gradient)
+            ticket.staleness[shard] = staleness
+            if values is not None:
+                ticket.values[shard] = values
+            self.counters["late" if staleness < 0 else "pushes"] += 1
+            self.counters["staleness"] += max(staleness, 0)
+            if not turned:
+                self._settle(shard)
+        if turned:
+            self._settle_all()
+
+    def _wake(self, who: Who, epoch: int) -> bool:
+        """A participant takes part in `epoch`; whether that is a new one."""
+        assert self.store is not None
+        turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
+        if self.store.crowd.wake(who):
+            self.store.join(who)
+        return turned
+
+    def _settle(self, shard: int) -> None:
+        """Let all go on whom a shard keeps waiting no longer."""
+        assert self.store is not None
+        for who in self.store.settle(shard):
+            ticket = self._tickets.release(who, shard)
+            if ticket is None:
+                continue
+            if ticket.push.fetch:
+                self.store.released(shard, who)
+            if ticket.push.shared and ticket.push.fetch:
+                self._deliver(ticket.envelope.source, shard, ticket.values.get(shard))
+            if not ticket.left:
+                self._answer_push(ticket)
+
+    def _settle_all(self) -> None:
+        assert self.store is not None
+        for shard in self.store.shards:
+            self._settle(shard)
+
+    def _answer_push(self, ticket: Ticket) -> None:
+        """All shards of a push have let its sender go on."""
+        push = ticket.push
+        steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
+        reply: Message
+        if push.shared or not push.fetch:
+            staleness = [ticket.staleness[shard] for shard in push.shards]
+            reply = self._pushed(push, staleness, steps)
+        else:
+            (shard,) = push.shards
+            stale = ticket.staleness[shard]
+            reply = self._fresh(shard, push.fetch, ticket.values.get(shard), stale, steps)
+        self.answer(ticket.peer, ticket.envelope, reply, remember=False)
+
+    def _pushed(self, push: Push, staleness: list[int], steps: int = 0) -> Pushed:
+        assert self.store is not None
+        held = [self.store.shards[shard] for shard in push.shards]
+        versions = [one.version for one in held]
+        return Pushed(push.shards, versions, staleness, held[0].minibatches, steps)
+
+    def _fresh(
+        self,
+        shard: int,
+        encoding: str,
+        values: Float32 | None = None,
+        staleness: int = 0,
+        steps: int = 0,
+    ) -> Shard:
+        """A shard to send: always a copy, since a live view could tear under the next push.
+
+        Raises:
+            ValueError: there is no such encoding.
+        """
+        assert self.store is not None
+        held = self.store.shards[shard]
+        payload = encode_values(encoding, held.values if values is None else values)
+        late = staleness < 0
+        stale = max(staleness, 0)
+        return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
+
+    def _deliver(self, source: int, shard: int, values: Float32 | None) -> None:
+        """Write a shard into the memory that a worker shares."""
+        assert self.store is not None
+        assert self._lanes is not None
+        assert self._shards is not None
+        held = self.store.shards[shard].values
+        begin, _ = self._shards.span(shard)
+        self._lanes.deliver(source, begin, held if values is None else values)
+
+    def repeated(self, peer: Peer, envelope: Envelope) -> None:
+        """A repeat of what was answered gets fresh values; it is not applied again. One that is
+        still waited for says nothing new."""
+        message = envelope.message
+        if envelope.form is not Form.REQUEST or self._tickets.holds(envelope):
+            return
+        reply: Message
+        if isinstance(message, Pull):
+            reply = self._fresh(message.shard, message.encoding)
+        elif isinstance(message, Push):
+            reply = self._again(envelope.source, message)
+        else:
+            return
+        self.counters["repeats"] += 1
+        self.answer(peer, envelope, reply, remember=False)
+
+    def _again(self, source: int, push: Push) -> Message:
+        """The answer to a push that was answered before."""
+        assert self.store is not None
+        if push.fetch and not push.shared:
+            (shard,) = push.shards
+            return self._fresh(shard, push.fetch, self.store.again(shard, push.gradient))
+        # Between two exchanges a worker that steps by itself may be far from what it was sent.
+        if push.fetch and not modes.rounds(self._job):
+            for shard in push.shards:
+                self._deliver(source, shard, None)
+        return self._pushed(push, [0] * len(push.shards))
+
+    def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
+        rest = envelope.message
+        assert isinstance(rest, Rest)
+        self.answer(peer, envelope, Ack())
+        if self.store is not None:
+            self.store.crowd.rest((envelope.source, rest.lane), rest.epoch)
+            self._settle_all()
+
+    # Bad pushes.
+
+    def _refuse_push(self, peer: Peer, envelope: Envelope, bad: BadPush) -> None:
+        member = self.cluster.member(envelope.source)
+        who = member.name if member else f"{envelope.source:016x}"
+        self.counters[f"refused:{bad.code}:{who}"] += 1
+        if self.counters[f"refused:{bad.code}:{who}"] == 1:
+            self.note("warning", f"refused a push of {who}: {bad}")
+        self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
+        limit = self._job.train.nonfinite_limit
+        if (
+            bad.code == "nonfinite"
+            and self._suspects.accused(envelope.source)
+            and self._job.train.nonfinite != "skip"
+        ):
+            self.tell(Accuse(envelope.source, limit))

@@ -1,14 +1,19 @@
-"""The shards that one server holds: values, versions, and the state of their update rule. Pure."""
+"""The shards that one server holds, and what becomes of the pushes for them. Pure.
+
+Checks a push, asks the shard's clock (`consistency`) whether it counts and when, and has it applied
+(`updates`).
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..common.rule_kernels import finite
-from ..common.rules import Rule, RuleState, Spans
-from ..common.schedules import factor
-from ..common.types import Float32
+from ..common.rates import Segments
+from ..common.rules import Rule
+from ..common.types import Array, Float32
+from .consistency import Clock, Crowd, Verdict, Who
+from .updates import Held, Part, Update
 
 
 class BadPush(Exception):
@@ -19,54 +24,36 @@ class BadPush(Exception):
         super().__init__(detail)
 
 
-@dataclass(slots=True)
-class Held:
-    """One shard: float32 (n,) values after `version` pushes of `minibatches` minibatches, and what
-    the rule remembers."""
-
-    values: Float32
-    version: int
-    minibatches: int
-    state: RuleState
-    decayed: Spans
-
-
 class ShardStore:
     """Shards by number. Not thread-safe: the server's loop alone touches it.
 
     Arguments:
-        rule: applied to each push.
-        kappa: κ; the step of a push with staleness s is scaled by (1 + s)^-κ, 0 turns that off.
-        schedule: how the rate changes, see `common.schedules`.
-        planned: minibatches that the whole job will make: the length of the schedule.
+        rule: whose state the shards keep.
+        update: what a push does.
+        clock: makes the clock of a shard for the crowd that pushes.
     """
 
-    def __init__(
-        self, rule: Rule, kappa: float, schedule: str = "constant", planned: int = 1
-    ) -> None:
+    def __init__(self, rule: Rule, update: Update, clock: Callable[[Crowd], Clock]) -> None:
         self.shards: dict[int, Held] = {}
-        self.planned = planned
+        self.crowd = Crowd()
+        self.update = update
         self.before_change: Callable[[int], None] = lambda shard: None
         """Called with a shard's number just before its values change (checkpoints copy them)."""
-        self._rule, self._kappa, self._schedule = rule, kappa, schedule
+        self._rule, self._clock = rule, clock
 
-    def start(self, shard: int, values: Float32, decayed: Spans) -> None:
+    def start(self, shard: int, values: Float32, segments: Segments) -> None:
         """Take the first values of a shard; later ones are ignored. The values are copied."""
         if shard not in self.shards:
             kept = np.array(values, np.float32)
-            self.shards[shard] = Held(kept, 0, 0, self._rule.state(kept.size), decayed)
+            clock = self._clock(self.crowd)
+            self.shards[shard] = Held(kept, self._rule.state(kept.size), segments, clock)
 
-    def push(self, shard: int, version: int, count: int, gradient: Float32) -> int:
-        """Apply a gradient, float32 (n,), the mean of `count` minibatches.
+    def check(self, shard: int, who: Who, version: int, count: int, gradient: Float32) -> None:
+        """Whether a push may be taken: float32 (n,), the mean of `count` minibatches.
 
-        The step is count · (1 + s)^-κ times the rule's, where the staleness s is the number of
-        updates applied since the sender's pull at `version`: a push of n accumulated minibatches
-        moves the parameters as far as n pushes (for sgd exactly: rate times the sum).
-
-        Returns:
-            the staleness.
         Raises:
-            BadPush: wrong length, impossible version or count, NaN or infinity.
+            BadPush: wrong length, impossible version or count, NaN or infinity, or a participant
+                that has pushed and was not answered yet.
         """
         held = self.shards[shard]
         if gradient.shape != held.values.shape:
@@ -74,23 +61,74 @@ class ShardStore:
                 "shape",
                 f"shard {shard} takes float32 {held.values.shape}, the push holds {gradient.shape}",
             )
-        staleness = held.version - version
-        if staleness < 0 or version < 0 or count < 1:
+        if not 0 <= version <= held.version or count < 1:
             raise BadPush(
                 "version",
                 f"shard {shard} is at version {held.version}; the push names "
                 f"version {version} and {count} minibatches",
             )
+        if who in held.clock.waiting:
+            raise BadPush("turn", f"lane {who[1]} has an unanswered push of shard {shard}")
         if not finite(gradient):
             raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
-        scale = count * factor(self._schedule, held.minibatches / self.planned)
-        if self._kappa:
-            scale *= (1.0 + staleness) ** -self._kappa
+
+    def push(
+        self, shard: int, who: Who, version: int, count: int, gradient: Float32
+    ) -> tuple[int, Float32 | None]:
+        """Take a push that was checked. A gradient that waits for its step is kept, not copied.
+
+        Returns:
+            its staleness, the number of updates since `version`, or -1 if it came too late and
+            is dropped; and the values that its sender is to go on with, if they are not the
+            shard's own.
+        """
+        held = self.shards[shard]
+        verdict = held.clock.push(who, version, held.version)
+        if verdict is Verdict.LATE:
+            return -1, None
+        if verdict is Verdict.HOLD:
+            held.parts[who] = Part(gradient, count)
+            return 0, None
+        staleness = held.version - version
         self.before_change(shard)
-        self._rule.apply(held.values, gradient, held.state, scale, held.decayed)
+        values = self.update.apply(held, who, gradient, count, staleness)
         held.version += 1
-        held.minibatches += count
-        return staleness
+        return staleness, None if values is held.values else values
+
+    def settle(self, shard: int) -> list[Who]:
+        """Make the step that is complete, if one is.
+
+        Returns:
+            the participants that may go on now.
+        """
+        held = self.shards[shard]
+        if step := held.clock.closes():
+            parts = [held.parts.pop(who) for who in self.crowd.ordered(step)]
+            self.before_change(shard)
+            self.update.close(held, parts)
+            held.version += 1
+        return self.crowd.ordered(held.clock.released())
+
+    def released(self, shard: int, who: Who) -> None:
+        """A participant is sent the values as they are now."""
+        self.update.released(self.shards[shard], who)
+
+    def again(self, shard: int, gradient: Array) -> Float32 | None:
+        """The values for a sender whose push was applied and whose answer was lost, if they are
+        not the shard's own."""
+        return self.update.again(self.shards[shard], gradient)
+
+    def forget(self, who: Who) -> None:
+        """A participant is gone; what it pushed and was not applied is dropped."""
+        for held in self.shards.values():
+            held.clock.forget(who)
+            held.parts.pop(who, None)
+            held.seen.pop(who, None)
+
+    def join(self, who: Who) -> None:
+        """A participant comes back from a rest, or late."""
+        for held in self.shards.values():
+            held.clock.join(who)
 
     @property
     def bytes_held(self) -> int:

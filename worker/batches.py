@@ -1,6 +1,7 @@
 """Portions of data as they come in, cut into minibatches; which of them are applied. Pure."""
 
 from collections import defaultdict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..common.messages import Portion
@@ -26,22 +27,28 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Views of a portion's arrays: inputs (n, ...), labels (n,)."""
+    """Views of a portion's arrays: inputs (n, ...), labels (n,); the `number`-th of the portion."""
 
     lease: Lease
+    number: int
     inputs: Array
     labels: Array
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Epoch, portion and number: the same minibatch has the same key on any worker."""
+        return self.lease.portion.epoch, self.lease.portion.portion, self.number
+
 
 class Ring:
-    """Minibatches in order of arrival.
+    """Minibatches in order of arrival, or, with `ordered`, in the epoch's order.
 
     Arguments:
         batch_size: samples of a minibatch; the last one of a portion may be shorter.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
+    def __init__(self, batch_size: int, *, ordered: bool = False) -> None:
+        self._batch_size, self._ordered = batch_size, ordered
         self._waiting: deque[Minibatch] = deque()
         self._leases: list[Lease] = []
 
@@ -52,14 +59,35 @@ class Ring:
             return
         lease = Lease(source, portion, len(cuts))
         self._leases.append(lease)
-        for begin in cuts:
+        for number, begin in enumerate(cuts):
             end = begin + self._batch_size
-            batch = Minibatch(lease, portion.inputs[begin:end], portion.labels[begin:end])
+            batch = Minibatch(lease, number, portion.inputs[begin:end], portion.labels[begin:end])
             self._waiting.append(batch)
 
-    def take(self) -> Minibatch | None:
-        """The next minibatch, None if none is here."""
-        return self._waiting.popleft() if self._waiting else None
+    def take(self, expected: Collection[str] = ()) -> Minibatch | None:
+        """The next minibatch, None if none is here.
+
+        Arguments:
+            expected: data servers that may still send portions of this epoch. Each sends them in
+                ascending order, so that with `ordered` the lowest is known once each has sent one.
+        """
+        if not self.has_next(expected):
+            return None
+        if not self._ordered:
+            return self._waiting.popleft()
+        first = min(self._waiting, key=lambda batch: batch.key)
+        self._waiting.remove(first)
+        return first
+
+    def has_next(self, expected: Collection[str] = ()) -> bool:
+        """Whether `take` would give one."""
+        if not self._waiting or not self._ordered:
+            return bool(self._waiting)
+        return not set(expected) - {batch.lease.source for batch in self._waiting}
+
+    def __len__(self) -> int:
+        """Minibatches that nobody has taken."""
+        return len(self._waiting)
 
     def applied(self, batch: Minibatch) -> Lease | None:
         """A minibatch's gradient is in the servers' parameters; the lease if it was the last."""
@@ -81,6 +109,8 @@ class Ring:
         """Portions that are not finished."""
         return len(self._leases)
 
-    def held_from(self, source: str) -> int:
-        """Portions of one data server that are not finished."""
-        return sum(lease.source == source for lease in self._leases)
+    def untaken_from(self, source: str) -> int:
+        """Portions of one data server of which some minibatch has not been taken. Those that are
+        taken and not applied yet do not count: it may need more to make up a push."""
+        held = {id(batch.lease) for batch in self._waiting if batch.lease.source == source}
+        return len(held)

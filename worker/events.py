@@ -5,7 +5,8 @@ from typing import Any
 
 from ..common.cluster import Cluster
 from ..common.messages import Attach
-from ..common.types import Array, Arrays, Float32, Metrics
+from ..common.types import Arrays, Float32, Metrics
+from .batches import Minibatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +30,35 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Action: one minibatch on one lane, then post `Computed`. With `accumulate` the gradient is
-    added to the lane's; with `step` the shared vector is stepped locally."""
+    """Action: these minibatches one after the other on one lane, then post `Computed`.
+
+    With `accumulate` the gradient is added to the lane's; with `step` the shared vector is stepped
+    locally after each minibatch, at the rate of `progress` (how much of the job is done, 0 to 1).
+    With `announce` the lane posts `Partly` while it computes.
+    """
 
     lane: int
-    inputs: Array
-    labels: Array
-    accumulate: bool
-    step: bool
+    batches: list[Minibatch]
+    accumulate: bool = False
+    step: bool = False
+    progress: float = 0.0
+    announce: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """Local event: the elements of the lane's gradient from `begin` on will not change any more."""
+
+    lane: int
+    begin: int
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Local event: the lane's gradient is there."""
+    """Local event: the lane's gradient is there; the measures of each minibatch, in order."""
 
     lane: int
-    metrics: Metrics
+    metrics: list[Metrics]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,58 +1,69 @@
-"""Which shards to push and pull, in whose name, and how stale they are. Pure.
+"""What a worker gathers between two exchanges with the servers, and its copy of the parameters. Pure.
 
-A lane is one minibatch under way, with its own gradient; a compute thread has one lane or several
-(`in_flight`). All lanes share one parameter vector. Each exchange of a lane pushes every shard
-once, and with `fetch` takes the fresh shard from the reply.
+A lane is one minibatch under way; a compute thread has one lane or several. An exchange is what is
+pushed together: each lane has one of its own where gradients are pushed, and all lanes of a worker
+share one where it steps by itself (modes `local` and `easgd`). All lanes share one parameter vector.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from ..common.job import Job
+from ..common.codecs import decode_values
 from ..common.sharding import Shards, Table
-from ..common.types import Float32, Member
+from ..common.types import Array, Float32, Member
 from .batches import Minibatch
-
-CROWD = 8
-"""Threads of a whole job beyond which `in_flight` leaves each a single lane."""
 
 
 @dataclass(slots=True)
-class Lane:
-    """Progress between two exchanges.
+class Exchange:
+    """Progress of one participant between two exchanges.
 
-    `gradient` (n,) holds the sum over `count` minibatches since the last push; it is lent to the
-    transport while `waiting` is not empty. `versions` are the shards' versions that the first of
-    these gradients was computed on.
+    `gradient` (n,) holds the sum over `batches` since the last push; it is lent to the transport
+    while `waiting` (for replies) is not empty. `versions` are the shards' versions that the first
+    of these gradients was computed on. `steps` minibatches make a push, `taken` of them have been
+    given to lanes, and `computing` lanes are at work. `unpushed` are the shards still to be pushed
+    of a push that has begun, in order; `fetch` says whether it takes fresh ones back.
+    `rested` is the last epoch in which the servers were told that nothing is left here, `resting`
+    of them have not said yet that they know; it is `stale` then, until it has pulled again.
     """
 
     number: int
     gradient: Float32
+    steps: int
     versions: list[int] = field(default_factory=list)
     batches: list[Minibatch] = field(default_factory=list)
+    taken: int = 0
+    computing: int = 0
     since_fetch: int = 0
-    computing: bool = False
+    fetch: bool = True
     pushing: bool = False
+    unpushed: list[int] = field(default_factory=list)
     waiting: set[int] = field(default_factory=set)
+    began_at: float = 0.0
+    rested: int = -1
+    resting: int = 0
+    stale: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes one more minibatch."""
+        return not (self.waiting or self.pushing or self.resting) and self.taken < self.steps
+
+
+@dataclass(slots=True)
+class Lane:
+    """One minibatch under way, or a few where the worker steps by itself: `batches`."""
+
+    number: int
+    exchange: Exchange
+    batches: list[Minibatch] = field(default_factory=list)
+    computing: bool = False
     idle_since: float | None = None
 
     @property
     def free(self) -> bool:
         """Neither computing nor exchanging."""
-        return not self.computing and not self.waiting
-
-
-def in_flight(job: Job) -> int:
-    """Lanes of a thread: minibatches that are computed or exchanged at the same time.
-
-    With two, a thread computes while the gradient before travels, at the price of one more update
-    of staleness. Left to itself (0) a lone thread has one, so that its run is plain sequential
-    training; and so have threads that are many, where staleness counts and servers never rest.
-    """
-    threads = job.worker.count * job.worker.threads
-    return job.train.in_flight or (2 if 2 <= threads <= CROWD else 1)
+        return not self.computing and self.exchange.open
 
 
 class Replica:
@@ -68,18 +79,19 @@ class Replica:
         begin, end = self.shards.span(shard)
         return vector[begin:end]
 
-    def take(self, shard: int, version: int, values: Float32) -> bool:
+    def take(self, shard: int, version: int, encoding: str, values: Array) -> bool:
         """A fresh shard has come: newer ones replace, older ones (overtaken replies) are ignored.
 
         Returns:
             whether the values were taken.
         """
         target = self.view(self.vector, shard)
-        if values.shape != target.shape:
-            return False
         first = shard in self.missing
         if first or version >= self.versions[shard]:
-            np.copyto(target, values)
+            try:
+                decode_values(encoding, values, target)
+            except ValueError:
+                return False
             self.versions[shard] = version
             self.missing.discard(shard)
             return True

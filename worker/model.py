@@ -6,13 +6,17 @@ model may keep scratch buffers without any lock.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from ..common.types import Arrays, Float32, Metrics
+from ..common.sharding import SHARD_ELEMENTS
+from ..common.types import Array, Arrays, Float32, Metrics
 
 Shapes = dict[str, tuple[int, ...]]
+Ready = Callable[[int], None]
+Factors = tuple[Array, Array]
+"""Activations (k, inputs) and error vectors (k, outputs) of k samples, float32."""
 
 
 class Model(ABC):
@@ -55,3 +59,32 @@ class Model(ABC):
     def decayed(self, name: str) -> bool:
         """Whether weight decay applies to a parameter: weights yes, biases (one axis) no."""
         return len(self.shapes()[name]) > 1
+
+    # Optional. A model that leaves these alone is trained all the same, with more to send at once.
+
+    def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:
+        """Ask that `gradients` call back while it runs, to send what is ready; None: no more.
+
+        From the thread that computes, `callback(begin)` says that the elements from `begin` to the
+        end of the flat gradient are final. `begin` falls from call to call, by `granule` or more
+        except for the last: a model that calls back ends with 0, before `gradients` returns.
+        """
+        return
+
+    def factors(self) -> Mapping[str, Factors]:
+        """Pairs (a, d) with gradient a^T d, for weights whose last gradient has this form.
+
+        For each such weight (m, n) and k samples: a (k, m) are the layer's inputs and d (k, n) the
+        derivatives of the mean loss (1/k included) with respect to its linear outputs: less to
+        send where k (m + n) < m n (T. Chilimbi et al., "Project Adam", OSDI 2014, section 3.2).
+        Views of scratch, or of the batch: valid until the next call of `gradients` or `evaluate`.
+        Inside of `callback(begin)` those of the weights from `begin` on hold already.
+        """
+        return {}
+
+    def skip_products(self, names: Collection[str]) -> None:
+        """Leave the gradients of these weights unwritten from now on: `factors` are all one wants.
+
+        Replaces the names given before. Names that `factors` does not offer are ignored.
+        """
+        return

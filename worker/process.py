@@ -57,9 +57,9 @@ class WorkerProcess:
             segment = Segment.create(rows * size)
             return segment.array.reshape(rows, size)
 
-        share = self._job.train.transport != "tcp" and place()
+        share = self._job.train.transport in ("auto", "shm") and place()
         stepper = Stepper(
-            self._job, action.cluster.data, self._state.rank, shared if share else in_own_memory
+            self._job, action.cluster.data, shared if share else in_own_memory
         )
         self._stepper = stepper
         self._lanes = Lanes(stepper, self._job.worker.threads, self._loop, self._runtime.clock)

@@ -9,9 +9,11 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Any
 
+from ..common import modes
 from ..common.delivery import Courier, Open
 from ..common.job import Job
 from ..common.messages import Attach, Message, Pull, Push, Refused, Start, WrongOwner
+from ..common.node import NEVER
 from ..common.session import Session
 from ..common.types import Member, Role
 from .exchange import Replica, owner_address
@@ -50,11 +52,15 @@ class ShardClient(Session):
     # Shards and their owners.
 
     def ask_owner(self, message: Start | Pull | Push, tag: Any) -> None:
-        """Send a request about a shard to the server that owns it."""
+        """Send a request about a shard to the server that owns it; a push of several, to the
+        owner of all of them."""
         assert self.job is not None
-        address = self.owner(message.shard)
+        address = self.owner(message.shards[0] if isinstance(message, Push) else message.shard)
         if address:
-            self.ask(address, message, tag, patience=self.job.job.start_timeout)
+            # The answer to a push may have to wait for any other worker.
+            waits = isinstance(message, Push) and modes.waits(self.job)
+            patience = NEVER if waits else self.job.job.start_timeout
+            self.ask(address, message, tag, patience=patience)
         else:
             self._later.append((self.now + REROUTE_PAUSE, message, tag))
 
@@ -83,7 +89,8 @@ class ShardClient(Session):
                 self.share_memory(message)
             else:
                 assert isinstance(message, Start | Pull | Push)
-                self.ask_owner(replace(message, table_epoch=self.cluster.table.epoch), tag)
+                for part in _parts(replace(message, table_epoch=self.cluster.table.epoch)):
+                    self.ask_owner(part, tag)
 
     def wake_at(self) -> float:
         return min(super().wake_at(), self._later[0][0] if self._later else float("inf"))
@@ -91,7 +98,7 @@ class ShardClient(Session):
     def expired(self, request: Open) -> None:
         message = request.message
         if isinstance(message, Start | Pull | Push | Attach):
-            about = "" if isinstance(message, Attach) else f" of shard {message.shard}"
+            about = _about(message)
             self.fail(
                 1,
                 f"worker-{self.rank}: no answer from {_shown(request)} to "
@@ -120,7 +127,7 @@ class ShardClient(Session):
         for member in self.cluster.of_role(Role.PARAMSERVER):
             if member.address in self._attached or member.address in self.attaching:
                 continue
-            if segment is not None and wanted != "tcp" and member.host == self.host:
+            if segment is not None and wanted in ("auto", "shm") and member.host == self.host:
                 self.attaching.add(member.address)
                 patience = self.job.job.start_timeout
                 self.ask(member.address, segment, member.address, patience)
@@ -148,6 +155,23 @@ class ShardClient(Session):
             self.fail(2, NO_SHARING.format(_shown(request), reply.detail))
         self.note("info", f"no shared memory with {_shown(request)}: {reply.detail}")
         self._settle_sharing(request, shared=False)
+
+
+def _parts(message: Start | Pull | Push) -> list[Start | Pull | Push]:
+    """A push of several shards as one of each: their owners may differ by now."""
+    if not isinstance(message, Push) or len(message.shards) == 1:
+        return [message]
+    return [
+        replace(message, shards=[shard], versions=[version])
+        for shard, version in zip(message.shards, message.versions, strict=True)
+    ]
+
+
+def _about(message: Start | Pull | Push | Attach) -> str:
+    if isinstance(message, Attach):
+        return ""
+    shard = message.shards[0] if isinstance(message, Push) else message.shard
+    return f" of shard {shard}"
 
 
 def _shown(request: Open) -> str:

@@ -1,15 +1,15 @@
 """A worker's state: events in, actions out. No socket, thread or clock.
 
-It follows the view, asks for data by credit, hands minibatches to its lanes (compute threads),
-and exchanges gradients for parameters with the servers: Downpour SGD (Dean et al., NIPS 2012,
-algorithm 7.1 of its appendix). With n_push = n_fetch = 1 each lane computes, pushes, takes the
-fresh shards from the replies, and goes on; otherwise it steps locally between two exchanges.
+It follows the view, asks for data by credit, hands minibatches to its lanes (compute threads), and
+lets them exchange with the servers as the mode says (`exchanging`): Downpour SGD (Dean et al., NIPS
+2012, algorithm 7.1 of its appendix) where nobody waits.
 """
 
 from collections import deque
+from collections.abc import Collection
+from itertools import islice
 
-import numpy as np
-
+from ..common import modes
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
@@ -23,55 +23,55 @@ from ..common.messages import (
     Message,
     Portion,
     Pull,
-    Push,
-    Pushed,
     Refused,
+    Rest,
     Shard,
     Start,
 )
-from ..common.types import Float32, Member, Role
-from .batches import Ring
+from ..common.types import Member, Role
+from .batches import Minibatch, Ring
 from .evaluation import Evaluation, HeldOut
-from .events import Build, Built, Compute, Computed, Measure, Measured
-from .exchange import Lane, Replica
-from .routing import ShardClient
+from .events import Build, Built, Compute, Computed, Measure, Measured, Partly
+from .exchange import Exchange, Lane, Replica
+from .exchanging import Exchanger
 
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
-NOTHING: Float32 = np.empty(0, np.float32)
+BURST = 8
+"""Minibatches given to a lane at once where the worker steps by itself: handing over costs time."""
 
 
-class Worker(ShardClient):
+class Worker(Exchanger):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
 
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)
-        self.lanes: list[Lane] = []
-        self._ring: Ring | None = None
+        self._ring = Ring(1)
         self._built: Built | None = None
         self._building = False
         self._described = False
         self._started: set[int] = set()
         self._pulled = False
         self._wants_data = True
+        self._drained: dict[str, int] = {}
+        self._turn = 0
         self._tests = HeldOut()
         self._evaluations: deque[Evaluation] = deque()
         self.requests[Evaluate] = self._on_evaluate
         self.replies |= {
             Describe: self._on_described,
             Start: self._on_started,
-            Pull: self._on_pulled,
-            Push: self._on_pushed,
             Fetch: self._on_portion,
+            Rest: self._on_rested,
             Done: lambda request, reply: None,
         }
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
         self.job = job
-        self._ring = Ring(job.data.batch_size)
+        self._ring = Ring(job.data.batch_size, ordered=modes.in_order(job))
 
     def state_word(self) -> str:
         if self._building:
@@ -93,7 +93,7 @@ class Worker(ShardClient):
             self.do(Build(new))
         self._wants_data = True
         self._set_up()
-        if self._ring is not None and new.epoch != old.epoch:
+        if new.epoch != old.epoch:
             self.counters["dropped_portions"] += self._ring.drop_before(new.epoch)
         self.go_on()
 
@@ -104,6 +104,8 @@ class Worker(ShardClient):
             self.tell(Describe(event.layout))
         elif isinstance(event, Computed):
             self._computed(event)
+        elif isinstance(event, Partly):
+            self.push_from(self.lanes[event.lane].exchange, event.begin)
         elif isinstance(event, Measured):
             evaluation = self._evaluations.popleft()
             request = evaluation.request
@@ -129,7 +131,7 @@ class Worker(ShardClient):
             paramserver = self.job.paramserver
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
             self.replica = Replica(self._built.vector, shards)
-            self.lanes = [Lane(n, gradient) for n, gradient in enumerate(self._built.gradients)]
+            self._make_lanes(self.job, self._built)
         self.share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
         # A job that goes on from a checkpoint has its values there.
@@ -139,6 +141,18 @@ class Worker(ShardClient):
                     self._started.add(shard)
                     values = self.replica.view(self._built.vector, shard)
                     self.ask_owner(Start(self.cluster.table.epoch, shard, values), None)
+
+    def _make_lanes(self, job: Job, built: Built) -> None:
+        together, steps = modes.rounds(job), modes.n_push(job)
+        count = modes.participants(job)
+        self.exchanges = [
+            Exchange(number, gradient, steps)
+            for number, gradient in enumerate(built.gradients[:count])
+        ]
+        self.lanes = [
+            Lane(number, self.exchanges[0 if together else number])
+            for number in range(len(built.gradients))
+        ]
 
     def _on_started(self, request: Open, reply: Message) -> None:
         self.wrong_owner(request, reply)
@@ -154,207 +168,198 @@ class Worker(ShardClient):
             return
         if not self._pulled:
             self._pulled = True
-            for shard in range(self.replica.shards.count):
-                self.ask_owner(Pull(self.cluster.table.epoch, shard), None)
+            self.pull_all()
         if self.replica.missing or self.attaching:
             return
-        if self._wants_data:
-            self._ask_for_data()
-        for lane in self.lanes:
-            if lane.free:
-                self._next_step(lane)
+        self._compute()
 
     def _ask_for_data(self) -> None:
-        assert self._ring is not None
+        assert self.job is not None
         self._wants_data = False
+        # What is to come in order is asked for one at a time: answers may overtake each other.
+        at_once = 1 if modes.in_order(self.job) else CREDITS
         for member in self.cluster.of_role(Role.DATASERVER):
             waiting = sum(
                 isinstance(request.message, Fetch) and not request.message.test
                 for request in self.courier.open_requests(member.address)
             )
-            for _ in range(waiting + self._ring.held_from(member.address), CREDITS):
-                self.ask(member.address, Fetch(False, 0))
+            wanted = CREDITS - waiting - self._ring.untaken_from(member.address)
+            for _ in range(min(wanted, at_once - waiting)):
+                self.ask(member.address, Fetch(False, 0, self._drained.get(member.address, -1)))
 
     def _on_portion(self, request: Open, reply: Message) -> None:
         assert isinstance(reply, Portion)
         assert isinstance(request.message, Fetch)
+        assert isinstance(request.peer, str)
         if request.message.test:
             self._tests.add(reply)
             self._evaluate()
             return
-        if reply.epoch < self.cluster.epoch:
+        if reply.portion < 0:
+            self._drained[request.peer] = max(self._drained.get(request.peer, -1), reply.epoch)
+        elif reply.epoch < self.cluster.epoch:
             self.counters["dropped_portions"] += 1
-        elif self._ring is not None:
-            assert isinstance(request.peer, str)
+        else:
             self._ring.add(request.peer, reply)
         self._wants_data = True
         self.go_on()
 
-    # Steps and exchanges.
+    def _undrained(self) -> set[str]:
+        """The data servers that may still have something for this worker in this epoch."""
+        return {
+            member.address
+            for member in self.cluster.of_role(Role.DATASERVER)
+            if self._drained.get(member.address, -1) < self.cluster.epoch
+        }
 
-    def _next_step(self, lane: Lane) -> None:
-        """Give a free lane its next minibatch; with none left, push what has accrued."""
-        assert self._ring is not None
-        assert self.job is not None
-        assert self.replica is not None
-        batch = self._ring.take()
-        if batch is None:
-            if lane.batches:
-                self._push(lane)
-            elif lane.idle_since is None:
-                lane.idle_since = self.now
+    def _rest(self, exchange: Exchange) -> None:
+        """Tell the servers that nobody is to wait for this exchange in this epoch."""
+        epoch = self.cluster.epoch
+        if exchange.rested >= epoch:
             return
+        exchange.rested, exchange.stale = epoch, True
+        for member in self.cluster.of_role(Role.PARAMSERVER):
+            exchange.resting += 1
+            self.ask(member.address, Rest(epoch, exchange.number), exchange)
+
+    def _on_rested(self, request: Open, reply: Message) -> None:
+        request.tag.resting -= 1
+        self.go_on()
+
+    # Steps.
+
+    def _compute(self) -> None:
+        """Give free lanes their next minibatches."""
+        assert self.job is not None
+        if modes.in_order(self.job) and not modes.rounds(self.job):
+            self._compute_in_turn()
+        else:
+            for lane in self.lanes:
+                if lane.free:
+                    self._next_step(lane)
+        if self._wants_data:
+            self._ask_for_data()
+
+    def _compute_in_turn(self) -> None:
+        """Where the order counts, minibatch j of the epoch goes to lane j modulo their number."""
+        while self.lanes[self._turn].free and self._next_step(self.lanes[self._turn]):
+            self._turn = (self._turn + 1) % len(self.lanes)
+        if not len(self._ring) and not self._undrained():
+            self._turn = 0
+            for lane in self.lanes:
+                if lane.free:
+                    self._nothing_to_do(lane)
+
+    def _next_step(self, lane: Lane) -> bool:
+        """Give a free lane its next minibatches; with none left, push what has accrued.
+
+        Returns:
+            whether it has got any.
+        """
+        assert self.job is not None
+        exchange = lane.exchange
+        expected = self._undrained() if modes.in_order(self.job) else ()
+        if exchange.stale and self._ring.has_next(expected):
+            self.pull(exchange)  # others have gone on while it rested
+            return False
+        batches = self._next_batches(exchange, expected)
+        if not batches:
+            self._nothing_to_do(lane)
+            return False
         if lane.idle_since is not None:
-            batch.lease.add("wait", self.now - lane.idle_since)
+            batches[0].lease.add("wait", self.now - lane.idle_since)
             lane.idle_since = None
-        if not lane.batches:
-            lane.versions = list(self.replica.versions)
-        lane.batches.append(batch)
+        assert self.replica is not None
+        if not exchange.taken:
+            exchange.versions = list(self.replica.versions)
+            exchange.began_at = self.now
+        accumulate = bool(exchange.batches)
+        lane.batches = batches
+        self._wants_data = True
+        exchange.rested = min(exchange.rested, batches[0].lease.portion.epoch - 1)
+        exchange.batches += batches
+        exchange.taken += len(batches)
+        exchange.since_fetch += len(batches)
+        exchange.computing += 1
         lane.computing = True
-        train = self.job.train
-        alone = train.n_push == 1 and train.n_fetch == 1
-        self.do(Compute(lane.number, batch.inputs, batch.labels, len(lane.batches) > 1, not alone))
+        self.do(self._action(lane, batches, accumulate))
+        return True
+
+    def _next_batches(self, exchange: Exchange, expected: Collection[str]) -> list[Minibatch]:
+        """What a lane takes at once: one minibatch, or its share of a burst."""
+        assert self.job is not None
+        most = 1
+        if modes.rounds(self.job):
+            share = -(-(exchange.steps - exchange.taken) // len(self.lanes))
+            most = min(BURST, exchange.steps - exchange.taken, max(1, share))
+        taken = iter(lambda: self._ring.take(expected), None)
+        return list(islice(taken, most))
+
+    def _action(self, lane: Lane, batches: list[Minibatch], accumulate: bool) -> Compute:
+        assert self.job is not None
+        if modes.steps_locally(self.job):
+            # In rounds it is the steps that count, and not the gradients.
+            adds = accumulate and not modes.rounds(self.job)
+            progress = self.progress(lane.exchange)
+            return Compute(lane.number, batches, adds, step=True, progress=progress)
+        announce = modes.n_push(self.job) == 1
+        return Compute(lane.number, batches, accumulate, announce=announce)
+
+    def _nothing_to_do(self, lane: Lane) -> None:
+        assert self.job is not None
+        exchange = lane.exchange
+        over = not modes.told_the_end(self.job) or not (len(self._ring) or self._undrained())
+        if over and exchange.batches and not exchange.computing:
+            self.push(exchange)
+            return
+        if lane.idle_since is None:
+            lane.idle_since = self.now
+        if over and modes.waits(self.job) and not exchange.batches:
+            self._rest(exchange)
 
     def _computed(self, event: Computed) -> None:
         lane = self.lanes[event.lane]
+        exchange = lane.exchange
         lane.computing = False
-        lane.since_fetch += 1
-        batch = lane.batches[-1]
-        samples = len(batch.labels)
-        batch.lease.add("samples", samples)
-        batch.lease.add("steps", 1)
-        for name, value in event.metrics.items():
-            known = name in ("loss", "accuracy")
-            batch.lease.add(name if known else f"model.{name}", value * samples)
-        self.counters["steps"] += 1
-        self.counters["samples"] += samples
+        exchange.computing -= 1
+        self._count(lane, event)
         assert self.job is not None
-        if self.counters["steps"] == self.job.job.warm_start:
+        if exchange.taken >= exchange.steps:
+            if not exchange.computing:
+                self.push(exchange)
+        elif not modes.rounds(self.job) and exchange.since_fetch >= modes.n_fetch(self.job):
+            self.pull(exchange)
+        else:
+            self._compute()
+
+    def _count(self, lane: Lane, event: Computed) -> None:
+        """Add what a lane measured to the portions of its minibatches."""
+        assert self.job is not None
+        before = self.counters["steps"]
+        for batch, metrics in zip(lane.batches, event.metrics, strict=True):
+            samples = len(batch.labels)
+            batch.lease.add("samples", samples)
+            batch.lease.add("steps", 1)
+            for name, value in metrics.items():
+                known = name in ("loss", "accuracy")
+                batch.lease.add(name if known else f"model.{name}", value * samples)
+            self.counters["steps"] += 1
+            self.counters["samples"] += samples
+        if before < self.job.job.warm_start <= self.counters["steps"]:
             self.beat_soon()
-        if len(lane.batches) >= self.job.train.n_push:
-            self._push(lane)
-        elif lane.since_fetch >= self.job.train.n_fetch:
-            self._pull(lane)
-        else:
-            self._next_step(lane)
 
-    def _push(self, lane: Lane) -> None:
-        """Push every shard of the lane's mean gradient; take fresh ones back when it is time."""
-        assert self.replica is not None
-        assert self.job is not None
-        count = len(lane.batches)
-        if count > 1:
-            np.multiply(lane.gradient, np.float32(1.0 / count), out=lane.gradient)
-        train = self.job.train
-        # A push that comes early, at the end of the data, fetches too: both counts start anew
-        # together, else one exchange would become two for the rest of the run.
-        fetch = lane.since_fetch >= train.n_fetch or count < train.n_push
-        lane.pushing = True
-        lane.waiting = set(range(self.replica.shards.count))
-        for shard in range(self.replica.shards.count):
-            self._push_shard(lane, shard, count, fetch)
-        lane.batches[-1].lease.add("bytes_pushed", lane.gradient.nbytes)
-        if fetch:
-            lane.since_fetch = 0
-
-    def _push_shard(self, lane: Lane, shard: int, count: int, fetch: bool) -> None:
-        """One shard of the lane's gradient: in the message, or by the shared lane."""
-        assert self.replica is not None
-        shared = self.shares_memory(self.owner(shard))
-        gradient = NOTHING if shared else self.replica.view(lane.gradient, shard)
-        push = Push(
-            self.cluster.table.epoch,
-            shard,
-            lane.versions[shard],
-            count,
-            fetch,
-            lane.number if shared else -1,
-            gradient,
-        )
-        self.ask_owner(push, lane.number)
-
-    def _pull(self, lane: Lane) -> None:
-        """Pull every shard between two pushes."""
-        assert self.replica is not None
-        lane.since_fetch = 0
-        lane.waiting = set(range(self.replica.shards.count))
-        for shard in range(self.replica.shards.count):
-            self.ask_owner(Pull(self.cluster.table.epoch, shard), lane.number)
-
-    def _on_pushed(self, request: Open, reply: Message) -> None:
-        if self.wrong_owner(request, reply):
+    def applied(self, batch: Minibatch) -> None:
+        """Finish the portion if this was its last minibatch."""
+        lease = self._ring.applied(batch)
+        if lease is None:
             return
-        lane = self.lanes[request.tag]
-        assert isinstance(request.message, Push)
-        assert isinstance(reply, Shard | Pushed)
-        lease = lane.batches[-1].lease
-        lease.add("pushes", 1)
-        lease.add("staleness", reply.staleness)
-        if isinstance(reply, Shard):
-            lease.add("bytes_pulled", reply.values.nbytes)
-            self._take(reply)
-        elif request.message.fetch:
-            lease.add("bytes_pulled", self._arrived(reply))
-        self._exchanged(lane, request.message.shard)
-
-    def _arrived(self, reply: Pushed) -> int:
-        """The server has written the fresh shard into the shared vector; returns its bytes."""
-        assert self.replica is not None
-        self.replica.versions[reply.shard] = max(self.replica.versions[reply.shard], reply.version)
-        begin, end = self.replica.shards.span(reply.shard)
-        return 4 * (end - begin)
-
-    def _take(self, reply: Shard) -> None:
-        assert self.replica is not None
-        if reply.shard < self.replica.shards.count:
-            self.replica.take(reply.shard, reply.version, reply.values)
-
-    def _exchanged(self, lane: Lane, shard: int) -> None:
-        """One shard of a lane's exchange is settled; after the last one the lane goes on."""
-        lane.waiting.discard(shard)
-        if lane.waiting:
-            return
-        if lane.pushing:
-            lane.pushing = False
-            self._settle(lane)
-        self.go_on()
-
-    def _settle(self, lane: Lane) -> None:
-        """The lane's gradients are in the servers' parameters: finish the portions they end."""
-        assert self._ring is not None
-        present = {member.address for member in self.cluster.of_role(Role.DATASERVER)}
-        for batch in lane.batches:
-            lease = self._ring.applied(batch)
-            if lease is not None:
-                self._wants_data = True
-                if lease.source not in present:
-                    continue
-                done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
-                self.ask(lease.source, done)
-        lane.batches = []
-
-    def _on_pulled(self, request: Open, reply: Message) -> None:
-        if self.wrong_owner(request, reply):
-            return
-        assert isinstance(request.message, Pull)
-        assert isinstance(reply, Shard)
-        if isinstance(request.tag, Evaluation):
-            request.tag.add(reply.shard, reply.values)
-            self._evaluate()
-            return
-        self._take(reply)
-        if request.tag is not None:
-            self._exchanged(self.lanes[request.tag], request.message.shard)
-        else:
-            self.go_on()
+        self._wants_data = True
+        if lease.source in {m.address for m in self.cluster.of_role(Role.DATASERVER)}:
+            done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
+            self.ask(lease.source, done)
 
     def refused(self, request: Open, reply: Refused) -> None:
-        """A refused push is dropped; the fresh shard is pulled instead."""
-        if isinstance(request.message, Push):
-            self.counters["refused_pushes"] += 1
-            self.note("warning", f"push refused: {reply.detail}")
-            self.ask_owner(Pull(self.cluster.table.epoch, request.message.shard), request.tag)
-        elif isinstance(request.message, Describe | Start):
+        if isinstance(request.message, Describe | Start):
             self.fail(2, reply.detail)
         else:
             super().refused(request, reply)
@@ -371,6 +376,11 @@ class Worker(ShardClient):
             self.refuse(peer, envelope, "early", "this worker has no parameters yet")
             return
         self._evaluations.append(Evaluation(peer, envelope, self.replica.shards))
+        self._evaluate()
+
+    def measured(self, request: Open, reply: Shard) -> None:
+        """A shard has come that was pulled for an evaluation."""
+        request.tag.add(reply.shard, reply.values)
         self._evaluate()
 
     def _evaluate(self) -> None:

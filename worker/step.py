@@ -11,20 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from ..common.cluster import DataShape
+from ..common import modes
+from ..common.clipping import clip
+from ..common.cluster import DataShape, parse_layout
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
+from ..common.rates import check_rates, make_segments
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
+from ..common.schedules import make_schedule
 from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
-from .exchange import in_flight
+from .events import Compute
 from .layout import Layout
 from .model import Model
+from .randomness import BatchStream
 from .zoo import ZOO
 
 Allocate = Callable[[int, int], Float32]
 """Makes a float32 array (rows, size) of zeros; a process may place it in shared memory."""
+
+
+Announce = Callable[[int], None]
+"""Told while a gradient is computed: its elements from this one on are final."""
 
 
 def in_own_memory(rows: int, size: int) -> Float32:
@@ -111,7 +120,7 @@ def _as_list(value: Any) -> Any:
 class Stepper:
     """Model instances, one a lane and one for evaluation, over one shared parameter vector.
 
-    There are `worker.threads` times `train.in_flight` lanes.
+    There are `modes.lanes` lanes: `worker.threads` times the minibatches in flight.
 
     `compute` may run at the same time for different lanes; they share `vector` without locks.
     """
@@ -120,10 +129,9 @@ class Stepper:
         self,
         job: Job,
         data: DataShape,
-        rank: int,
         allocate: Allocate = in_own_memory,
     ) -> None:
-        lanes = job.worker.threads * in_flight(job)
+        lanes = modes.lanes(job)
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
         asked = "asking for its shapes"
@@ -137,16 +145,14 @@ class Stepper:
         self._views = views
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
-        self._randoms = [np.random.default_rng((job.job.seed, 1 + rank, n)) for n in range(lanes)]
-        self._decayed = [
-            span for name, span in self.layout.spans().items() if self._models[0].decayed(name)
-        ]
-        self._rule: Rule = make_rule(
-            job.optimizer.rule,
-            lr=job.optimizer.lr,
-            momentum=job.optimizer.momentum,
-            weight_decay=job.optimizer.weight_decay,
+        self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
+        check_rates(job.optimizer.rates, list(shapes))
+        check_rates(job.outer.rates, list(shapes), "outer.rates")
+        self._segments = make_segments(
+            parse_layout(self.layout_rows()), job.optimizer.rates, job.optimizer.weight_decay
         )
+        self._rule: Rule = make_rule(job.optimizer)
+        self._schedule = make_schedule(job.optimizer)
         self._states: list[RuleState | None] = [None] * lanes
         self._warm_up(data)
 
@@ -155,9 +161,7 @@ class Stepper:
         samples = self._job.data.batch_size
         inputs = np.zeros((samples, *data.sample_shape), np.float32)
         labels = np.zeros(samples, np.int64)
-        kept = self._randoms[0].bit_generator.state
-        self.compute(0, inputs, labels, accumulate=False, step=False)
-        self._randoms[0].bit_generator.state = kept
+        self._gradients(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
         self.gradients[0][:] = 0
 
     def layout_rows(self) -> list[list[Any]]:
@@ -165,28 +169,46 @@ class Stepper:
         model = self._models[0]
         return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
 
-    def compute(
-        self, lane: int, inputs: Array, labels: Array, *, accumulate: bool, step: bool
-    ) -> Metrics:
-        """One minibatch: write (or add) its gradient to the lane's, and step locally if asked.
+    def compute(self, action: Compute, announce: Announce | None = None) -> list[Metrics]:
+        """Minibatches one after the other: write (or add) their clipped gradients to the lane's,
+        and step locally if asked. Returns the measures of each.
 
-        The local step uses the server's rule with a state of the lane's own; for sgd that is the
-        Downpour client of Dean et al. 2012.
+        The local step uses the rule of `[optimizer]` with a state of the lane's own; for sgd that
+        is the Downpour client of Dean et al. 2012.
+
+        Arguments:
+            announce: called with `begin` when all elements of the gradient from there on are final.
         """
-        fresh = self._fresh(lane) if accumulate else self._gradient_views[lane]
+        return [
+            self._minibatch(action, index, announce if action.announce else None)
+            for index in range(len(action.batches))
+        ]
+
+    def _minibatch(self, action: Compute, index: int, announce: Announce | None) -> Metrics:
+        lane, batch = action.lane, action.batches[index]
+        fresh = self._fresh(lane) if action.accumulate else self._gradient_views[lane]
+        metrics = self._gradients(lane, fresh, batch.inputs, batch.labels, batch.key)
+        if action.step:
+            state = self._states[lane]
+            if state is None:
+                state = self._states[lane] = self._rule.state(self.layout.size)
+            scale = self._schedule.factor(action.progress)
+            self._rule.apply(self.vector, fresh.flat, state, scale, self._segments)
+        if action.accumulate:
+            np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
+        return metrics
+
+    def _gradients(
+        self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
+    ) -> Metrics:
+        model, random = self._models[lane], self._streams[lane].at(key)
         batch = (as_float32(inputs), labels)
         metrics: Metrics = guarded(
             self._job,
             "computing gradients",
-            lambda: self._models[lane].gradients(self._views, fresh, batch, self._randoms[lane]),
+            lambda: model.gradients(self._views, into, batch, random),
         )
-        if step:
-            state = self._states[lane]
-            if state is None:
-                state = self._states[lane] = self._rule.state(self.layout.size)
-            self._rule.apply(self.vector, fresh.flat, state, decayed=self._decayed)
-        if accumulate:
-            np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
+        clip(into.flat, self._job.optimizer)
         return metrics
 
     def _fresh(self, lane: int) -> Any:

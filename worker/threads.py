@@ -48,7 +48,4 @@ class Lanes:
 
 def step(stepper: Stepper, action: Compute) -> Computed:
     """Run one `Compute` action to its event."""
-    metrics = stepper.compute(
-        action.lane, action.inputs, action.labels, accumulate=action.accumulate, step=action.step
-    )
-    return Computed(action.lane, metrics)
+    return Computed(action.lane, stepper.compute(action))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from ...common.cluster import Parameter
 from ...common.errors import UserError
 from ...common.job import Job
-from ...common.rules import RULES
+from ...common.rules import make_rule
 from ...common.units import format_size
 from ..manifest import Manifest
+from ..modes import section_of
 from .scoreboard import Row
 
 
@@ -30,7 +31,8 @@ class RuleName:
 
 def rule_of(job: Job) -> RuleName:
     """The rule of the parameter servers."""
-    return RuleName(job.optimizer.rule, RULES[job.optimizer.rule].slots)
+    section = section_of(job)
+    return RuleName(section.rule, make_rule(section).slots)
 
 
 def check_fits(job: Job, manifest: Manifest) -> None:
@@ -51,7 +53,8 @@ def check_fits(job: Job, manifest: Manifest) -> None:
     rule = rule_of(job)
     if (rule.name, rule.slots) != (manifest.rule, manifest.slots):
         expected = f"{manifest.rule}, as in the checkpoint"
-        raise UserError("optimizer.rule", rule.name, expected, fix)
+        key = f"{section_of(job).name_in_file}.rule"
+        raise UserError(key, rule.name, expected, fix)
 
 
 def layout_difference(saved: Sequence[Parameter], built: Sequence[Parameter]) -> str:

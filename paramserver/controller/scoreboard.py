@@ -7,6 +7,7 @@ curves. Times are seconds since training began.
 from collections import deque
 from typing import Any
 
+from ...common.types import STALE_CLASSES
 from .epochs import EpochLedger
 
 EVENTS_SHOWN = 20
@@ -74,7 +75,11 @@ class Scoreboard:
             "pushes": int(pushes),
             "samples_per_second": samples / max(now - self._epoch_began, 1e-9),
             "loss": sums["loss"] / max(samples, 1.0),
+            "late": int(sums["late"]),
             "staleness": sums["staleness"] / max(pushes, 1.0),
+            "staleness_histogram": {
+                name: int(sums[f"stale.{name}"]) for name in STALE_CLASSES if sums[f"stale.{name}"]
+            },
             "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
             "bytes_pushed": int(sums["bytes_pushed"]),
             "bytes_pulled": int(sums["bytes_pulled"]),
@@ -154,6 +159,12 @@ class Scoreboard:
             "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
             "staleness_mean": staleness / max(pushes, 1),
             "pushes": pushes,
+            "late": sum(row["late"] for row in self.epochs),
+            "staleness_histogram": {
+                name: count
+                for name in STALE_CLASSES
+                if (count := sum(r["staleness_histogram"].get(name, 0) for r in self.epochs))
+            },
             "portions_dropped": sum(row["dropped"] for row in self.epochs),
             "portions_repeated": sum(row["repeated"] for row in self.epochs),
             "portions_reissued": sum(row["reissued"] for row in self.epochs),

@@ -55,7 +55,7 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name a benchmark: wire, train, width; see "),
+        ([], "name a benchmark: wire, train, width, apply; see "),
         (["speed"], "No such command 'speed'"),
         (["wire", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),
         (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dualshard.common import modes
 from dualshard.common.clock import ManualClock
 from dualshard.common.delivery import Courier, Peer
 from dualshard.common.errors import DualshardError
@@ -299,8 +300,11 @@ class Simulation:
             self._work(actor, lambda: self.stores[actor.name].prepare(action))
         else:
             assert isinstance(action, Welcomed)
+            assert isinstance(actor.node, DataServer)
+            job = Job.from_dict(action.job)
+            actor.node.configure(job)
             seconds = self.opening.get(actor.name, 0.0)
-            self._work(actor, lambda: self._open(actor.name, Job.from_dict(action.job)), seconds)
+            self._work(actor, lambda: self._open(actor.name, job), seconds)
 
     def _open(self, name: str, job: Job) -> Opened:
         self.stores[name] = Store(job)
@@ -309,7 +313,7 @@ class Simulation:
     def _worker_does(self, actor: Actor, action: Action) -> None:
         assert isinstance(actor.node, Worker)
         if isinstance(action, Compute):
-            seconds = self._compute(actor.node.rank)
+            seconds = self._compute(actor.node.rank) * len(action.batches)
             self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
         elif isinstance(action, Measure):
             self._work(actor, lambda: self._measure(actor.name, action))
@@ -323,7 +327,7 @@ class Simulation:
         assert action.cluster.data is not None
         node = self.actors[name].node
         assert isinstance(node, Worker)
-        stepper = self.steppers[name] = Stepper(self.job, action.cluster.data, node.rank)
+        stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
         return Built(stepper.layout_rows(), stepper.vector, stepper.gradients)
 
     def _measure(self, name: str, action: Measure) -> Measured:
@@ -469,7 +473,12 @@ class Simulation:
                     for entry in file.shards
                     if entry.shard in server.store.shards
                 )
-                assert versions == server.counters["pushes"]
+                if modes.closes_steps(self.job):
+                    assert versions <= server.counters["pushes"]
+                else:
+                    assert versions == server.counters["pushes"]
+                held = server.store.shards.values()
+                assert not any(one.parts or one.clock.waiting for one in held)
         if leases:
             assert [dataserver.report()["leases"] for dataserver in self.dataservers()] == [
                 0 for _ in self.dataservers()

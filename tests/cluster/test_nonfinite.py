@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from simulation import Simulation, make_job, one_hot
 
+from dualshard.worker.events import Compute
+
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_its_pushes_are_refused_and_it_is_named(tmp_path: Path, bad: float) -> None:
@@ -15,9 +17,9 @@ def test_its_pushes_are_refused_and_it_is_named(tmp_path: Path, bad: float) -> N
     stepper = sim.steppers["worker-1"]
     honest = stepper.compute
 
-    def poisoned(lane: int, *batch: Any, **options: Any) -> Any:
-        metrics = honest(lane, *batch, **options)
-        stepper.gradients[lane][200] = bad
+    def poisoned(action: Compute) -> Any:
+        metrics = honest(action)
+        stepper.gradients[action.lane][200] = bad
         return metrics
 
     stepper.compute = poisoned  # type: ignore[method-assign]

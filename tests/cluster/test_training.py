@@ -1,14 +1,17 @@
 """A small job from the first join to the last goodbye, on a network without faults."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from simulation import Simulation, blobs, make_job, one_hot
 
-from dualshard.common.cluster import DataShape
+from dualshard.common.clipping import clip
+from dualshard.common.cluster import DataShape, parse_layout
 from dualshard.common.job import Job
-from dualshard.common.rules import make_rule
+from dualshard.common.rates import make_segments
+from dualshard.common.rules import RULES, make_rule
 from dualshard.common.types import Float32
 from dualshard.dataserver.pipeline import epoch_order
 from dualshard.dataserver.source import open_source
@@ -35,14 +38,10 @@ def trained_in_one_loop(job: Job) -> Float32:
     vector, gradient = np.zeros(layout.size, np.float32), np.zeros(layout.size, np.float32)
     model.start(layout.views(vector), np.random.default_rng((job.job.seed, 0)))
     optimizer = job.optimizer
-    rule = make_rule(
-        optimizer.rule,
-        lr=optimizer.lr,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-    )
+    rule = make_rule(optimizer)
     state = rule.state(layout.size)
-    decayed = [span for name, span in layout.spans().items() if model.decayed(name)]
+    rows = [[name, model.decayed(name), *shape] for name, shape in layout.shapes.items()]
+    segments = make_segments(parse_layout(rows), optimizer.rates, optimizer.weight_decay)
     random = np.random.default_rng()
     for epoch in range(job.job.epochs):
         order = epoch_order(job.job.seed, epoch, samples)
@@ -50,21 +49,27 @@ def trained_in_one_loop(job: Job) -> Float32:
             inputs, labels = split.train.read(order[begin : begin + job.data.batch_size])
             views = layout.views(vector), layout.views(gradient)
             model.gradients(*views, (inputs, labels), random)
-            rule.apply(vector, gradient, state, 1.0, decayed)
+            clip(gradient, optimizer)
+            rule.apply(vector, gradient, state, 1.0, segments)
     return vector
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adagrad", "rmsprop"])
+TREATED = {"rates": ["dense1.*:0.5", "*.bias:2"], "clip": 0.5, "clip_value": 0.1}
+
+
+@pytest.mark.parametrize("more", [{}, TREATED], ids=["plain", "rates and clips"])
+@pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize(
     ("servers", "shard_bytes"), [(1, 1 << 20), (3, 64)], ids=["one shard", "many shards"]
 )
 def test_one_worker_equals_a_plain_loop_bit_for_bit(
-    tmp_path: Path, rule: str, servers: int, shard_bytes: int
+    tmp_path: Path, rule: str, servers: int, shard_bytes: int, more: dict[str, Any]
 ) -> None:
     settings = {
         **MLP,
         "optimizer__rule": rule,
         "optimizer__weight_decay": 0.01,
+        **{f"optimizer__{key}": value for key, value in more.items()},
         "paramserver__count": servers,
         "paramserver__shard_bytes": shard_bytes,
     }

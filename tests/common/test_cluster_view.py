@@ -1,9 +1,7 @@
 """The controller's view: there and back, refusing what is no view, and its arithmetic."""
 
 from dataclasses import replace
-from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,43 +113,6 @@ def test_a_layout_says_what_is_wrong_with_it() -> None:
         parse_layout([["W", True, "3"]])
     with pytest.raises(TypeError, match="expected a text, got a int"):
         parse_layout([[1, True, 3]])
-
-
-@given(LAYOUTS, st.data())
-def test_decayed_ranges_are_those_of_a_mask(
-    layout: tuple[Parameter, ...], data: st.DataObject
-) -> None:
-    """The oracle marks each element of the vector by itself."""
-    mask = np.concatenate(
-        [np.zeros(0, bool), *(np.full(p.shape, p.decays).ravel() for p in layout)]
-    )
-    view = cluster(*layout)
-    assert view.size == mask.size
-    begin = data.draw(st.integers(0, mask.size))
-    end = data.draw(st.integers(begin, mask.size))
-    ranges = view.decayed(begin, end)
-    marked = np.zeros(end - begin, bool)
-    for first, last in ranges:
-        assert not marked[first:last].any()
-        marked[first:last] = True
-    assert np.array_equal(marked, mask[begin:end])
-    # as few as possible: between two ranges lies something that does not decay
-    assert all(one[1] < other[0] for one, other in pairwise(ranges))
-
-
-def test_decayed_ranges_by_hand() -> None:
-    view = cluster(
-        Parameter("W1", True, (2, 3)),
-        Parameter("b1", False, (3,)),
-        Parameter("W2", True, (3, 1)),
-        Parameter("W3", True, (2,)),
-        Parameter("scale", False, ()),
-    )
-    assert view.size == 15
-    assert view.decayed(0, 15) == ((0, 6), (9, 14))
-    assert view.decayed(4, 10) == ((0, 2), (5, 6))
-    assert view.decayed(6, 9) == ()
-    assert view.decayed(14, 15) == ()
 
 
 def test_members_by_role_and_incarnation() -> None:

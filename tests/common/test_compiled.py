@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 from numba.core import caching
 
-from dualshard.common.compiled import compiled
+from dualshard.common.compiled import compiled, compiled_exactly
 
 
 def _reciprocal(x):
@@ -47,3 +48,19 @@ def test_other_errors_of_the_compiler_are_not_swallowed(monkeypatch):
     monkeypatch.setattr("dualshard.common.compiled.njit", refuse)
     with pytest.raises(RuntimeError, match=r"^broken$"):
         compiled(_reciprocal)
+
+
+def _multiply_and_add(out, a, b, c):
+    for i in range(out.size):
+        out[i] = a[i] * b[i] + c[i]
+
+
+def test_exact_arithmetic_is_that_of_numpy_bit_by_bit_and_in_every_position():
+    a, b, c = np.random.default_rng(0).standard_normal((3, 1003)).astype(np.float32)
+    kernel, out = compiled_exactly(_multiply_and_add), np.zeros(1003, np.float32)
+    kernel(out, a, b, c)
+    assert out.tobytes() == (a * b + c).tobytes()
+    for begin, end in ((0, 1), (1, 18), (18, 1003)):
+        kernel(out[begin:end], a[begin:end], b[begin:end], c[begin:end])
+    assert out.tobytes() == (a * b + c).tobytes()
+    assert kernel.targetoptions["nogil"]

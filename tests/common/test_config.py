@@ -270,7 +270,9 @@ def test_a_layer_is_checked_also_where_a_higher_one_hides_it() -> None:
 def test_sentence_of_an_unknown_key_in_a_file() -> None:
     assert message(job_file("[optimizer]\nlearning_rate = 1\n")) == (
         "optimizer.learning_rate = 1: expected a key of the job file;"
-        " [optimizer] has rule, lr, momentum, weight_decay, schedule (from file job.toml)"
+        " [optimizer] has rule, lr, momentum, beta2,"
+        " eps, weight_decay, rates, schedule, warmup, step_every, step_factor, clip, clip_value,"
+        " delay_compensation (from file job.toml)"
     )
 
 
@@ -333,7 +335,7 @@ def test_show_is_aligned_toml_with_origins() -> None:
     lines = show(resolved).splitlines()
     assert [line.split(" = ")[0] for line in lines] == list(SETTINGS)
     assert len({line.rindex("#") for line in lines}) == 1
-    assert "worker.count = 5                   # environment DMLC_NUM_WORKER" in lines
+    assert "worker.count = 5                     # environment DMLC_NUM_WORKER" in lines
     assert Job.from_dict(tomllib.loads("\n".join(lines))) == resolved.job
 
 

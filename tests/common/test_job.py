@@ -16,6 +16,16 @@ from dualshard.common.settings import Kind, Setting
 from dualshard.common.suggest import nearest
 from dualshard.common.toml import literal
 
+RULE = {
+    "momentum": 0.9,
+    "beta2": 0.0,
+    "eps": 0.0,
+    "weight_decay": 0.0,
+    "rates": [],
+    "warmup": 0.0,
+    "step_every": 0.3334,
+    "step_factor": 0.1,
+}
 CONTRACT = {
     "job": {
         "name": "run",
@@ -43,10 +53,13 @@ CONTRACT = {
     "optimizer": {
         "rule": "rmsprop",
         "lr": 0.002,
-        "momentum": 0.9,
-        "weight_decay": 0.0,
+        **RULE,
         "schedule": "linear",
+        "clip": 0.0,
+        "clip_value": 0.0,
+        "delay_compensation": 0.0,
     },
+    "outer": {"rule": "sgd", "lr": 1.0, **RULE, "schedule": "constant"},
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
     "dataserver": {"count": 1, "portion": 16},
     "worker": {"count": 2, "threads": 1, "device": "cpu"},
@@ -171,13 +184,25 @@ def test_the_given_table_is_copied() -> None:
         ),
         (
             {"optimizer": {"rule": "rmsprob"}},
-            "optimizer.rule = rmsprob: expected sgd, momentum, adagrad or rmsprop;"
+            "optimizer.rule = rmsprob: expected sgd, momentum, nesterov, adagrad, rmsprop, adam or"
+            " adamw;"
             " did you mean rmsprop?",
         ),
         (
             {"optimizer": {"rule": "zzz"}},
-            "optimizer.rule = zzz: expected sgd, momentum, adagrad or rmsprop;"
+            "optimizer.rule = zzz: expected sgd, momentum, nesterov, adagrad, rmsprop, adam or"
+            " adamw;"
             ' for example optimizer.rule = "rmsprop"',
+        ),
+        (
+            {"optimizer": {"rates": ["*.bias:2", "dense1"]}},
+            "optimizer.rates = dense1: expected pattern:multiplier with a finite multiplier, 0 or"
+            ' more; for example optimizer.rates = ["dense1.*:0.1", "*.bias:2"]',
+        ),
+        (
+            {"outer": {"rates": ["dense1.*:-1"]}},
+            "outer.rates = dense1.*:-1: expected pattern:multiplier with a finite multiplier, 0 or"
+            ' more; for example outer.rates = ["dense1.*:0.1", "*.bias:2"]',
         ),
         (
             {"train": {"mode": "admm"}},
@@ -234,7 +259,8 @@ def test_the_given_table_is_copied() -> None:
         ),
         (
             {"train": {"lr": 0.1}},
-            "train.lr = 0.1: expected a key of the job file; did you mean optimizer.lr?",
+            "train.lr = 0.1: expected a key of the job file; did you mean optimizer.lr or"
+            " outer.lr?",
         ),
         (
             {"job": {"count": 2}},
@@ -252,7 +278,7 @@ def test_the_given_table_is_copied() -> None:
         (
             {"zzz": {}},
             "zzz = {}: expected a section of the job file; sections are job, model, data,"
-            " train, optimizer, paramserver, dataserver, worker, security",
+            " train, optimizer, outer, paramserver, dataserver, worker, security",
         ),
         (
             {"seed": 3},
@@ -349,11 +375,16 @@ def values(rule: Setting) -> st.SearchStrategy[Any]:
             return numbers(rule)
 
 
+RATES = st.lists(st.builds("{}:{}".format, texts.filter(bool), st.floats(0, 1e6)), max_size=4)
 tables = st.fixed_dictionaries(
     {},
     optional={
         name: st.fixed_dictionaries(
-            {}, optional={key: values(rule) for key, rule in section.rules().items()}
+            {},
+            optional={
+                key: RATES if key == "rates" else values(rule)
+                for key, rule in section.rules().items()
+            },
         )
         for name, section in SECTIONS.items()
     },

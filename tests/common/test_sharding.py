@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualshard.common.errors import UserError
-from dualshard.common.sharding import Shards, Table, assign, clip
+from dualshard.common.sharding import Shards, Table, assign
 
 MIB = 2**20
 
@@ -253,28 +253,3 @@ def test_a_table_is_a_value() -> None:
     table = Table(epoch=3, owners=(0, 1))
     assert table == Table(3, (0, 1))
     assert table != Table(4, (0, 1))
-
-
-# ---- ranges of one shard
-
-
-def test_clip_counts_from_the_shard() -> None:
-    spans = [(0, 3), (5, 20), (30, 40)]
-    assert clip(spans, 2, 10) == ((0, 1), (3, 8))
-    assert clip(spans, 20, 30) == ()
-
-
-@given(st.lists(st.integers(0, 40), max_size=8, unique=True), st.integers(1, 15))
-def test_clipped_ranges_mark_the_same_elements(borders: list[int], step: int) -> None:
-    borders = sorted(borders)
-    spans = list(zip(borders[::2], borders[1::2], strict=False))
-    whole = np.zeros(40, bool)
-    for begin, end in spans:
-        whole[begin:end] = True
-    shards = Shards(size=40, shard_elements=step)
-    for begin, end in map(shards.span, range(shards.count)):
-        part = np.zeros(end - begin, bool)
-        for first, last in clip(spans, begin, end):
-            assert 0 <= first < last <= end - begin
-            part[first:last] = True
-        assert np.array_equal(part, whole[begin:end])

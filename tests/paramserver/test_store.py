@@ -3,16 +3,22 @@
 import numpy as np
 import pytest
 
+from dualshard.common.job import OptimizerSection
+from dualshard.common.rates import Segment
 from dualshard.common.rules import make_rule
+from dualshard.common.schedules import Schedule
 from dualshard.common.types import Array
 from dualshard.paramserver.store import BadPush, ShardStore
+
+SEGMENTS = (Segment(0, 2, decays=True), Segment(2, 3))
 
 
 def store(
     rule: str = "sgd", lr: float = 0.5, kappa: float = 0.0, weight_decay: float = 0.0
 ) -> ShardStore:
-    made = ShardStore(make_rule(rule, lr=lr, weight_decay=weight_decay), kappa)
-    made.start(4, np.array([1, 2, 3], np.float32), [(0, 2)])
+    section = OptimizerSection(rule=rule, lr=lr, weight_decay=weight_decay)
+    made = ShardStore(make_rule(section), kappa)
+    made.start(4, np.array([1, 2, 3], np.float32), SEGMENTS)
     return made
 
 
@@ -63,7 +69,7 @@ def test_weight_decay_applies_to_its_spans_alone() -> None:
 def test_shards_keep_their_own_state() -> None:
     """Two shards under rmsprop, one pushed often: equal to two stores of one shard each."""
     both = store("rmsprop")
-    both.start(5, np.array([1, 2, 3], np.float32), [(0, 2)])
+    both.start(5, np.array([1, 2, 3], np.float32), SEGMENTS)
     alone = store("rmsprop")
     for version in range(5):
         both.push(5, version, 1, gradient(1, -2, 0.5))
@@ -115,7 +121,8 @@ def test_a_bad_push_is_refused_and_changes_nothing(
 
 
 def test_the_schedule_follows_the_minibatches_of_the_shard() -> None:
-    shards = ShardStore(make_rule("sgd", lr=1.0), 0.0, "linear", planned=10)
+    rule = make_rule(OptimizerSection(rule="sgd", lr=1.0))
+    shards = ShardStore(rule, 0.0, Schedule("linear"), planned=10)
     shards.start(0, np.zeros(1, np.float32), ())
     steps = []
     for version, count in enumerate((1, 4, 5, 1)):

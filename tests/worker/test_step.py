@@ -235,7 +235,7 @@ def test_a_local_step_follows_the_rule_with_a_state_of_its_lane(reference: str, 
         train={"in_flight": 1},
     )
     stepper = Stepper(made, DATA, 0)
-    oracle = make_rule(rule, lr=0.1)
+    oracle = make_rule(made.optimizer)
     expected = stepper.vector.copy()
     states = [oracle.state(4), oracle.state(4)]
     for number, lane in enumerate((0, 1, 0)):
@@ -298,3 +298,38 @@ def test_a_local_step_decays_weights_and_not_biases() -> None:
     expected = before - 0.5 * gradient
     expected[:12] -= 0.5 * 0.1 * before[:12]
     np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
+
+
+def test_rates_multiply_the_local_step_and_freeze() -> None:
+    settings = {"rule": "sgd", "lr": 0.5, "rates": ["*.bias:2", "dense1.*:0"]}
+    stepper = Stepper(job("mlp", args={"hidden": []}, optimizer=settings), DATA, 0)
+    before = stepper.vector.copy()
+    stepper.compute(0, *batch(), accumulate=False, step=True)
+    expected = before - stepper.gradients[0] * np.repeat(np.float32([0, 1]), [12, 3])
+    np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("section", ["optimizer", "outer"])
+def test_a_rate_for_no_parameter_is_refused(section: str) -> None:
+    made = job("mlp", args={"hidden": []}, **{section: {"rates": ["dense2.*:0.1"]}})
+    with pytest.raises(UserError) as refused:
+        Stepper(made, DATA, 0)
+    assert str(refused.value) == (
+        f"{section}.rates = dense2.*: expected a pattern that matches a parameter of the model; "
+        "the parameters are dense1.weight, dense1.bias"
+    )
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_each_gradient_is_clipped_as_a_whole(accumulate: bool) -> None:
+    plain = Stepper(job("mlp", args={"hidden": []}), DATA, 0)
+    clipped = Stepper(job("mlp", args={"hidden": []}, optimizer={"clip": 0.01}), DATA, 0)
+    total = np.zeros_like(plain.vector)
+    for seed in range(2):
+        plain.compute(0, *batch(seed=seed), accumulate=False, step=False)
+        norm = np.linalg.norm(plain.gradients[0])
+        assert norm > 0.01
+        part = plain.gradients[0] * (0.01 / norm)
+        total = total + part if accumulate else part
+        clipped.compute(0, *batch(seed=seed), accumulate=accumulate and seed > 0, step=False)
+    np.testing.assert_allclose(clipped.gradients[0], total, rtol=1e-4)

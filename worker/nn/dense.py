@@ -4,7 +4,7 @@ import numpy as np
 
 from ...common.errors import UserError
 from ...common.types import Array
-from ..model import Shapes
+from ..model import Factors, Shapes
 from .initialisers import Initialiser, he_normal
 from .layer import Layer, Named
 
@@ -12,13 +12,16 @@ from .layer import Layer, Named
 class Dense(Layer):
     """y = x W + b, with weight W (inputs, outputs) and bias b (outputs,).
 
-    Inputs of any shape (n, ...) are flattened to (n, inputs). Biases start at zero.
+    Inputs of any shape (n, ...) are flattened to (n, inputs). Biases start at zero. The gradient of
+    the weight is x^T d(loss)/dy; `backward` leaves it out where `gradients` holds no `weight`.
+    From `backward` to the next `forward`, `factors` are x and d(loss)/dy.
     """
 
     noun = "dense"
 
     def __init__(self, inputs: int, outputs: int, initialiser: Initialiser = he_normal) -> None:
         self.inputs, self.outputs, self.initialiser = inputs, outputs, initialiser
+        self.factors: Factors | None = None
 
     def shapes(self) -> Shapes:
         return {"weight": (self.inputs, self.outputs), "bias": (self.outputs,)}
@@ -38,11 +41,13 @@ class Dense(Layer):
         return self.outputs
 
     def forward(self, parameters: Named, inputs: Array) -> Array:
-        self._shape = inputs.shape
+        self._shape, self.factors = inputs.shape, None
         self._inputs = inputs.reshape(len(inputs), -1)
         return self._inputs @ parameters["weight"] + parameters["bias"]
 
     def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
-        np.matmul(self._inputs.T, delta, out=gradients["weight"])
+        self.factors = self._inputs, delta
+        if "weight" in gradients:
+            np.matmul(self._inputs.T, delta, out=gradients["weight"])
         np.sum(delta, axis=0, out=gradients["bias"])
         return (delta @ parameters["weight"].T).reshape(self._shape)

@@ -18,7 +18,8 @@ from .blas import product
 
 # The columns of a program. WEIGHT and BIAS count elements of the flat vector. SOURCE and TARGET
 # count values of one sample: in a batch of n, a matrix (n, width) begins at n times that.
-INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, SOURCE, TARGET, COLUMNS = range(8)
+# SKIPPED is 1 where the gradient of the weight is not wanted, for its factors are enough.
+INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, SOURCE, TARGET, SKIPPED, COLUMNS = range(9)
 LINEAR, RELU, SIGMOID, TANH = range(4)
 SOFTMAX, LOGISTIC = range(2)
 
@@ -39,37 +40,47 @@ def run(
     values: Float32,
     deltas: Float32,
     gradients: Float32,
-    learn: bool,
+    begin: int,
+    end: int,
 ) -> tuple[bool, float, float]:
-    """Run a batch of n samples forward and, if `learn`, backward.
+    """Run a batch of n samples forward and loss, and backward through operations [begin, end).
+
+    A step may be cut into several calls, from the last operation to the first: forward and loss
+    run only where `end` is the number of operations. It is one function for whole steps and for
+    parts, so that both give the same bits. `begin` = `end` computes no gradient.
 
     Arguments:
         program: (operations, COLUMNS) int64.
-        parameters, gradients: the flat vectors; `gradients` is written whole, if `learn`.
+        parameters, gradients: the flat vectors; of `gradients` the part of [begin, end) is written.
         labels: (n,) int64.
         values: begins with the inputs (n, features); the rest is scratch, as all of `deltas` is.
+            The calls of one step share both.
     Returns:
-        whether all labels are classes (if not, nothing was computed), mean loss, accuracy.
+        whether all labels are classes (if not, nothing was computed), mean loss, accuracy; the
+        last two are 0 without forward.
     """
-    n, classes = labels.size, program[-1, OUTPUTS]
-    for label in labels:
-        if label < 0 or label >= classes:
-            return False, 0.0, 0.0
-    for row in program:
-        _dense_forward(row, parameters, values, n)
-    logits = values[n * program[-1, TARGET] :]
-    slopes = deltas[n * program[-1, TARGET] :]
-    if loss_kind == SOFTMAX:
-        loss, correct = _softmax_cross_entropy(logits, labels, slopes, classes)
-    else:
-        loss, correct = _sigmoid_cross_entropy(logits, labels, slopes, classes)
-    if learn:
-        for row in program[::-1]:
-            _dense_backward(row, parameters, values, deltas, gradients, n)
-    mean = loss / n
-    if l2 != 0.0:
-        mean += 0.5 * l2 * _decay(program, np.float32(l2), parameters, gradients, learn)
-    return True, mean, correct / n
+    n, mean, accuracy = labels.size, 0.0, 0.0
+    if end == len(program):
+        classes = program[-1, OUTPUTS]
+        for label in labels:
+            if label < 0 or label >= classes:
+                return False, 0.0, 0.0
+        for row in program:
+            _dense_forward(row, parameters, values, n)
+        logits = values[n * program[-1, TARGET] :]
+        slopes = deltas[n * program[-1, TARGET] :]
+        if loss_kind == SOFTMAX:
+            loss, correct = _softmax_cross_entropy(logits, labels, slopes, classes)
+        else:
+            loss, correct = _sigmoid_cross_entropy(logits, labels, slopes, classes)
+        mean, accuracy = loss / n, correct / n
+        if l2 != 0.0:
+            mean += 0.5 * l2 * _squares(program, parameters)
+    for row in program[begin:end][::-1]:
+        _dense_backward(row, parameters, values, deltas, gradients, n)
+        if l2 != 0.0:
+            _decay(row, np.float32(l2), parameters, gradients)
+    return True, mean, accuracy
 
 
 @compiled
@@ -88,7 +99,9 @@ def _dense_backward(
 ) -> None:
     """From d(loss)/d(outputs) to the gradients of weight and bias, and d(loss)/d(inputs).
 
-    The inputs of the net (SOURCE 0) need no derivative.
+    Afterwards `deltas` holds, at TARGET, d(loss)/d(x W + b), the second factor of the weight's
+    gradient; the first, x, is in `values`. Nothing overwrites them until the next step. The inputs
+    of the net (SOURCE 0) need no derivative.
     """
     width, fan_in = row[OUTPUTS], row[INPUTS]
     inputs, outputs = values[n * row[SOURCE] :], values[n * row[TARGET] :]
@@ -98,7 +111,8 @@ def _dense_backward(
     for sample in range(n):
         begin, end = sample * width, (sample + 1) * width
         _deactivate(row[ACTIVATION], outputs[begin:end], slopes[begin:end], bias)
-    product(fan_in, width, n, inputs, True, slopes, False, gradients[row[WEIGHT] :])
+    if row[SKIPPED] == 0:
+        product(fan_in, width, n, inputs, True, slopes, False, gradients[row[WEIGHT] :])
     if row[SOURCE] > 0:
         weight, source = parameters[row[WEIGHT] :], deltas[n * row[SOURCE] :]
         product(n, fan_in, width, slopes, False, weight, True, source)
@@ -212,17 +226,19 @@ def _largest(z: Float32) -> int:
 
 
 @compiled
-def _decay(
-    program: Array, l2: np.float32, parameters: Float32, gradients: Float32, learn: bool
-) -> float:
-    """The sum of all squared weights; with `learn`, gradients += l2 times the weights."""
+def _decay(row: Array, l2: np.float32, parameters: Float32, gradients: Float32) -> None:
+    """The gradient of a weight += l2 times the weight."""
+    begin = row[WEIGHT]
+    for j in range(begin, begin + row[INPUTS] * row[OUTPUTS]):
+        gradients[j] += l2 * parameters[j]
+
+
+@compiled
+def _squares(program: Array, parameters: Float32) -> float:
+    """The sum of all squared weights."""
     squares = 0.0
-    for index in range(len(program)):
-        begin = program[index, WEIGHT]
-        end = begin + program[index, INPUTS] * program[index, OUTPUTS]
-        if learn:
-            for j in range(begin, end):
-                gradients[j] += l2 * parameters[j]
-        for j in range(begin, end):
+    for row in program:
+        begin = row[WEIGHT]
+        for j in range(begin, begin + row[INPUTS] * row[OUTPUTS]):
             squares += np.float64(parameters[j]) * np.float64(parameters[j])
     return squares

@@ -3,13 +3,14 @@
 Which nets can be compiled is decided here; the arithmetic is in `interpreter.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ...common.types import Array, Float32, Metrics
 from ..layout import Layout
+from ..model import Factors, Ready
 from .activations import ReLU, Sigmoid, Tanh
 from .dense import Dense
 from .interpreter import (
@@ -22,6 +23,7 @@ from .interpreter import (
     OUTPUTS,
     RELU,
     SIGMOID,
+    SKIPPED,
     SOFTMAX,
     SOURCE,
     TANH,
@@ -46,6 +48,9 @@ class Program:
         self._features, self._classes = int(table[0, INPUTS]), int(table[-1, OUTPUTS])
         self._width = int(table[-1, TARGET]) + self._classes
         self._values = self._deltas = np.empty(0, np.float32)
+        self._ready: Ready | None = None
+        self._stops = [0]
+        self._samples, self._final = 0, len(table)  # operations from `_final` on have their deltas
 
     @classmethod
     def of(
@@ -61,7 +66,8 @@ class Program:
         """Loss and accuracy of a batch; with `gradients`, a flat vector, fill that too.
 
         `parameters` (flat) may change meanwhile. Inputs of any dtype and memory order are copied
-        into the scratch, which grows only with a batch larger than any before.
+        into the scratch, which grows only with a batch larger than any before. All is one compiled
+        call, unless `report` has set more than one stage.
 
         Raises:
             UserError: a label is not a class.
@@ -69,20 +75,64 @@ class Program:
         samples = len(labels)
         self._reserve(samples)
         self._values[: samples * self._features].reshape(inputs.shape)[...] = inputs
+        parameters, labels = _readable(parameters, np.float32), _readable(labels, np.int64)
+        self._samples, self._final = samples, len(self._table)
+        if gradients is None:
+            return self._call(parameters, labels, _NO_GRADIENTS, self._final)
+        first, *others = self._stops
+        metrics = self._call(parameters, labels, gradients, first)
+        self._tell()
+        for stop in others:
+            self._call(parameters, labels, gradients, stop)
+            self._tell()
+        return metrics
+
+    def report(self, ready: Ready | None, stages: Sequence[int]) -> None:
+        """Call `ready` when the elements from each of `stages` on are final.
+
+        `stages` are first elements of operations, descending; the last is 0.
+        """
+        first = [int(row[WEIGHT]) for row in self._table]
+        self._ready, self._stops = ready, [first.index(begin) for begin in stages]
+
+    def skip(self, weights: Collection[int]) -> None:
+        """Leave the gradients of the weights that begin at these elements unwritten."""
+        self._table[:, SKIPPED] = np.isin(self._table[:, WEIGHT], sorted(weights))
+
+    def factors(self) -> dict[int, Factors]:
+        """Inputs and error vectors of each operation, by the first element of its weight.
+
+        Views of the scratch. Only what is final: nothing after a run for measures alone.
+        """
+        return {row[WEIGHT]: self._pair(row) for row in self._table[self._final :].tolist()}
+
+    def _pair(self, row: list[int]) -> Factors:
+        n, fan_in, width = self._samples, row[INPUTS], row[OUTPUTS]
+        inputs, deltas = self._values[n * row[SOURCE] :], self._deltas[n * row[TARGET] :]
+        return inputs[: n * fan_in].reshape(n, fan_in), deltas[: n * width].reshape(n, width)
+
+    def _call(self, parameters: Float32, labels: Array, gradients: Float32, stop: int) -> Metrics:
+        """Go on from operation `_final` back to `stop`, after forward and loss if not yet run."""
         fine, loss, accuracy = run(
             self._table,
             self._loss,
             self._l2,
-            _readable(parameters, np.float32),
-            _readable(labels, np.int64),
+            parameters,
+            labels,
             self._values,
             self._deltas,
-            _NO_GRADIENTS if gradients is None else gradients,
-            gradients is not None,
+            gradients,
+            stop,
+            self._final,
         )
         if not fine:
             check_labels(labels, self._classes)
+        self._final = stop
         return {"loss": loss, "accuracy": accuracy}
+
+    def _tell(self) -> None:
+        if self._ready is not None:
+            self._ready(int(self._table[self._final, WEIGHT]))
 
     def _reserve(self, samples: int) -> None:
         if self._values.size < samples * self._width:

@@ -5,19 +5,21 @@ plain reference: any layer, any dtype. The compiled step runs where it can: for 
 views of one flat vector, as the worker's are, and layers that have a compiled form.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 
 from ...common.errors import UserError
+from ...common.sharding import SHARD_ELEMENTS
 from ...common.types import Array, Arrays, Float32, Metrics
 from ..layout import Layout, Parameters
-from ..model import Model, Shapes
+from ..model import Factors, Model, Ready, Shapes
 from .dense import Dense
 from .layer import Layer
 from .losses import Loss, check_labels
 from .program import Program
+from .readiness import stages
 
 _ROWS = 256
 """Samples that `evaluate` takes at a time, so that its scratch stays as small as training's."""
@@ -30,6 +32,10 @@ class Sequential(Model):
     The loss is the mean of `loss` over the samples, plus l2 / 2 times the sum of the squares of
     all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
     largest output is at their label.
+
+    A subclass that replaces `gradients` gives no early word of what is ready, and no factors: it
+    may change what this class has written. With l2 there are no factors, for the gradient of a
+    weight is then more than their product; readiness is told, as L2 is added layer by layer.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, l2: float = 0.0) -> None:
@@ -43,6 +49,17 @@ class Sequential(Model):
         self._features, self._classes = _ends(layers)
         self._layout = Layout(self.shapes())
         self._program = Program.of(self.layers, loss, l2, self._layout)
+        self._own = type(self).gradients is Sequential.gradients
+        self._compiled = False  # whether the last gradients came from the compiled step
+        self._ready: Ready | None = None
+        self._stages: list[int] = []
+        self._skipped: frozenset[str] = frozenset()
+        self._begins = {name: begin for name, (begin, _) in self._layout.spans().items()}
+        self._firsts = {  # of each layer that has parameters
+            name: self._begins[f"{name}.{next(iter(layer.shapes()))}"]
+            for name, layer in self.layers.items()
+            if layer.shapes()
+        }
 
     def shapes(self) -> Shapes:
         return {
@@ -63,19 +80,43 @@ class Sequential(Model):
         rng: np.random.Generator,
     ) -> Metrics:
         inputs, labels = self._checked(batch)
-        if self._program and self._is_flat(parameters) and self._is_flat(gradients):
-            flat = cast(Parameters, parameters).flat
-            return self._program.run(flat, inputs, labels, cast(Parameters, gradients).flat)
+        flat = self._is_flat(parameters) and self._is_flat(gradients)
+        self._compiled = self._program is not None and flat
+        if self._program and self._compiled:
+            vector, gradient = cast(Parameters, parameters).flat, cast(Parameters, gradients).flat
+            return self._program.run(vector, inputs, labels, gradient)
         check_labels(labels, self._classes)
         logits = self._forward(parameters, inputs)
-        delta = self.loss.slope(logits, labels)
-        for name, layer in reversed(self.layers.items()):
-            own = _part(parameters, name, layer), _part(gradients, name, layer)
-            delta = layer.backward(*own, delta)
-        if self.l2:
-            for name in filter(self.decayed, gradients):
-                gradients[name][...] += parameters[name].dtype.type(self.l2) * parameters[name]
+        self._backward(parameters, gradients, self.loss.slope(logits, labels))
         return self._measures(parameters, logits, labels)
+
+    def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:
+        self._ready = callback if self._own else None
+        size, begins = self._layout.size, self._firsts.values()
+        self._stages = stages(begins, size, granule) if self._ready else [0]
+        if self._program:
+            self._program.report(self._ready, self._stages)
+
+    def factors(self) -> dict[str, Factors]:
+        if not self._own or self.l2:
+            return {}
+        if self._program and self._compiled:
+            found = self._program.factors()
+            begins = {name: self._begins[name] for name in self._products()}
+            return {name: found[begin] for name, begin in begins.items() if begin in found}
+        products = self._products().items()
+        return {name: layer.factors for name, layer in products if layer.factors is not None}
+
+    def skip_products(self, names: Collection[str]) -> None:
+        offered = self._products() if self._own and not self.l2 else {}
+        self._skipped = frozenset(names) & offered.keys()
+        if self._program:
+            self._program.skip([self._begins[name] for name in self._skipped])
+
+    def _products(self) -> dict[str, Dense]:
+        """The layers whose weight has factors. A subclass may do anything with its gradient."""
+        layers = self.layers.items()
+        return {f"{name}.weight": layer for name, layer in layers if type(layer) is Dense}
 
     def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
         inputs, labels = self._checked(batch)
@@ -98,6 +139,22 @@ class Sequential(Model):
         for name, layer in self.layers.items():
             values = layer.forward(_part(parameters, name, layer), values)
         return values
+
+    def _backward(
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], delta: Array
+    ) -> None:
+        """Fill `gradients` layer by layer from the last, L2 included, and tell what is final."""
+        for name, layer in reversed(self.layers.items()):
+            own, target = _part(parameters, name, layer), _part(gradients, name, layer)
+            if f"{name}.weight" in self._skipped:
+                del target["weight"]
+            delta = layer.backward(own, target, delta)
+            for part in own:
+                if self.l2 and self.decayed(f"{name}.{part}"):
+                    target[part][...] += own[part].dtype.type(self.l2) * own[part]
+            begin = self._firsts.get(name)
+            if self._ready and begin is not None and begin in self._stages:
+                self._ready(begin)
 
     def _measures(self, parameters: Mapping[str, Array], logits: Array, labels: Array) -> Metrics:
         loss = self.loss.value(logits, labels)

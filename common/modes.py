@@ -1,0 +1,91 @@
+"""What each training mode means for workers and servers alike: lanes, lengths, rules. Pure facts.
+
+| mode | a worker pushes | the server applies it | the worker goes on |
+|---|---|---|---|
+| async | a gradient | at once | at once (Downpour, Dean et al. 2012) |
+| ssp | a gradient | at once | when the slowest is near enough (Ho et al. 2013) |
+| bsp | a gradient | when the step closes: the mean of all | when the step closes |
+| local | how far its own steps led it | the mean when a round closes, or at once | then |
+| easgd | its parameters | moves the centre towards them | at once (Zhang et al. 2015) |
+"""
+
+from .job import Job
+
+CROWD = 8
+"""Threads of a whole job beyond which `in_flight` leaves each a single lane."""
+_STEPS = {"local": 64, "easgd": 16}
+
+
+def n_push(job: Job) -> int:
+    """Minibatches between two pushes."""
+    return job.train.n_push or _STEPS.get(job.train.mode, 1)
+
+
+def n_fetch(job: Job) -> int:
+    """Minibatches between two pulls; every push pulls but in `async`."""
+    if job.train.mode != "async":
+        return n_push(job)
+    return job.train.n_fetch or n_push(job)
+
+
+def in_flight(job: Job) -> int:
+    """Lanes of a thread: minibatches that are computed or exchanged at the same time.
+
+    With two, a thread computes while the gradient before travels, at the price of one more update
+    of staleness. Left to itself (0) a lone thread has one, so that its run is plain sequential
+    training; and so have threads that are many, where staleness counts and servers never rest.
+    Modes in which workers wait for each other, or step by themselves, have one.
+    """
+    if job.train.mode != "async":
+        return 1
+    threads = job.worker.count * job.worker.threads
+    return job.train.in_flight or (2 if 2 <= threads <= CROWD else 1)
+
+
+def lanes(job: Job) -> int:
+    """Minibatches of one worker that may be under way at once."""
+    return job.worker.threads * in_flight(job)
+
+
+def rounds(job: Job) -> bool:
+    """Whether all lanes of a worker step on its own parameters and exchange them together."""
+    return job.train.mode in ("local", "easgd")
+
+
+def participants(job: Job) -> int:
+    """How many of a worker's lanes push by themselves."""
+    return 1 if rounds(job) else lanes(job)
+
+
+def closes_steps(job: Job) -> bool:
+    """Whether updates wait until a quorum of pushes is there."""
+    return job.train.mode == "bsp" or (job.train.mode == "local" and job.train.quorum > 0)
+
+
+def waits(job: Job) -> bool:
+    """Whether workers ever wait for each other, so that one without data must say so."""
+    return closes_steps(job) or job.train.mode == "ssp"
+
+
+def told_the_end(job: Job) -> bool:
+    """Whether a worker is told when an epoch has nothing left for it: then it pushes what it has
+    gathered, and nobody waits for it. Otherwise it pushes whenever it runs out of data."""
+    return waits(job) or rounds(job)
+
+
+def in_order(job: Job) -> bool:
+    """Whether it is fixed which worker trains on which minibatch in which step: then equal jobs
+    give equal bits however the messages travel."""
+    return job.train.mode in ("bsp", "local") and job.train.quorum == 1.0
+
+
+def paced(job: Job) -> bool:
+    """Whether slower workers make fewer steps of their own, so that all exchange equally often."""
+    return job.train.mode == "local" and job.train.quorum < 1.0
+
+
+def steps_locally(job: Job) -> bool:
+    """Whether a worker steps its own copy of the parameters between two exchanges."""
+    if rounds(job):
+        return True
+    return job.train.mode == "async" and (n_push(job) > 1 or n_fetch(job) > 1)

@@ -1,0 +1,118 @@
+"""Pushes on their way through a server: who waits for which shards, and what is in them. Pure."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ..common.codecs import decode
+from ..common.delivery import Peer
+from ..common.factors import unpack
+from ..common.messages import Attach, Envelope, Push
+from ..common.types import Float32
+from .consistency import Who
+from .store import BadPush
+
+
+class Lanes(Protocol):
+    """Memory shared with workers of this host; `sharing` has the real one."""
+
+    def attach(self, source: int, wanted: Attach) -> None:
+        """Map a worker's segment. Raises `RemoteError` where that cannot be."""
+
+    def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
+        """A shard of a lane's gradient; None if there is no such lane."""
+
+    def deliver(self, source: int, begin: int, values: Float32) -> None:
+        """Write a fresh shard into the worker's parameter vector."""
+
+    def keep_only(self, present: set[int]) -> None:
+        """Forget the segments of workers that are gone."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
+    its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
+    where they are not the shard's own."""
+
+    peer: Peer
+    envelope: Envelope
+    push: Push
+    who: Who
+    left: set[int]
+    staleness: dict[int, int] = field(default_factory=dict)
+    values: dict[int, Float32] = field(default_factory=dict)
+
+
+class Tickets:
+    """The open tickets, by participant and shard."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[Who, int], Ticket] = {}
+
+    def add(self, ticket: Ticket) -> None:
+        """A push was taken."""
+        for shard in ticket.push.shards:
+            self._open[ticket.who, shard] = ticket
+
+    def release(self, who: Who, shard: int) -> Ticket | None:
+        """A shard has let a participant go on: its ticket."""
+        ticket = self._open.pop((who, shard), None)
+        if ticket is not None:
+            ticket.left.discard(shard)
+        return ticket
+
+    def forget(self, who: Who) -> None:
+        """A participant is gone: nobody waits for these answers."""
+        self._open = {key: ticket for key, ticket in self._open.items() if key[0] != who}
+
+    def holds(self, envelope: Envelope) -> bool:
+        """Whether this very request waits for its answer."""
+        return any(
+            ticket.envelope.source == envelope.source
+            and ticket.envelope.sequence == envelope.sequence
+            for ticket in self._open.values()
+        )
+
+
+def decoded(push: Push, size: int) -> Float32:
+    """The float32 (size,) that a push of one shard carries; a view where nothing was encoded.
+
+    Raises:
+        BadPush: it is not what its encoding says.
+    """
+    if push.encoding == "f32":
+        if push.gradient.dtype.str != "<f4":
+            found = push.gradient.dtype
+            raise BadPush("dtype", f"shard {push.shards[0]} takes float32, not {found}")
+        return push.gradient
+    out = np.empty(size, np.float32)
+    try:
+        if push.encoding == "factors":
+            unpack(push.pieces, push.gradient, out)
+        else:
+            decode(push.encoding, push.gradient, push.extra, out)
+    except ValueError as broken:
+        where = f"shard {push.shards[0]} as {push.encoding}"
+        raise BadPush("encoding", f"{where}: {broken}") from None
+    return out
+
+
+class Suspects:
+    """How many pushes of each worker in a row held NaN or infinity."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_a_row: Counter[int] = Counter()
+
+    def cleared(self, source: int) -> None:
+        """A push of this worker (incarnation) was sound."""
+        if source in self._in_a_row:
+            del self._in_a_row[source]
+
+    def accused(self, source: int) -> bool:
+        """One more was not; whether that makes as many as the job allows."""
+        self._in_a_row[source] += 1
+        return self._in_a_row[source] == self._limit

@@ -1,0 +1,164 @@
+"""What a push does to a shard, by mode: gradients applied at once, steps made together, elastic
+averaging. Pure; who may push when is the business of `consistency`.
+
+Each takes a shard as the store holds it and changes its values, its rule's state, and the number of
+minibatches in it.
+"""
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..common.rates import Segments
+from ..common.rule_kernels import compensate
+from ..common.rules import Rule, RuleState
+from ..common.types import Array, Float32
+from .consensus import elastic, weighted_mean
+from .consistency import Clock, Who
+
+
+Schedule = Callable[[float], float]
+"""The factor on the rate, by how much of the job is done (0 to 1)."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One push of a shard that is kept until its step closes: float32 (n,), the mean of `count`
+    minibatches."""
+
+    gradient: Float32
+    count: int
+
+
+@dataclass(slots=True)
+class Held:
+    """One shard: float32 (n,) values after `version` updates made of `minibatches` minibatches,
+    what the rule remembers, and its clock.
+
+    `parts` wait for their step; `seen` are the values that each participant was last sent, kept
+    for delay compensation alone.
+    """
+
+    values: Float32
+    state: RuleState
+    segments: Segments
+    clock: Clock
+    version: int = 0
+    minibatches: int = 0
+    parts: dict[Who, Part] = field(default_factory=dict)
+    seen: dict[Who, Float32] = field(default_factory=dict)
+
+
+class Update(ABC):
+    """How pushes change shards. One instance serves all shards of a server, one at a time."""
+
+    def __init__(self) -> None:
+        self.planned = 1
+        """Minibatches that the whole job will make: the length of the schedule."""
+        self._scratch: Float32 = np.empty(0, np.float32)
+
+    def apply(
+        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
+    ) -> Float32:
+        """A push that is applied at once; returns the values that its sender is to go on with."""
+        raise AssertionError("this mode closes steps")
+
+    def close(self, held: Held, parts: Sequence[Part]) -> None:
+        """A step that closes: these pushes, in this order."""
+        raise AssertionError("this mode applies pushes at once")
+
+    def again(self, held: Held, gradient: Array) -> Float32 | None:
+        """The values for a sender whose push was applied before, if not the shard's own."""
+        return None
+
+    def released(self, held: Held, who: Who) -> None:
+        """A participant is sent the values as they are now."""
+        return
+
+    def _room(self, size: int) -> Float32:
+        if self._scratch.size < size:
+            self._scratch = np.empty(size, np.float32)
+        return self._scratch[:size]
+
+    def _progress(self, held: Held) -> float:
+        return held.minibatches / self.planned
+
+
+class AtOnce(Update):
+    """Each push moves the parameters by count · (1 + s)^-κ times the rule's step.
+
+    A push of n accumulated minibatches moves them as far as n pushes would (for sgd exactly: rate
+    times the sum). `per_minibatch` off: one step however many minibatches are in it, for the
+    pseudo-gradients of `local`. With λ > 0 the gradient is compensated for its delay first
+    (DC-ASGD, Zheng et al. 2017, equation 10).
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        schedule: Schedule,
+        kappa: float = 0.0,
+        *,
+        per_minibatch: bool = True,
+        compensation: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self._rule, self._schedule, self._kappa = rule, schedule, kappa
+        self._per_minibatch, self._compensation = per_minibatch, compensation
+
+    def apply(
+        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
+    ) -> Float32:
+        scale = self._schedule(self._progress(held)) * (count if self._per_minibatch else 1)
+        if self._kappa:
+            scale *= (1.0 + staleness) ** -self._kappa
+        if self._compensation and staleness and who in held.seen:
+            room = self._room(gradient.size)
+            compensate(gradient, held.values, held.seen[who], self._compensation, room)
+            gradient = room
+        self._rule.apply(held.values, gradient, held.state, scale, held.segments)
+        held.minibatches += count
+        return held.values
+
+    def released(self, held: Held, who: Who) -> None:
+        if self._compensation:
+            seen = held.seen.setdefault(who, np.empty_like(held.values))
+            np.copyto(seen, held.values)
+
+
+class Together(Update):
+    """Each step moves the parameters by one step of the rule along the mean of its pushes, each
+    weighed by the minibatches in it."""
+
+    def __init__(self, rule: Rule, schedule: Schedule) -> None:
+        super().__init__()
+        self._rule, self._schedule = rule, schedule
+
+    def close(self, held: Held, parts: Sequence[Part]) -> None:
+        counts = [part.count for part in parts]
+        room = self._room(held.values.size)
+        mean = weighted_mean([part.gradient for part in parts], counts, room)
+        scale = self._schedule(self._progress(held))
+        self._rule.apply(held.values, mean, held.state, scale, held.segments)
+        held.minibatches += sum(counts)
+
+
+class Elastic(Update):
+    """EASGD: the centre moves towards the worker's parameters, and they towards it, by α."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self._alpha = alpha
+
+    def apply(
+        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
+    ) -> Float32:
+        held.minibatches += count
+        return elastic(held.values, gradient, self._alpha)
+
+    def again(self, held: Held, gradient: Array) -> Float32 | None:
+        if gradient.shape != held.values.shape or gradient.dtype != np.float32:
+            return None
+        return elastic(held.values.copy(), gradient, self._alpha)
