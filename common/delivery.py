@@ -230,9 +230,10 @@ class Courier:
     ) -> Send:
         """The reply to a request. With `remember` a repeat gets it again without being seen;
         without, the repeat comes back as `Arrival.REPEAT` to be answered afresh."""
-        window = self._window(request.source)
-        if remember and request.sequence in window.answers:
-            window.answers[request.sequence] = message
+        if remember:
+            window = self._window(request.source)
+            if request.sequence in window.answers:
+                window.answers[request.sequence] = message
         return self._reply(peer, request.sequence, message)
 
     def _reply(self, peer: Peer, sequence: int, message: Message) -> Send:

@@ -173,17 +173,16 @@ class TrainSection(Section):
         "less), in 16 bits, in 8, or the largest alone",
         choices=("none", "f16", "bf16", "int8", "topk"),
     )
-    topk: float = setting(
-        Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1
-    )
+    topk: float = setting(Kind.NUMBER, 0.01, "the fraction that topk sends", above=0, maximum=1)
     error_feedback: bool = setting(
         Kind.FLAG, True, "whether what compression leaves out is added to the next gradient"
     )
     factors: str = setting(
         Kind.TEXT,
         "auto",
-        "auto: dense layers travel as activations and errors where those are fewer bytes",
-        choices=("auto", "off"),
+        "dense layers as activations and errors where those are fewer bytes; auto: to other "
+        "machines, always: also on this one, where the server's work costs more than the bytes",
+        choices=("auto", "always", "off"),
     )
     pull_encoding: str = setting(
         Kind.TEXT,

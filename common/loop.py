@@ -6,7 +6,7 @@ common (send, forget, note, exit) and passes the rest to the role's process.
 
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 
 from .clock import Clock
@@ -62,29 +62,26 @@ class Loop:
 
     def turn(self, longest: float) -> bool:
         """Wait up to `longest` seconds for something to do, and do it; True if anything was."""
-        wait = min(longest, max(0.0, self._wake_at - self.clock.now()))
-        if not self._posted.empty():
-            wait = 0.0
+        wait = 0.0
+        if self._posted.empty():
+            wait = min(longest, max(0.0, self._wake_at - self.clock.now()))
         busy = False
         for peer, frames in self.transport.receive(wait):
             busy = True
             self._receive(peer, frames)
-        while self.ended is None:
-            try:
-                event = self._posted.get_nowait()
-            except Empty:
-                break
+        while self.ended is None and not self._posted.empty():
             busy = True
-            self._perform(self.node.local(event, self.clock.now()))
+            self._perform(self.node.local(self._posted.get(), self.clock.now()))
         now = self.clock.now()
         if self.ended is None and now >= self._looked_at + LOOK_EVERY:
             self._looked_at = now
             if (seen := self._look()) is not None:
                 self._perform(self.node.local(seen, now))
-        if self.ended is None and self.node.wake_at() <= now:
+        self._wake_at = self.node.wake_at()
+        if self.ended is None and self._wake_at <= now:
             busy = True
             self._perform(self.node.tick(now))
-        self._wake_at = self.node.wake_at()
+            self._wake_at = self.node.wake_at()
         return busy
 
     def begin(self, actions: list[Action]) -> None:

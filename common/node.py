@@ -75,7 +75,7 @@ class Node:
         arrival, request, again = self.courier.receive(peer, envelope)
         if again is not None:
             self.do(again)
-        if arrival in (Arrival.NOTICE, Arrival.REQUEST):
+        if arrival is Arrival.REQUEST or arrival is Arrival.NOTICE:
             self._handle(peer, envelope)
         elif arrival is Arrival.REPEAT:
             self.repeated(peer, envelope)
@@ -171,11 +171,11 @@ class Node:
             self.refused(request, Refused("unexpected", detail))
 
     def _handle(self, peer: Peer, envelope: Envelope) -> None:
-        expected = NOTICES if envelope.form is Form.NOTICE else tuple(ANSWERS)
-        handler = self.requests.get(type(envelope.message))
-        if handler is not None and isinstance(envelope.message, expected):
+        asked = type(envelope.message)
+        handler = self.requests.get(asked)
+        if handler is not None and asked in (NOTICES if envelope.form is Form.NOTICE else ANSWERS):
             handler(peer, envelope)
             return
-        kind = type(envelope.message).__name__
+        kind = asked.__name__
         self.note("warning", f"{kind} from {envelope.source:016x} is not for this role; refused")
         self.refuse(peer, envelope, "unexpected", f"{kind} is not for this role")

@@ -3,7 +3,9 @@ imports zmq.
 
 A peer that we connect to is named by its address (`tcp://host:port`); a peer that connected to us
 is named by the routing id it chose (its incarnation). Frames of arrays are sent without copying:
-their buffers are lent until the reply returns.
+their buffers are lent until the reply returns. An array frame that came in goes out again as
+ZeroMQ's own message, and memory that stays where it is can be made known once (`lend`): pyzmq
+otherwise wakes a thread of its own for each buffer that it has sent.
 """
 
 import contextlib
@@ -11,13 +13,16 @@ import ipaddress
 import math
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import numpy as np
 import zmq
 
 from .delivery import Peer, routing_id
 from .errors import UserError
+from .types import Array
 from .wire import Frame, Frames
 
 FRAME_LIMIT = 1 << 30
@@ -28,6 +33,13 @@ COPY_BELOW = 1 << 16
 """Bytes below which a copy is cheaper than ZeroMQ's zero-copy bookkeeping (90 µs a message)."""
 BURST = 64
 """Messages taken from one socket before the others have their turn."""
+IPC_BUFFER = 1 << 19
+"""Bytes that the kernel holds of a connection past tcp; it sizes those of tcp by itself."""
+
+# Plain numbers: each use of one of pyzmq's enumerations costs a microsecond.
+_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+_MORE = _NOBLOCK | _SNDMORE
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class Transport(Protocol):
@@ -46,6 +58,21 @@ class Transport(Protocol):
 
     def wake(self) -> None:
         """End a waiting `receive`. The one method that any thread may call."""
+        ...
+
+    def lend(self, block: Array) -> None:
+        """Make known a contiguous array whose slices are sent again and again, so that sending
+        them costs less. It is kept in memory as long as the transport, and its slices should be
+        few: their number is what this remembers."""
+        ...
+
+    def shortcut(self, address: str) -> bool:
+        """Reach this address past the network from now on, where both ends are on one machine.
+
+        To be called before the first message to it: what is under way may be lost, as with any
+        broken connection. The peer keeps its name. Returns whether there is such a way; asking
+        again is free.
+        """
         ...
 
     def forget(self, peer: Peer) -> None:
@@ -70,6 +97,9 @@ class ZmqTransport:
         self._name = routing_id(incarnation)
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
+        self._shortcuts: set[str] = set()
+        self._lent: dict[int, Array] = {}
+        self._lent_frames: dict[tuple[int, int], zmq.Frame] = {}
         self._poller = zmq.Poller()
         self._bell = _Bell()
         self._poller.register(self._bell.descriptor, zmq.POLLIN)
@@ -106,26 +136,46 @@ class ZmqTransport:
         if advertise:
             host, port = _advertised(advertise, port)
         self.address = f"tcp://{host}:{port}"
+        if (name := _beside(bound)) is not None:
+            router.set(zmq.SNDBUF, IPC_BUFFER)
+            with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
+                router.bind(f"ipc://@{name}")
         self._poller.register(router, zmq.POLLIN)
 
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
-        if isinstance(peer, bytes):
-            if self._router is None:
-                return False
-            outgoing: Sequence[Frame] = [peer, *frames]
-            link = self._router
-        else:
-            outgoing, link = frames, self._dealer(peer)
-        last = len(outgoing) - 1
         try:
-            for index, frame in enumerate(outgoing):
-                flags = zmq.NOBLOCK if index == last else zmq.NOBLOCK | zmq.SNDMORE
-                link.send(frame, flags, copy=len(frame) < COPY_BELOW)
+            if isinstance(peer, bytes):
+                if self._router is None:
+                    return False
+                link = self._router
+                link.send(peer, _MORE)
+            else:
+                link = self._dealers.get(peer) or self._dealer(peer)
+            last = len(frames) - 1
+            for index, frame in enumerate(frames):
+                flags = _NOBLOCK if index == last else _MORE
+                if len(frame) < COPY_BELOW:
+                    link.send(frame, flags)
+                else:
+                    link.send(self._uncopied(frame), flags, copy=False)
         except zmq.ZMQError as failed:
             if failed.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
             raise
         return True
+
+    def _uncopied(self, frame: Frame) -> "Frame | zmq.Frame":
+        """What is sent for a large frame: a message of ZeroMQ's that exists, where one does."""
+        owner: object = frame.obj if isinstance(frame, memoryview) else None
+        if isinstance(owner, zmq.Frame) and len(owner) == len(frame):
+            return owner
+        if not isinstance(owner, np.ndarray) or id(owner.base) not in self._lent:
+            return frame
+        place = (owner.__array_interface__["data"][0], len(frame))
+        ready = self._lent_frames.get(place)
+        if ready is None:
+            ready = self._lent_frames[place] = zmq.Frame(frame, copy=False)
+        return ready
 
     def _dealer(self, address: str) -> "zmq.Socket[bytes]":
         link = self._dealers.get(address)
@@ -136,7 +186,7 @@ class ZmqTransport:
             link.set(zmq.RECONNECT_IVL, 50)
             link.set(zmq.RECONNECT_IVL_MAX, 1000)
             try:
-                link.connect(address)
+                self._connect(link, address)
             except zmq.ZMQError as refused:
                 link.close(0)
                 raise UserError(
@@ -150,30 +200,58 @@ class ZmqTransport:
             self._poller.register(link, zmq.POLLIN)
         return link
 
+    def _connect(self, link: "zmq.Socket[bytes]", address: str) -> None:
+        if address in self._shortcuts:
+            link.set(zmq.SNDBUF, IPC_BUFFER)
+            link.connect(f"ipc://@{_beside(address)}")
+        else:
+            link.connect(address)
+
     def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
         messages: list[tuple[Peer, Frames]] = []
         for link, _ in self._poller.poll(math.ceil(max(0.0, timeout) * 1000)):
             if isinstance(link, int):
                 self._bell.silence()
-                continue
-            for _ in range(BURST):
-                try:
-                    first = link.recv(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                frames: Frames = [first]
-                while link.get(zmq.RCVMORE):
-                    frames.append(_take(link, header=link is self._router and len(frames) == 1))
-                if link is self._router:
-                    messages.append((first, frames[1:]))
-                else:
-                    messages.append((self._addresses[link], frames))
+            else:
+                self._drain(link, messages)
         return messages
+
+    def _drain(self, link: "zmq.Socket[bytes]", messages: list[tuple[Peer, Frames]]) -> None:
+        """Take what is there of a socket that is readable, up to `BURST` messages."""
+        address = self._addresses.get(link)
+        for _ in range(BURST):
+            peer = link.recv(_NOBLOCK) if address is None else address
+            frame = link.recv(_NOBLOCK, copy=False)
+            frames: Frames = [frame.bytes]
+            while frame.more:
+                frame = link.recv(_NOBLOCK, copy=False)
+                frames.append(frame.buffer)
+            messages.append((peer, frames))
+            if (
+                not cast(int, link.get(_EVENTS)) & _POLLIN
+            ):  # costs half of the exception that would come
+                return
 
     def wake(self) -> None:
         self._bell.ring()
 
+    def lend(self, block: Array) -> None:
+        self._lent[id(block)] = block
+
+    def shortcut(self, address: str) -> bool:
+        if address in self._shortcuts:
+            return True
+        name = _beside(address)
+        if name is None or not _is_ours(name):
+            return False
+        self._shortcuts.add(address)
+        if (link := self._dealers.get(address)) is not None:
+            link.disconnect(address)
+            self._connect(link, address)
+        return True
+
     def forget(self, peer: Peer) -> None:
+        self._shortcuts.discard(cast(str, peer))
         link = self._dealers.pop(peer, None) if isinstance(peer, str) else None
         if link is not None:
             self._poller.unregister(link)
@@ -185,6 +263,8 @@ class ZmqTransport:
             link.close(int(linger * 1000))
         self._dealers.clear()
         self._addresses.clear()
+        self._lent.clear()
+        self._lent_frames.clear()
         self._router = None
         self._context.term()
 
@@ -221,11 +301,35 @@ def _configure(link: "zmq.Socket[bytes]") -> None:
     link.set(zmq.IPV6, 0)
 
 
-def _take(link: "zmq.Socket[bytes]", *, header: bool) -> Frame:
-    """The next frame: headers as bytes, arrays as views of ZeroMQ's own buffer."""
-    if header:
-        return link.recv()
-    return link.recv(copy=False).buffer
+def _beside(address: str) -> str | None:
+    """The name of the Unix socket beside a loopback address; None for any other.
+
+    It stands in the abstract namespace (unix(7)): no file, gone with its socket, and seen by the
+    same network namespace as the address. It protects as much as loopback tcp, not more: any
+    process of this machine may connect. Who listens is checked by `_is_ours`.
+    """
+    place = address.removeprefix("tcp://")
+    with contextlib.suppress(ValueError):  # not a number: a name may lead anywhere
+        if ipaddress.IPv4Address(place.rpartition(":")[0]).is_loopback:
+            return f"dualshard-{place}"
+    return None
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a process of this user listens under an abstract name. A port belongs to whoever has
+    bound it; this name beside it could have been taken by another user."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full queue is an answer, too: then tcp will do
+        try:
+            probe.connect(f"\0{name}")
+            row = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return False
+    return int(_CREDENTIALS.unpack(row)[1]) == os.geteuid()
+
+
+_CREDENTIALS = struct.Struct("=iII")
+"""Process, user and group of the other end, see unix(7)."""
 
 
 def parse_address(text: str, key: str) -> str:

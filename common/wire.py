@@ -13,7 +13,8 @@ with the scalar fields in the order of the dataclass and arrays as [dtype, dimen
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, cast, get_type_hints
+from operator import attrgetter
+from typing import Any, get_type_hints
 
 import msgpack
 import numpy as np
@@ -33,7 +34,9 @@ PAYLOAD_LIMIT = 1 << 30
 DIMENSIONS_LIMIT = 8
 DEPTH_LIMIT = 8
 """Lists and dictionaries within each other in one field."""
-DTYPES = ("<f4", "<f2", "<i8", "<i4", "|u1")
+DTYPES = ("<f4", "<f2", "<i8", "<i4", "|i1", "|u1", "<u2", "<u4")
+CLAIMS_LITTLE = 128
+"""Bytes of a header in which lists within each other cannot claim more than 50 kB."""
 ANY_PROTOCOL = ("Join", "Refused")
 
 
@@ -56,30 +59,37 @@ def encode(envelope: Envelope) -> Frames:
     Raises:
         RoleError: no peer would take the message: it is over a limit, or of a foreign dtype.
     """
-    kind = type(envelope.message)
-    schema = _SCHEMAS[kind.__name__]
-    arrays = [getattr(envelope.message, name) for name in schema.arrays]
-    rows = [[array.dtype.str, *array.shape] for array in arrays]
-    for name, (dtype, *_) in zip(schema.arrays, rows, strict=True):
+    message = envelope.message
+    schema = _SCHEMAS[type(message).__name__]
+    rows: list[list[Any]] = []
+    frames: Frames = [b""]
+    size = 0
+    for name in schema.arrays:
+        array: Array = getattr(message, name)
+        dtype = array.dtype.str
         if dtype not in DTYPES:
-            raise RoleError(f"{kind.__name__}.{name}: cannot send dtype {dtype}, only {DTYPES}")
-    size = sum(array.nbytes for array in arrays)
+            raise RoleError(f"{schema.name}.{name}: cannot send dtype {dtype}, only {DTYPES}")
+        rows.append([dtype, *array.shape])
+        frames.append(_frame(array))
+        size += array.nbytes
     if size > PAYLOAD_LIMIT:
-        raise RoleError(f"{kind.__name__} of {size} bytes: one message carries {PAYLOAD_LIMIT}")
-    header = [
-        envelope.protocol,
-        kind.__name__,
-        envelope.source,
-        int(envelope.form),
-        envelope.sequence,
-        envelope.floor,
-        [getattr(envelope.message, name) for name, _ in schema.scalars],
-        rows,
-    ]
-    packed = cast(bytes, msgpack.packb(header))
+        raise RoleError(f"{schema.name} of {size} bytes: one message carries {PAYLOAD_LIMIT}")
+    packed = _pack(
+        (
+            envelope.protocol,
+            schema.name,
+            envelope.source,
+            int(envelope.form),
+            envelope.sequence,
+            envelope.floor,
+            schema.values(message),
+            rows,
+        )
+    )
     if len(packed) > HEADER_LIMIT:
-        raise RoleError(f"{kind.__name__} with {len(packed)} bytes of header: {HEADER_LIMIT} fit")
-    return [packed, *map(_frame, arrays)]
+        raise RoleError(f"{schema.name} with {len(packed)} bytes of header: {HEADER_LIMIT} fit")
+    frames[0] = packed
+    return frames
 
 
 def decode(frames: Sequence[Frame]) -> Envelope:
@@ -89,10 +99,8 @@ def decode(frames: Sequence[Frame]) -> Envelope:
         ProtocolMismatch: a well-formed header of another version.
         MalformedFrame: anything else that is no message.
     """
-    header = _header(frames)
-    protocol, kind, source, form, sequence, floor, scalars, shapes = header
-    numbers = (protocol, source, form, sequence, floor)
-    if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+    protocol, kind, source, form, sequence, floor, scalars, rows = _header(frames)
+    if not all(map(_natural, (protocol, source, form, sequence, floor))):
         raise MalformedFrame("header numbers are not natural numbers below 2^63")
     if protocol != PROTOCOL and kind not in ANY_PROTOCOL:
         raise ProtocolMismatch(protocol)
@@ -101,20 +109,43 @@ def decode(frames: Sequence[Frame]) -> Envelope:
         raise MalformedFrame(f"unknown kind {_name(kind)}")
     if form not in _FORMS:
         raise MalformedFrame(f"{kind}: form {form} is not 0, 1 or 2")
-    values = dict(zip(schema.arrays, _arrays(kind, schema, shapes, frames[1:]), strict=True))
-    if not isinstance(scalars, list) or len(scalars) != len(schema.scalars):
-        raise MalformedFrame(f"{kind}: expected {len(schema.scalars)} fields")
-    for (name, fits), value in zip(schema.scalars, scalars, strict=True):
-        if not fits(value):
-            raise MalformedFrame(f"{kind}.{name}: a {type(value).__name__} does not fit")
-        values[name] = value
-    return Envelope(source, _FORMS[form], sequence, floor, schema.kind(**values), protocol)
+    arrays = _arrays(schema, rows, frames)
+    schema.check(scalars)
+    message = schema.build(scalars, arrays)
+    return Envelope(source, _FORMS[form], sequence, floor, message, protocol)
+
+
+def take_over(array: Array) -> Array | None:
+    """The memory of a received array, to be written over and sent back, without a copy on either
+    way; None where it is not the receiver's to write (the frame is bytes, or holds more).
+
+    Only for the one whom the message was for, once, and only while nobody else was given the
+    array: what has been sent on from this memory may still be on its way.
+    """
+    frame = _came_in(array)
+    if frame is None or frame.readonly:
+        return None
+    return np.frombuffer(frame, array.dtype).reshape(array.shape)
+
+
+def _natural(number: object) -> bool:
+    return type(number) is int and 0 <= number < 1 << 63
 
 
 def _frame(array: Array) -> Frame:
-    """The bytes of a contiguous array, viewed."""
+    """The bytes of a contiguous array, viewed; of a received one the frame that it came in."""
     assert array.flags.c_contiguous
-    return array.reshape(-1).view(np.uint8).data if array.size else b""
+    return _came_in(array) or (array.data.cast("B") if array.size else b"")
+
+
+def _came_in(array: Array) -> memoryview | None:
+    """The frame that a received array fills; None for any other array, or an empty one."""
+    base: object = array.base
+    if isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview) and base.nbytes == array.nbytes and base.format == "B":
+        return base
+    return None
 
 
 def _header(frames: Sequence[Frame]) -> list[Any]:
@@ -123,10 +154,11 @@ def _header(frames: Sequence[Frame]) -> list[Any]:
         raise MalformedFrame("no header frame, or one over the limit")
     try:
         # Unpacking makes room for as many elements as a list claims; skipping makes none, and
-        # fails unless each of them is there.
-        skimmer = msgpack.Unpacker(max_buffer_size=len(frames[0]))
-        skimmer.feed(frames[0])
-        skimmer.skip()
+        # fails unless each of them is there. In few bytes not much can be claimed.
+        if len(frames[0]) > CLAIMS_LITTLE:
+            skimmer = msgpack.Unpacker(max_buffer_size=len(frames[0]))
+            skimmer.feed(frames[0])
+            skimmer.skip()
         header = msgpack.unpackb(frames[0], strict_map_key=True, max_ext_len=0)
     except Exception as broken:  # msgpack raises a dozen unrelated types on random bytes
         raise MalformedFrame(f"header is no msgpack: {type(broken).__name__}") from None
@@ -135,36 +167,44 @@ def _header(frames: Sequence[Frame]) -> list[Any]:
     return header
 
 
-def _arrays(kind: str, schema: "_Schema", shapes: object, frames: Sequence[Frame]) -> list[Array]:
+def _arrays(schema: "_Schema", rows: object, frames: Sequence[Frame]) -> list[Array]:
     """The array fields of a message, each checked against its frame before it is viewed."""
-    count = len(schema.arrays)
-    if not isinstance(shapes, list) or len(shapes) != count or len(frames) != count:
-        raise MalformedFrame(f"{kind}: expected {count} arrays and frames, got {len(frames)}")
-    if sum(len(frame) for frame in frames) > PAYLOAD_LIMIT:
-        raise MalformedFrame(f"{kind}: payload over {PAYLOAD_LIMIT} bytes")
-    return [
-        _array(f"{kind}.{name}", row, frame)
-        for name, row, frame in zip(schema.arrays, shapes, frames, strict=True)
-    ]
+    count, came = len(schema.arrays), len(frames) - 1
+    if type(rows) is not list or len(rows) != count or came != count:
+        raise MalformedFrame(f"{schema.name}: expected {count} arrays and frames, got {came}")
+    if not count:
+        return []
+    if sum(map(len, frames)) - len(frames[0]) > PAYLOAD_LIMIT:
+        raise MalformedFrame(f"{schema.name}: payload over {PAYLOAD_LIMIT} bytes")
+    return [_array(schema.labels[at], rows[at], frames[at + 1]) for at in range(count)]
 
 
 def _array(name: str, row: object, frame: Frame) -> Array:
     """One array as a view of its frame."""
-    if not isinstance(row, list) or not 2 <= len(row) <= 1 + DIMENSIONS_LIMIT:
+    if type(row) is not list or not 2 <= len(row) <= 1 + DIMENSIONS_LIMIT:
         raise MalformedFrame(f"{name}: no dtype and shape")
-    dtype, shape = row[0], row[1:]
-    if dtype not in DTYPES:
-        raise MalformedFrame(f"{name}: dtype {_name(dtype)} is not one of {DTYPES}")
+    dtype = _DTYPES.get(row[0]) if type(row[0]) is str else None
+    if dtype is None:
+        raise MalformedFrame(f"{name}: dtype {_name(row[0])} is not one of {DTYPES}")
+    if len(row) > 2 or type(row[1]) is not int or row[1] * dtype.itemsize != len(frame):
+        _check_shape(name, row, dtype.itemsize, len(frame))
+    array = np.frombuffer(frame, dtype)
+    array.setflags(write=False)
+    return array if len(row) == 2 else array.reshape(row[1:])
+
+
+def _check_shape(name: str, row: list[Any], itemsize: int, size: int) -> None:
+    """Raises `MalformedFrame` unless a shape fills a frame of `size` bytes."""
+    shape = row[1:]
     if not all(type(size) is int and 0 <= size <= PAYLOAD_LIMIT for size in shape):
         raise MalformedFrame(f"{name}: bad shape")
     if prod(size for size in shape if size) > PAYLOAD_LIMIT:
         raise MalformedFrame(f"{name}: shape {shape} is over the limit")
-    expected = prod(shape) * np.dtype(dtype).itemsize
-    if expected != len(frame):
+    expected = prod(shape) * itemsize
+    if expected != size:
         raise MalformedFrame(
-            f"{name}: shape {shape} of {dtype} takes {expected} bytes, the frame holds {len(frame)}"
+            f"{name}: shape {shape} of {row[0]} takes {expected} bytes, the frame holds {size}"
         )
-    return np.frombuffer(frame, dtype=dtype).reshape(shape)
 
 
 def _name(value: object) -> str:
@@ -174,13 +214,44 @@ def _name(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """How one kind of message is packed: its scalar fields with their checks, and its arrays."""
+    """How one kind of message is packed: its scalar fields with their checks, and its arrays.
 
+    `values` reads the scalar fields off a message. `numbers` are the types of the scalar fields of
+    a kind that has whole numbers and truth values alone, as the frequent ones have; else None, and
+    each field is checked by itself. `ordered`: no scalar field stands behind an array.
+    """
+
+    name: str
     kind: type[Message]
     scalars: list[tuple[str, Callable[[Any], bool]]]
     arrays: list[str]
+    labels: list[str]
+    values: Callable[[Message], Sequence[Any]]
+    numbers: tuple[type, ...] | None
+    ordered: bool
+
+    def check(self, scalars: object) -> None:
+        """Raises `MalformedFrame` unless these are the scalar fields, each of its type."""
+        if type(scalars) is not list or len(scalars) != len(self.scalars):
+            raise MalformedFrame(f"{self.name}: expected {len(self.scalars)} fields")
+        if (*map(type, scalars),) == self.numbers and max(scalars, default=0) < 1 << 63:
+            return  # below -2^63 msgpack has nothing
+        for (name, fits), value in zip(self.scalars, scalars, strict=True):
+            if not fits(value):
+                what = type(value).__name__
+                raise MalformedFrame(f"{self.name}.{name}: a {what} does not fit")
+
+    def build(self, scalars: list[Any], arrays: list[Array]) -> Message:
+        """The message of checked fields."""
+        if self.ordered:
+            return self.kind(*scalars, *arrays)
+        values = dict(zip(self.arrays, arrays, strict=True))
+        names = (name for name, _ in self.scalars)
+        return self.kind(**values, **dict(zip(names, scalars, strict=True)))
 
 
+_DTYPES = {name: np.dtype(name) for name in DTYPES}
+_pack = msgpack.Packer(autoreset=True).pack
 _FORMS = {int(form): form for form in Form}
 _PLAIN: dict[type, Callable[[Any], bool]] = {
     int: lambda value: type(value) is int and -(1 << 63) <= value < 1 << 63,
@@ -231,11 +302,26 @@ def _is_array(annotation: Any) -> bool:
 def _schema(kind: type[Message]) -> _Schema:
     hints = get_type_hints(kind)
     names = [item.name for item in fields(kind)]
+    arrays = [name for name in names if _is_array(hints[name])]
+    scalars = [name for name in names if not _is_array(hints[name])]
+    types = tuple(hints[name] for name in scalars)
     return _Schema(
+        kind.__name__,
         kind,
-        [(name, _fits(hints[name])) for name in names if not _is_array(hints[name])],
-        [name for name in names if _is_array(hints[name])],
+        [(name, _fits(hints[name])) for name in scalars],
+        arrays,
+        [f"{kind.__name__}.{name}" for name in arrays],
+        _reader(scalars),
+        types if set(types) <= {int, bool} else None,
+        names == [*scalars, *arrays],
     )
+
+
+def _reader(names: list[str]) -> Callable[[Message], Sequence[Any]]:
+    """What reads these fields off a message, as a sequence."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: [getattr(message, name) for name in names]
 
 
 _SCHEMAS = {

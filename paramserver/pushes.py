@@ -6,11 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ..common.codecs import decode
+from ..common.codecs import CODECS, PULLED, decode, encode_values
 from ..common.delivery import Peer
 from ..common.factors import unpack
 from ..common.messages import Attach, Envelope, Push
-from ..common.types import Float32
+from ..common.types import Array, Float32
 from .consistency import Who
 from .store import BadPush
 
@@ -98,6 +98,25 @@ def decoded(push: Push, size: int) -> Float32:
         where = f"shard {push.shards[0]} as {push.encoding}"
         raise BadPush("encoding", f"{where}: {broken}") from None
     return out
+
+
+def check_values(encoding: str) -> None:
+    """Raises `BadPush` where values cannot be sent in this encoding."""
+    if encoding not in PULLED:
+        expected = ", ".join(PULLED)
+        raise BadPush("encoding", f"values go as {expected}, not as {encoding[:20]!r}")
+
+
+def encoded(encoding: str, values: Float32) -> Array:
+    """Values as they travel, always a copy: a live view could tear under the next push.
+
+    Raises:
+        BadPush: there is no such encoding.
+    """
+    check_values(encoding)
+    if encoding == "f32":
+        return values.copy()
+    return encode_values(encoding, values, CODECS[encoding].buffers(values.size))
 
 
 class Suspects:

@@ -9,7 +9,6 @@ from collections import Counter
 
 from ..common import modes
 from ..common.cluster import Cluster
-from ..common.codecs import encode_values
 from ..common.delivery import Courier, Peer
 from ..common.errors import RemoteError
 from ..common.job import Job
@@ -33,7 +32,7 @@ from ..common.types import Float32, Role
 from .consistency import Who
 from .modes import make_store, segments_of
 from .pacing import Pacing
-from .pushes import Lanes, Suspects, Ticket, Tickets, decoded
+from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
 from .saving import Saving
 from .store import BadPush
 
@@ -184,8 +183,8 @@ class ParameterServer(Saving):
             self._wake((envelope.source, pull.lane), pull.epoch)
         try:
             reply = self._fresh(pull.shard, pull.encoding)
-        except ValueError as broken:
-            self.refuse(peer, envelope, "encoding", f"{self.role}-{self.rank}: {broken}")
+        except BadPush as bad:
+            self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
             return
         self.answer(peer, envelope, reply, remember=False)
 
@@ -233,11 +232,13 @@ class ParameterServer(Saving):
         if not one or not push.shards or (len(push.shards) > 1 and not push.shared):
             shown = f"{len(push.shards)} shards and {len(push.versions)} versions"
             raise BadPush("shape", f"a push names each of its shards once, not {shown}")
-        if push.fetch not in ("", "f32", "f16", "bf16"):
-            raise BadPush("encoding", f"there is no encoding {push.fetch[:20]!r} of values")
+        if push.fetch:
+            check_values(push.fetch)
         lanes = modes.participants(self._job)
         if not 0 <= push.lane < lanes:
-            raise BadPush("lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}")
+            raise BadPush(
+                "lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}"
+            )
 
     def _checked(self, who: Who, push: Push) -> list[Float32]:
         """The gradient of each shard. Raises `BadPush` if one of them must not be applied."""
@@ -338,11 +339,11 @@ class ParameterServer(Saving):
         """A shard to send: always a copy, since a live view could tear under the next push.
 
         Raises:
-            ValueError: there is no such encoding.
+            BadPush: there is no such encoding.
         """
         assert self.store is not None
         held = self.store.shards[shard]
-        payload = encode_values(encoding, held.values if values is None else values)
+        payload = encoded(encoding, held.values if values is None else values)
         late = staleness < 0
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)

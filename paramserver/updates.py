@@ -59,9 +59,7 @@ class Update(ABC):
         """Minibatches that the whole job will make: the length of the schedule."""
         self._scratch: Float32 = np.empty(0, np.float32)
 
-    def apply(
-        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
-    ) -> Float32:
+    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
         """A push that is applied at once; returns the values that its sender is to go on with."""
         raise AssertionError("this mode closes steps")
 
@@ -108,9 +106,7 @@ class AtOnce(Update):
         self._rule, self._schedule, self._kappa = rule, schedule, kappa
         self._per_minibatch, self._compensation = per_minibatch, compensation
 
-    def apply(
-        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
-    ) -> Float32:
+    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
         scale = self._schedule(self._progress(held)) * (count if self._per_minibatch else 1)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
@@ -152,9 +148,7 @@ class Elastic(Update):
         super().__init__()
         self._alpha = alpha
 
-    def apply(
-        self, held: Held, who: Who, gradient: Float32, count: int, staleness: int
-    ) -> Float32:
+    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
         held.minibatches += count
         return elastic(held.values, gradient, self._alpha)
 

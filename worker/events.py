@@ -1,12 +1,14 @@
 """What the worker's state asks of its process, and what it hears back. Plain data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..common.cluster import Cluster
 from ..common.messages import Attach
 from ..common.types import Arrays, Float32, Metrics
 from .batches import Minibatch
+from .model import Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,14 @@ class Build:
 class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
     a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
-    that servers of this host can share, None if in this process alone."""
+    that servers of this host can share, None if in this process alone; `factored` are the weights
+    whose gradients the model can give as factors."""
 
     layout: list[list[Any]]
     vector: Float32
     gradients: list[Float32]
     segment: Attach | None = None
+    factored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Compute:
 
     With `accumulate` the gradient is added to the lane's; with `step` the shared vector is stepped
     locally after each minibatch, at the rate of `progress` (how much of the job is done, 0 to 1).
-    With `announce` the lane posts `Partly` while it computes.
+    With `announce` the lane posts `Partly` while it computes. `skip` are weights whose gradient
+    nobody needs, because their factors are sent instead.
     """
 
     lane: int
@@ -43,22 +48,27 @@ class Compute:
     step: bool = False
     progress: float = 0.0
     announce: bool = False
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Partly:
-    """Local event: the elements of the lane's gradient from `begin` on will not change any more."""
+    """Local event: the elements of the lane's gradient from `begin` on will not change any more;
+    the `factors` of those weights, where the model has them."""
 
     lane: int
     begin: int
+    factors: Mapping[str, Factors]
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Local event: the lane's gradient is there; the measures of each minibatch, in order."""
+    """Local event: the lane's gradient is there; the measures of each minibatch, in order, and the
+    factors of the last one's weights, valid until the lane computes again."""
 
     lane: int
     metrics: list[Metrics]
+    factors: Mapping[str, Factors] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

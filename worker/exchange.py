@@ -8,10 +8,15 @@ share one where it steps by itself (modes `local` and `easgd`). All lanes share 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..common.codecs import decode_values
+import numpy as np
+
+from ..common.codecs import decode
 from ..common.sharding import Shards, Table
 from ..common.types import Array, Float32, Member
 from .batches import Minibatch
+
+
+NO_EXTRA: Float32 = np.empty(0, np.float32)
 
 
 @dataclass(slots=True)
@@ -89,7 +94,7 @@ class Replica:
         first = shard in self.missing
         if first or version >= self.versions[shard]:
             try:
-                decode_values(encoding, values, target)
+                decode(encoding, values, NO_EXTRA, target)
             except ValueError:
                 return False
             self.versions[shard] = version
@@ -102,3 +107,8 @@ def owner_address(shard: int, shards: Shards, table: Table, servers: Sequence[Me
     """Where a shard lives now, empty if its owner is not among the members."""
     rank = table.owners[shards.bucket(shard)]
     return next((member.address for member in servers if member.rank == rank), "")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, `tcp://127.0.0.1:7077`, is of this machine for certain."""
+    return address.removeprefix("tcp://").startswith(("127.", "localhost:"))

@@ -7,7 +7,7 @@ optimization", algorithm 1). In `easgd` it pushes its parameters. How much is ga
 who computes it, is the business of `state`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,11 +17,14 @@ from ..common.messages import Message, Pull, Push, Pushed, Refused, Shard
 from ..common.types import Float32, stale_class
 from .batches import Lease, Minibatch
 from .exchange import Exchange, Lane
+from .model import Factors
+from .parcels import NOTHING, Parcel, Parcels
 from .routing import ShardClient
 
 GROUP = 8
 """Shards of one push through shared memory: few messages, yet the server begins early."""
-NOTHING: Float32 = np.empty(0, np.float32)
+NO_FACTORS: Mapping[str, Factors] = {}
+IN_MEMORY = Parcel("f32", NOTHING, NOTHING)
 
 
 class Exchanger(ShardClient):
@@ -31,6 +34,7 @@ class Exchanger(ShardClient):
         super().__init__(courier, **session)
         self.lanes: list[Lane] = []
         self.exchanges: list[Exchange] = []
+        self.parcels: Parcels | None = None
         self._anchor: Float32 = NOTHING
         self._minibatches = 0
         self.replies[Pull] = self._on_pulled
@@ -73,24 +77,26 @@ class Exchanger(ShardClient):
 
     # Pushing.
 
-    def push(self, exchange: Exchange) -> None:
+    def push(self, exchange: Exchange, factors: Mapping[str, Factors] = NO_FACTORS) -> None:
         """Push all that the exchange has gathered and has not pushed yet."""
         assert self.replica is not None
         assert self.job is not None
         if not exchange.pushing:
             self._begin(exchange)
-        self._push_shards(exchange, exchange.unpushed)
+        self._push_shards(exchange, exchange.unpushed, factors)
         if not exchange.waiting:  # the last answers came before the lane had told its measures
             self.exchanged(exchange, ())
 
-    def push_from(self, exchange: Exchange, begin: int) -> None:
+    def push_from(
+        self, exchange: Exchange, begin: int, factors: Mapping[str, Factors] = NO_FACTORS
+    ) -> None:
         """Push the shards whose elements all lie at `begin` or beyond: their gradient is final."""
         assert self.replica is not None
         if not exchange.pushing:
             self._begin(exchange)
         spans = self.replica.shards.span
         ready = [shard for shard in exchange.unpushed if spans(shard)[0] >= begin]
-        self._push_shards(exchange, ready)
+        self._push_shards(exchange, ready, factors)
 
     def _begin(self, exchange: Exchange) -> None:
         """From the sum of gradients, or the worker's own steps, to what is pushed."""
@@ -111,8 +117,11 @@ class Exchanger(ShardClient):
         # Backprop ends at the first layer: the last shards are ready first.
         exchange.unpushed = list(range(self.replica.shards.count))[::-1]
 
-    def _push_shards(self, exchange: Exchange, shards: Sequence[int]) -> None:
+    def _push_shards(
+        self, exchange: Exchange, shards: Sequence[int], factors: Mapping[str, Factors]
+    ) -> None:
         assert self.job is not None
+        assert self.parcels is not None
         pace = 0.0
         if modes.paced(self.job) and exchange.batches:
             pace = max(self.now - exchange.began_at, 1e-9) / len(exchange.batches)
@@ -123,29 +132,27 @@ class Exchanger(ShardClient):
             if self.shares_memory(address):
                 groups.setdefault(address, []).append(shard)
             else:
-                self._push_group(exchange, [shard], pace, shared=False)
+                some = factors if self.far(address) else NO_FACTORS
+                parcel = self.parcels.pack(exchange, shard, some)
+                self._push_group(exchange, [shard], pace, parcel)
         for group in groups.values():
             for first in range(0, len(group), GROUP):
-                self._push_group(exchange, group[first : first + GROUP], pace, shared=True)
+                self._push_group(exchange, group[first : first + GROUP], pace, None)
         pushed = set(shards)
         exchange.unpushed = [shard for shard in exchange.unpushed if shard not in pushed]
 
     def _push_group(
-        self, exchange: Exchange, shards: list[int], pace: float, *, shared: bool
+        self, exchange: Exchange, shards: list[int], pace: float, parcel: Parcel | None
     ) -> None:
-        """Some shards of the exchange's gradient: one in a message, or many by shared memory."""
+        """One shard with what it carries, or some that the server reads from shared memory."""
         assert self.job is not None
         assert self.replica is not None
-        train = self.job.train
-        encoding, gradient, extra = "f32", NOTHING, NOTHING
-        pieces: list[list[int]] = []
         lease = exchange.batches[-1].lease
-        begin, end = self.replica.shards.span(shards[0])
-        size = 4 * sum(b - a for a, b in map(self.replica.shards.span, shards))
-        if not shared:
-            gradient = exchange.gradient[begin:end]
-            size = gradient.nbytes + extra.nbytes
+        spans = map(self.replica.shards.span, shards)
+        size = parcel.nbytes if parcel else 4 * sum(end - begin for begin, end in spans)
         lease.add("bytes_pushed", size)
+        carried = parcel or IN_MEMORY
+        fetch = "f32" if parcel is None else self.job.train.pull_encoding
         self.ask_owner(
             Push(
                 self.cluster.table.epoch,
@@ -155,12 +162,12 @@ class Exchanger(ShardClient):
                 exchange.number,
                 len(exchange.batches),
                 pace,
-                shared,
-                ("f32" if shared else train.pull_encoding) if exchange.fetch else "",
-                encoding,
-                pieces,
-                gradient,
-                extra,
+                parcel is None,
+                fetch if exchange.fetch else "",
+                carried.encoding,
+                list(carried.pieces),
+                carried.gradient,
+                carried.extra,
             ),
             exchange.number,
         )

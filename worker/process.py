@@ -58,16 +58,14 @@ class WorkerProcess:
             return segment.array.reshape(rows, size)
 
         share = self._job.train.transport in ("auto", "shm") and place()
-        stepper = Stepper(
-            self._job, action.cluster.data, shared if share else in_own_memory
-        )
+        stepper = Stepper(self._job, action.cluster.data, shared if share else in_own_memory)
         self._stepper = stepper
         self._lanes = Lanes(stepper, self._job.worker.threads, self._loop, self._runtime.clock)
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)
             attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
-        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients, attach)
+        return stepper.built(attach)
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None

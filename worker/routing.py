@@ -16,7 +16,7 @@ from ..common.messages import Attach, Message, Pull, Push, Refused, Start, Wrong
 from ..common.node import NEVER
 from ..common.session import Session
 from ..common.types import Member, Role
-from .exchange import Replica, owner_address
+from .exchange import Replica, is_loopback, owner_address
 
 NO_SHARING = (
     "train.transport = shm: expected memory shared with {}; {}: start them on one host as one "
@@ -113,6 +113,11 @@ class ShardClient(Session):
             self._ask_later(request)
         elif isinstance(request.message, Attach):
             self.attaching.discard(member.address)
+
+    def far(self, address: str) -> bool:
+        """Whether bytes to the server there are worth its work: it is on another machine."""
+        assert self.job is not None
+        return self.job.train.factors == "always" or not is_loopback(address)
 
     # Memory shared with servers of this host.
 

@@ -34,6 +34,7 @@ from .evaluation import Evaluation, HeldOut
 from .events import Build, Built, Compute, Computed, Measure, Measured, Partly
 from .exchange import Exchange, Lane, Replica
 from .exchanging import Exchanger
+from .parcels import Parcels
 
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
@@ -105,7 +106,7 @@ class Worker(Exchanger):
         elif isinstance(event, Computed):
             self._computed(event)
         elif isinstance(event, Partly):
-            self.push_from(self.lanes[event.lane].exchange, event.begin)
+            self.push_from(self.lanes[event.lane].exchange, event.begin, event.factors)
         elif isinstance(event, Measured):
             evaluation = self._evaluations.popleft()
             request = evaluation.request
@@ -132,6 +133,8 @@ class Worker(Exchanger):
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
             self.replica = Replica(self._built.vector, shards)
             self._make_lanes(self.job, self._built)
+            built = self._built
+            self.parcels = Parcels(self.job, shards, built.layout, built.factored)
         self.share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
         # A job that goes on from a checkpoint has its values there.
@@ -303,7 +306,12 @@ class Worker(Exchanger):
             progress = self.progress(lane.exchange)
             return Compute(lane.number, batches, adds, step=True, progress=progress)
         announce = modes.n_push(self.job) == 1
-        return Compute(lane.number, batches, accumulate, announce=announce)
+        skip = frozenset[str]()
+        servers = self.cluster.of_role(Role.PARAMSERVER)
+        if all(self.far(m.address) and not self.shares_memory(m.address) for m in servers):
+            assert self.parcels is not None
+            skip = self.parcels.skipped(len(batches[0].labels))
+        return Compute(lane.number, batches, accumulate, announce=announce, skip=skip)
 
     def _nothing_to_do(self, lane: Lane) -> None:
         assert self.job is not None
@@ -326,7 +334,7 @@ class Worker(Exchanger):
         assert self.job is not None
         if exchange.taken >= exchange.steps:
             if not exchange.computing:
-                self.push(exchange)
+                self.push(exchange, event.factors)
         elif not modes.rounds(self.job) and exchange.since_fetch >= modes.n_fetch(self.job):
             self.pull(exchange)
         else:

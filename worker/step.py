@@ -4,7 +4,7 @@ No thread starts here and nothing is sent; `threads` runs it beside the loop, te
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from typing import Any
@@ -16,15 +16,16 @@ from ..common.clipping import clip
 from ..common.cluster import DataShape, parse_layout
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
+from ..common.messages import Attach
 from ..common.rates import check_rates, make_segments
 from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.schedules import make_schedule
 from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
-from .events import Compute
+from .events import Built, Compute
 from .layout import Layout
-from .model import Model
+from .model import Factors, Model
 from .randomness import BatchStream
 from .zoo import ZOO
 
@@ -32,8 +33,9 @@ Allocate = Callable[[int, int], Float32]
 """Makes a float32 array (rows, size) of zeros; a process may place it in shared memory."""
 
 
-Announce = Callable[[int], None]
-"""Told while a gradient is computed: its elements from this one on are final."""
+Announce = Callable[[int, Mapping[str, Factors]], None]
+"""Told while a gradient is computed: its elements from this one on are final, and the factors of
+the weights there."""
 
 
 def in_own_memory(rows: int, size: int) -> Float32:
@@ -164,6 +166,11 @@ class Stepper:
         self._gradients(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
         self.gradients[0][:] = 0
 
+    def built(self, segment: Attach | None = None) -> Built:
+        """What the worker's state has to know; `segment` is where the arrays are shared."""
+        names = tuple(self.factors(0))
+        return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
+
     def layout_rows(self) -> list[list[Any]]:
         """(name, decays, dimension, ...) of every parameter, as in `Describe`."""
         model = self._models[0]
@@ -177,15 +184,17 @@ class Stepper:
         is the Downpour client of Dean et al. 2012.
 
         Arguments:
-            announce: called with `begin` when all elements of the gradient from there on are final.
+            announce: called while computing, where the gradient is final when it is computed.
         """
-        return [
-            self._minibatch(action, index, announce if action.announce else None)
-            for index in range(len(action.batches))
-        ]
+        if not action.announce or self._job.optimizer.clip or self._job.optimizer.clip_value:
+            announce = None
+        return [self._minibatch(action, index, announce) for index in range(len(action.batches))]
 
     def _minibatch(self, action: Compute, index: int, announce: Announce | None) -> Metrics:
         lane, batch = action.lane, action.batches[index]
+        model = self._models[lane]
+        model.skip_products(action.skip)
+        model.on_ready(announce and (lambda begin: announce(begin, model.factors())))
         fresh = self._fresh(lane) if action.accumulate else self._gradient_views[lane]
         metrics = self._gradients(lane, fresh, batch.inputs, batch.labels, batch.key)
         if action.step:
@@ -210,6 +219,10 @@ class Stepper:
         )
         clip(into.flat, self._job.optimizer)
         return metrics
+
+    def factors(self, lane: int) -> Mapping[str, Factors]:
+        """The factors of the lane's last minibatch, valid until it computes again."""
+        return self._models[lane].factors()
 
     def _fresh(self, lane: int) -> Any:
         scratch = self._scratch[lane]

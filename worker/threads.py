@@ -7,12 +7,14 @@ Everything else is exact: work is handed over through queues, and a lane's gradi
 lane while it computes and to the loop while it is exchanged.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from ..common.clock import Clock
 from ..common.loop import Background, Loop, attempt
-from .events import Compute, Computed
-from .step import Stepper
+from .events import Compute, Computed, Partly
+from .model import Factors
+from .step import Announce, Stepper
 
 INLINE_BELOW = 0.003
 """Seconds: a single thread whose steps are shorter computes in the loop's own. Two hand-overs
@@ -23,7 +25,7 @@ class Lanes:
     """Lanes on `threads` threads: lane n on thread n modulo `threads`."""
 
     def __init__(self, stepper: Stepper, threads: int, loop: Loop, clock: Clock) -> None:
-        self._stepper, self._clock = stepper, clock
+        self._stepper, self._clock, self._post = stepper, clock, loop.post
         self._threads = [Background(loop.post, f"thread {number}") for number in range(threads)]
         self._lasted = float("inf")
 
@@ -36,16 +38,22 @@ class Lanes:
         if len(self._threads) == 1 and self._lasted < INLINE_BELOW:
             return attempt("thread 0", partial(self._timed, action))
         thread = self._threads[action.lane % len(self._threads)]
-        thread.submit(partial(self._timed, action))
+        thread.submit(partial(self._timed, action, partial(self._announce, action.lane)))
         return None
 
-    def _timed(self, action: Compute) -> Computed:
+    def _announce(self, lane: int, begin: int, factors: Mapping[str, Factors]) -> None:
+        """Part of a gradient is ready. Of the last part the end of the step tells."""
+        if begin:
+            self._post(Partly(lane, begin, dict(factors)))
+
+    def _timed(self, action: Compute, announce: Announce | None = None) -> Computed:
         began = self._clock.now()
-        computed = step(self._stepper, action)
-        self._lasted = self._clock.now() - began
+        computed = step(self._stepper, action, announce)
+        self._lasted = (self._clock.now() - began) / len(action.batches)
         return computed
 
 
-def step(stepper: Stepper, action: Compute) -> Computed:
+def step(stepper: Stepper, action: Compute, announce: Announce | None = None) -> Computed:
     """Run one `Compute` action to its event."""
-    return Computed(action.lane, stepper.compute(action))
+    metrics = stepper.compute(action, announce)
+    return Computed(action.lane, metrics, dict(stepper.factors(action.lane)))

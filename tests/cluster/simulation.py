@@ -328,7 +328,7 @@ class Simulation:
         node = self.actors[name].node
         assert isinstance(node, Worker)
         stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
-        return Built(stepper.layout_rows(), stepper.vector, stepper.gradients)
+        return stepper.built()
 
     def _measure(self, name: str, action: Measure) -> Measured:
         return Measured(*self.steppers[name].evaluate(action.vector, action.portions))

@@ -143,7 +143,10 @@ def test_more_workers_than_portions_rest_from_the_beginning(tmp_path: Path) -> N
 @pytest.mark.parametrize("mode", ["bsp", "ssp", "local", "easgd"])
 def test_every_mode_survives_a_worker_and_a_data_server(tmp_path: Path, mode: str) -> None:
     settings = {"train__mode": mode, "worker__count": 3, "dataserver__count": 2}
-    job = make_job(blobs(tmp_path), **{**MLP, **settings, "train__n_push": 2, "job__epochs": 6, "optimizer__lr": 0.3})
+    job = make_job(
+        blobs(tmp_path),
+        **{**MLP, **settings, "train__n_push": 2, "job__epochs": 6, "optimizer__lr": 0.3},
+    )
     sim = Simulation(job)
     sim.at(0.1, lambda: sim.kill("worker-1"))
     sim.at(0.2, lambda: sim.kill("dataserver-1"))
@@ -191,7 +194,9 @@ def test_nobody_runs_ahead_of_the_slowest(tmp_path: Path, staleness: int) -> Non
 
 def seconds_of(tmp_path: Path, slow: float, **settings: Any) -> tuple[float, Simulation]:
     """How long a run of four workers lasts, one of them `slow` times slower."""
-    job = make_job(blobs(tmp_path, 1600), **{**MLP, "worker__count": 4, "job__epochs": 2, **settings})
+    job = make_job(
+        blobs(tmp_path, 1600), **{**MLP, "worker__count": 4, "job__epochs": 2, **settings}
+    )
     sim = Simulation(job, compute=lambda rank: 0.01 * (slow if rank == 3 else 1.0))
     sim.run()
     sim.check(leases=False)
@@ -201,7 +206,9 @@ def seconds_of(tmp_path: Path, slow: float, **settings: Any) -> tuple[float, Sim
 def test_backup_workers_make_up_for_a_straggler(tmp_path: Path) -> None:
     even, _ = seconds_of(tmp_path, 1.0, train__mode="bsp")
     waiting, _ = seconds_of(tmp_path, 10.0, train__mode="bsp")
-    backed, sim = seconds_of(tmp_path, 10.0, train__mode="bsp", train__quorum=0.75, job__epoch_quorum=0.75)
+    backed, sim = seconds_of(
+        tmp_path, 10.0, train__mode="bsp", train__quorum=0.75, job__epoch_quorum=0.75
+    )
     assert waiting > 5 * even
     assert backed < 2 * even
     assert sum(server.counters["late"] for server in sim.servers()) > 0

@@ -1,0 +1,104 @@
+"""In which form a shard of a gradient goes to a server: as it is, compressed, or as factors. Pure.
+
+To a server that shares memory nothing goes at all; what is decided here is for the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..common import modes
+from ..common.codecs import Encoder, make_codec
+from ..common.job import Job
+from ..common.sharding import Shards
+from ..common.types import Array, Float32
+from .exchange import Exchange
+from .factors import ShardPlan, factored, pack, plan
+from .model import Factors
+
+NOTHING: Float32 = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The fields of a `Push` that carry the gradient of one shard."""
+
+    encoding: str
+    gradient: Array
+    extra: Array
+    pieces: Sequence[list[int]] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.gradient.nbytes + self.extra.nbytes
+
+
+class Parcels:
+    """Packs what the exchanges of one worker push. Belongs to the loop.
+
+    Arguments:
+        layout: rows (name, decays, dimension, ...) of all parameters.
+        names: the weights whose gradients the model can give as factors.
+    """
+
+    def __init__(
+        self, job: Job, shards: Shards, layout: Sequence[Sequence[Any]], names: Sequence[str]
+    ) -> None:
+        self._job, self._shards, self._layout = job, shards, layout
+        self._names = names if _may_factor(job) else ()
+        self._plans: dict[int, list[ShardPlan | None]] = {}
+        self._encoders: dict[int, Encoder] = {}
+        self._buffers: dict[tuple[int, int], Float32] = {}
+
+    def skipped(self, samples: int) -> frozenset[str]:
+        """The weights whose gradient nobody needs if all of a minibatch of so many samples goes
+        as `pack` would have it."""
+        return factored(self._plan(samples)) if self._names else frozenset()
+
+    def pack(self, exchange: Exchange, shard: int, factors: Mapping[str, Factors]) -> Parcel:
+        """One shard of the exchange's gradient; its buffers are lent until the reply."""
+        begin, end = self._shards.span(shard)
+        if self._job.train.compression != "none":
+            return self._encoded(exchange, shard)
+        planned = None
+        if factors and self._names:
+            planned = self._plan(len(exchange.batches[-1].labels))[shard]
+        if planned is None:
+            return Parcel("f32", exchange.gradient[begin:end], NOTHING)
+        key = (exchange.number, shard)
+        if key not in self._buffers:
+            self._buffers[key] = np.empty(end - begin, np.float32)
+        payload = pack(planned, exchange.gradient, factors, self._buffers[key])
+        return Parcel("factors", payload, NOTHING, planned.pieces)
+
+    def _encoded(self, exchange: Exchange, shard: int) -> Parcel:
+        train = self._job.train
+        encoder = self._encoders.get(exchange.number)
+        if encoder is None:
+            codec = make_codec(train.compression, train.topk)
+            encoder = Encoder(codec, self._shards, train.error_feedback)
+            self._encoders[exchange.number] = encoder
+        begin, end = self._shards.span(shard)
+        code = encoder.encode(shard, exchange.gradient[begin:end])
+        return Parcel(code.name, code.payload, code.extra)
+
+    def _plan(self, samples: int) -> list[ShardPlan | None]:
+        if samples not in self._plans:
+            self._plans[samples] = plan(self._layout, self._shards, samples, self._names)
+        return self._plans[samples]
+
+
+def _may_factor(job: Job) -> bool:
+    """Whether what is pushed is the plain gradient of one minibatch."""
+    optimizer, train = job.optimizer, job.train
+    return (
+        train.factors != "off"
+        and train.compression == "none"
+        and modes.n_push(job) == 1
+        and not modes.steps_locally(job)
+        and not optimizer.clip
+        and not optimizer.clip_value
+    )
