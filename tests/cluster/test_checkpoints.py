@@ -86,6 +86,49 @@ def test_a_killed_job_goes_on_bit_for_bit(tmp_path: Path, rule: str, weight_deca
     assert total["wall_seconds"] == pytest.approx(whole["wall_seconds"], rel=0.1)
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("workers", [2, 3])
+def test_synchronous_workers_go_on_bit_for_bit(tmp_path: Path, rule: str, workers: int) -> None:
+    settings = {"train__mode": "bsp", "optimizer__rule": rule, "worker__count": workers}
+    job = make_job(blobs(tmp_path), **{**MLP, **settings})
+    expected = finished(job)
+    before = killed(job, tmp_path / "run", 2)
+    after = resumed(job, before, paramserver__count=3)
+    np.testing.assert_array_equal(model_of(after), model_of(expected))
+    assert all(row["repeated"] == 0 for row in after.epochs())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("outer", ["sgd", "nesterov"])
+def test_rounds_of_local_steps_go_on_bit_for_bit(tmp_path: Path, outer: str, workers: int) -> None:
+    """Where the workers' own rule remembers nothing, for what it does is not saved."""
+    settings = {
+        "train__mode": "local",
+        "train__n_push": 3,
+        "train__quorum": 1.0,
+        "outer__rule": outer,
+        "optimizer__rule": "sgd",
+        "worker__count": workers,
+    }
+    job = make_job(blobs(tmp_path, 400), **{**MLP, **settings})
+    expected = finished(job)
+    before = killed(job, tmp_path / "run", 2)
+    after = resumed(job, before, paramserver__count=1)
+    np.testing.assert_array_equal(model_of(after), model_of(expected))
+
+
+@pytest.mark.parametrize("mode", ["async", "ssp", "easgd", "local"])
+def test_every_mode_goes_on(tmp_path: Path, mode: str) -> None:
+    """Three workers whose order depends on time: as good as before, and each sample once."""
+    settings = {"train__mode": mode, "worker__count": 3, "train__n_push": 2, "job__epochs": 8}
+    job = make_job(blobs(tmp_path), **{**MLP, **settings, "optimizer__lr": 0.1})
+    expected = finished(job)
+    before = killed(job, tmp_path / "run", 3)
+    after = resumed(job, before, worker__count=2)
+    assert [row["samples"] for row in after.epochs()] == [200] * len(after.epochs())
+    assert after.evaluations()[-1]["accuracy"] >= expected.evaluations()[-1]["accuracy"] - 0.1
+
+
 @pytest.mark.parametrize("servers", [1, 2, 5])
 def test_three_servers_save_and_any_number_goes_on(tmp_path: Path, servers: int) -> None:
     job = make_job(
