@@ -18,6 +18,7 @@ FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.p
 PURE_NAMES = {
     *("batches", "cluster", "delivery", "epochs", "evaluation", "exchange", "membership"),
     *("messages", "node", "rules", "session", "sharding", "state", "store", "wire"),
+    *("manifest", "position", "resuming", "saving", "snapshots"),
 }
 """Files of these names hold rules: events in, actions out."""
 
