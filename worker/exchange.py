@@ -15,7 +15,6 @@ from ..common.sharding import Shards, Table
 from ..common.types import Array, Float32, Member
 from .batches import Minibatch
 
-
 NO_EXTRA: Float32 = np.empty(0, np.float32)
 
 
