@@ -22,8 +22,9 @@ FIX = "choose a folder that you can write with --out DIR"
 class OutFolder:
     """A folder that holds nothing but its empty `logs/` and what the user had in it."""
 
-    def __init__(self, path: Path, made: list[Path], kept: set[str]) -> None:
-        """`made` are the folders that were not there, innermost first; `kept` what `path` held."""
+    def __init__(self, path: Path, made: list[Path], kept: set[str] | None) -> None:
+        """`made` are the folders that were not there, innermost first; `kept` what `path` held,
+        None for a run that goes on, of which nothing is ever removed."""
         self.path, self._made, self._kept = path, made, kept
 
     @classmethod
@@ -73,7 +74,7 @@ class OutFolder:
             fix = "leave --out away"
             raise UserError("--out", str(out), f"{run}, where the run goes on", fix)
         (run / "logs").mkdir(exist_ok=True)
-        return cls(run, [], set(os.listdir(run)))
+        return cls(run, [], None)
 
     def lock(self) -> Lock:
         """Keep other launchers out, and wait for no controller that still has the run.
@@ -92,6 +93,8 @@ class OutFolder:
 
     def discard(self) -> None:
         """Remove what was not there before: files, folders, and the parents that were made."""
+        if self._kept is None:
+            return
         with contextlib.suppress(OSError):
             for entry in set(os.listdir(self.path)) - self._kept:
                 path = self.path / entry

@@ -134,6 +134,9 @@ def seal(directory: Path, manifest: Manifest, keep: int) -> None:
 
 def discard(directory: Path) -> None:
     """Remove a checkpoint that was not completed; never raises."""
+    mark = directory.parent / LATEST
+    if mark.exists() and mark.read_bytes().strip() == directory.name.encode():
+        return  # it was completed after all: what failed came later
     with contextlib.suppress(OSError):
         (directory / SUCCESS).unlink(missing_ok=True)  # never looks complete when half is gone
     shutil.rmtree(directory, ignore_errors=True)

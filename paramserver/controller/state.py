@@ -279,7 +279,7 @@ class Controller(Checkpointing):
         """How many epochs of samples are done."""
         ledger = self.ledger
         if ledger is None:
-            return 0.0
+            return self.epochs_before
         return ledger.epoch + len(ledger.done) / max(ledger.portions, 1)
 
     # The end of training: last evaluation, final model, goodbye.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from dualshard.common.types import Array
 from dualshard.dataserver.process import Store
 from dualshard.dataserver.state import Prepare
 from dualshard.deploy.commands import dualshard
+from dualshard.deploy.outfolder import OutFolder
 from dualshard.paramserver.checkpoint import ServerFile, directory_of, next_number, seal
 from dualshard.paramserver.manifest import FileEntry, Manifest, Position, ShardEntry
 from dualshard.paramserver.snapshots import ShardCopy
@@ -37,7 +39,7 @@ def stepper() -> Stepper:
     facts = Store(JOB).facts
     shape = tuple(facts.sample_shape)
     data = DataShape(facts.samples, facts.test_samples, facts.classes, shape, facts.portions)
-    return Stepper(JOB, data, 0)
+    return Stepper(JOB, data)
 
 
 @pytest.fixture
@@ -291,3 +293,15 @@ def test_the_runs_own_job_is_shown_with_what_is_set_on_top(run: Path, stepper: S
     ]:
         before, after = shown[key].split("# ")
         assert (before.split(" = ")[1].strip(), after) == (value, origin)
+
+
+def test_of_a_run_that_goes_on_nothing_is_removed(run: Path, stepper: Stepper) -> None:
+    save(run, stepper)
+    job = replace(JOB, job=replace(JOB.job, resume=str(run)))
+    folder = OutFolder.of(job, None)
+    assert folder.path == run
+    lock = folder.lock()
+    (run / "curves.png").write_text("another controller's")
+    folder.discard()
+    assert (run / "curves.png").exists()
+    lock.release()

@@ -89,6 +89,14 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert len(all_checkpoints(tmp_path)) == 5
 
 
+def test_what_latest_names_is_never_discarded(tmp_path: Path) -> None:
+    first, latest = write_checkpoint(tmp_path), write_checkpoint(tmp_path)
+    for path in (first, latest):
+        module.discard(path)
+    assert not first.exists()
+    assert open_checkpoint(tmp_path, "RUN").path == latest
+
+
 def test_a_checkpoint_may_be_named_by_itself(tmp_path: Path) -> None:
     first = write_checkpoint(tmp_path)
     write_checkpoint(tmp_path)
