@@ -1,4 +1,4 @@
-"""Averaging between workers' parameters and the servers': the loops over arrays. No state, no clock.
+"""Averaging between workers' parameters and the servers': the loops over arrays. Pure.
 
 The elastic average of EASGD (Zhang, Choromanska and LeCun 2015, "Deep learning with elastic
 averaging SGD", equations 5 and 6), and weighted means of gradients or pseudo-gradients.
@@ -13,9 +13,7 @@ from ..common.rule_kernels import read_only
 from ..common.types import Float32
 
 
-def elastic(
-    centre: Float32, worker: Float32, alpha: float, out: Float32 | None = None
-) -> Float32:
+def elastic(centre: Float32, worker: Float32, alpha: float, out: Float32 | None = None) -> Float32:
     """Move the centre z towards a worker's x, and x towards z, by the same difference.
 
     z += α (x - z) in place; returns x - α (x - z), where both differences are of the old z: float32

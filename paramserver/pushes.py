@@ -36,8 +36,8 @@ class Lanes(Protocol):
 class Ticket:
     """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
     its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
-    where they are not the shard's own, and those `delivered` are in shared memory. A `bad` push is counted, so that nobody waits for it, and
-    refused when its sender may go on."""
+    where they are not the shard's own, and those `delivered` are in shared memory. A `bad` push is
+    counted, so that nobody waits for it, and refused when its sender may go on."""
 
     peer: Peer
     envelope: Envelope

@@ -5,7 +5,6 @@ Each takes a shard as the store holds it and changes its values, its rule's stat
 minibatches in it.
 """
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,7 +49,7 @@ class Held:
     seen: dict[Who, Float32] = field(default_factory=dict)
 
 
-class Update(ABC):
+class Update:
     """How pushes change shards. One instance serves all shards of a server, one at a time."""
 
     def __init__(self) -> None:
