@@ -29,19 +29,18 @@ from ..common.messages import (
     Start,
     WrongOwner,
 )
-from ..common.session import Session
-from ..common.sharding import Shards
 from ..common.types import Array, Float32, Role
 from ..common.wire import take_over
 from .consistency import Who
 from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
-from .store import BadPush, ShardStore
+from .saving import Saving
+from .store import BadPush
 from .updates import Part
 
 
-class ParameterServer(Session):
+class ParameterServer(Saving):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
@@ -51,12 +50,9 @@ class ParameterServer(Session):
     role = Role.PARAMSERVER
 
     def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
-        super().__init__(courier, **session)  # type: ignore[arg-type]
+        super().__init__(courier, **session)
         self.counters: Counter[str] = Counter()
-        self.store: ShardStore | None = None
         self._lanes = lanes
-        self._job = Job()
-        self._shards: Shards | None = None
         self._owned: set[int] = set()
         self._told_ready = False
         self._tickets = Tickets()
@@ -76,6 +72,7 @@ class ParameterServer(Session):
         """The job has come with the welcome."""
         self._job = job
         self.store = make_store(job)
+        self.store.before_change = self.copies.before_change
         self._suspects = Suspects(job.train.nonfinite_limit)
         self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
 
@@ -100,6 +97,7 @@ class ParameterServer(Session):
                 for shard in self._shards.shards_of(bucket)
             }
             self._tell_ready()
+            self.restore(self._owned - self.store.shards.keys())
         self._see(old, new)
 
     def _see(self, old: Cluster, new: Cluster) -> None:
@@ -119,6 +117,9 @@ class ParameterServer(Session):
         if new.phase == "training":
             crowd.turn(new.epoch)
         self._settle_all()
+
+    def restored(self) -> None:
+        self._tell_ready()
 
     def _tell_ready(self) -> None:
         """Report once that every shard has its first values; a server without shards at once."""

@@ -140,7 +140,8 @@ class Worker(Exchanger):
             self.parcels = Parcels(self.job, shards, built.layout, built.factored)
         self.share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
-        if self.cluster.phase == "preparing" and first:
+        # A job that goes on from a checkpoint has its values there.
+        if self.cluster.phase == "preparing" and first and not self.job.job.resume:
             for shard in range(self.replica.shards.count):
                 if shard not in self._started:
                     self._started.add(shard)
