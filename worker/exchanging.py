@@ -241,6 +241,8 @@ class Exchanger(ShardClient):
             for batch in batches:
                 self.applied(batch)
             self.anchor()
+        elif not exchange.batches:  # it has pulled after a rest: its steps begin there
+            self.anchor()
         self.go_on()
 
     def _on_pulled(self, request: Open, reply: Message) -> None:
