@@ -103,7 +103,10 @@ def test_a_step_with_backup_workers_drops_what_is_late_once(tmp_path: Path) -> N
     check_faults(sim)
     late = sum(server.counters["late"] for server in sim.servers())
     rows = sim.epochs()
-    assert late == sum(row["late"] for row in rows) > 0
+    assert late > 0
+    # Whoever's answer was lost hears of fresh values alone, and takes its push for one in time.
+    assert 0 < sum(row["late"] for row in rows) <= late
+    assert sum(row["late"] + row["pushes"] for row in rows) == sim.pushes() + late
     batches = EPOCHS * SAMPLES // 16
     assert sim.pushes() + late == batches * sim.shards()
     minibatches = [held.minibatches for s in sim.servers() for held in s.store.shards.values()]  # type: ignore[union-attr]

@@ -17,7 +17,10 @@ from dualshard.worker.model import Factors
 from dualshard.worker.parcels import Parcel, Parcels
 
 INPUTS, OUTPUTS, SAMPLES = 40, 30, 4
-LAYOUT: list[list[Any]] = [["dense1.weight", True, INPUTS, OUTPUTS], ["dense1.bias", False, OUTPUTS]]
+LAYOUT: list[list[Any]] = [
+    ["dense1.weight", True, INPUTS, OUTPUTS],
+    ["dense1.bias", False, OUTPUTS],
+]
 SIZE = INPUTS * OUTPUTS + OUTPUTS
 NAMES = ("dense1.weight",)
 

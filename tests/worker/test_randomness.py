@@ -5,7 +5,9 @@ import pytest
 
 from dualshard.worker.randomness import BatchStream
 
-KEYS = [(epoch, portion, number) for epoch in range(3) for portion in (0, 1, 70) for number in (0, 5)]
+KEYS = [
+    (epoch, portion, number) for epoch in range(3) for portion in (0, 1, 70) for number in (0, 5)
+]
 
 
 def draw(stream: BatchStream, key: tuple[int, int, int]) -> list[float]:
