@@ -109,9 +109,12 @@ class ParameterServer(Saving):
         present = [(member.incarnation, lane) for member in active for lane in lanes]
         # The warm start's end brings the others in, as the beginning did the first.
         begins = old.phase != "training" or old.active != new.active
+        fresh = [who for who in present if who not in crowd]
         for who in crowd.see(present, training=not begins):
             self.store.forget(who)
             self._tickets.forget(who)
+        if begins and fresh:
+            self.store.join(fresh)
         if self._pacing is not None:
             self._pacing.keep_only(present)
         if new.phase == "training":
@@ -218,7 +221,8 @@ class ParameterServer(Saving):
             self._check_form(push)
             if not self._ours(peer, envelope, *push.shards):
                 return
-            if self.cluster.member(envelope.source) is None:  # its view is ahead, or it was put out
+            assert self.store is not None
+            if who not in self.store.crowd:  # its view is ahead, or it was put out
                 self.counters["wrong_owner"] += 1
                 self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
                 return
@@ -312,7 +316,7 @@ class ParameterServer(Saving):
         assert self.store is not None
         turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
         if self.store.crowd.wake(who):
-            self.store.join(who)
+            self.store.join([who])
         return turned
 
     def _settle(self, shard: int) -> None:

@@ -121,6 +121,7 @@ class Worker(Exchanger):
     def _on_described(self, request: Open, reply: Message) -> None:
         self._described = True
         self._set_up()
+        self.go_on()  # the view of the first epoch may have overtaken this answer
 
     def _set_up(self) -> None:
         """Once model and table are known: make the replica; the first worker starts the shards."""
@@ -151,8 +152,11 @@ class Worker(Exchanger):
     def _make_lanes(self, job: Job, built: Built) -> None:
         together, steps = modes.rounds(job), modes.n_push(job)
         count = modes.participants(job)
+        # Where steps close, one that comes late says so with its data in hand, and pulls after:
+        # else the others would close the step that its first push is for.
+        stale = modes.closes_steps(job)
         self.exchanges = [
-            Exchange(number, gradient, steps)
+            Exchange(number, gradient, steps, stale=stale)
             for number, gradient in enumerate(built.gradients[:count])
         ]
         self.lanes = [

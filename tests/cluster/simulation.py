@@ -2,12 +2,13 @@
 
 Time stands still while anybody has something to do, and then jumps to the next event: an arrival,
 a timer, the end of a computation, or what the test has put on the agenda. What a role's process
-does in threads is done inline here. The same job, seed and agenda replay the same history.
+does in threads is done inline here, at the beginning of the time that it takes. The same job, seed and agenda replay the same history.
 """
 
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from dualshard.paramserver.controller.state import Controller, Saved, SaveModel
 from dualshard.paramserver.disk import Disk, DiskAction
 from dualshard.paramserver.saving import FileClosed
 from dualshard.paramserver.state import ParameterServer
-from dualshard.worker.events import Build, Built, Compute, Measure, Measured
+from dualshard.worker.events import Build, Built, Compute, Computed, Measure, Measured, Partly
 from dualshard.worker.state import Worker
 from dualshard.worker.step import Stepper
 from dualshard.worker.threads import step
@@ -136,6 +137,7 @@ class Simulation:
         compute: seconds of one minibatch on a worker of this rank.
         pace: seconds that a role (by name, `paramserver-0`) takes for one message.
         absent: names of roles that never start.
+        early: a lane tells of each part of its gradient while it computes, at even distances.
         watch: note `peaks` (slower).
         run: the run directory, for jobs with checkpoints; a job with `job.resume` goes on from
             what it, or another one, holds.
@@ -152,6 +154,7 @@ class Simulation:
         compute: Callable[[int], float] = lambda rank: 0.01,
         pace: dict[str, float] | None = None,
         absent: frozenset[str] = frozenset(),
+        early: bool = False,
         watch: bool = False,
         run: Path | None = None,
         rows: list[dict[str, Any]] | None = None,
@@ -177,6 +180,7 @@ class Simulation:
         self.opening: dict[str, float] = {}
         """Seconds that a data server, by name, takes to open its data."""
         self._compute, self._pace, self._watch = compute, pace or {}, watch
+        self._early = early
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._agreed = 0
         counts = {
@@ -314,7 +318,10 @@ class Simulation:
         assert isinstance(actor.node, Worker)
         if isinstance(action, Compute):
             seconds = self._compute(actor.node.rank) * len(action.batches)
-            self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
+            if self._early and action.announce:
+                self._tell_early(actor, action, seconds)
+            else:
+                self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
         elif isinstance(action, Measure):
             self._work(actor, lambda: self._measure(actor.name, action))
         elif isinstance(action, Build):
@@ -323,11 +330,37 @@ class Simulation:
             assert isinstance(action, Welcomed)
             actor.node.configure(Job.from_dict(action.job))
 
+    def _tell_early(self, actor: Actor, action: Compute, seconds: float) -> None:
+        """A step whose gradient appears part by part: before its moment a part holds NaN."""
+        stepper, events = self.steppers[actor.name], list[Partly]()
+        lane, gradient = action.lane, stepper.gradients[action.lane]
+        computed = step(
+            stepper, action, lambda begin, factors: events.append(Partly(lane, begin, factors))
+        )
+        # Of the last part the end of the step tells.
+        events = [event for event in events if event.begin]
+        final = gradient.copy()
+        gradient.fill(np.nan)
+
+        def show(begin: int, event: Partly | Computed) -> None:
+            if actor.running:
+                gradient[begin:] = final[begin:]
+                actor.loop.post(event)
+
+        for place, event in enumerate([*events, computed], 1):
+            begin = event.begin if isinstance(event, Partly) else 0
+            moment = self.clock.now() + seconds * place / (len(events) + 1)
+            self.at(moment, partial(show, begin, event))
+
     def _build(self, name: str, action: Build) -> Built:
         assert action.cluster.data is not None
         node = self.actors[name].node
         assert isinstance(node, Worker)
         stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
+        # Shards are small here, and so is what is worth telling.
+        granule = self.job.paramserver.shard_bytes // 4
+        for model in stepper._models if self._early else ():
+            model.on_ready = partial(model.on_ready, granule=granule)  # type: ignore[method-assign]
         return stepper.built()
 
     def _measure(self, name: str, action: Measure) -> Measured:
