@@ -78,6 +78,7 @@ class OneServer:
         self._worker = Courier(secrets.randbits(62))
         self._listening = ZmqTransport(self._controller.incarnation, "127.0.0.1:0")
         self._asking = ZmqTransport(self._worker.incarnation)
+        self._asking.lend(self._segment.array)
         self.address = self._listening.address.removeprefix("tcp://")
         self._server = ""
         self._view: View | None = None
@@ -163,17 +164,19 @@ class OneServer:
                 answered += 1
 
     def _push(self, shard: int, shared: bool) -> None:
-        lane, gradient = (0, NOTHING) if shared else (-1, self.gradients[shard])
-        self._ask(Push(TABLE.epoch, shard, self._versions[shard], 1, True, lane, gradient))
+        gradient = NOTHING if shared else self.gradients[shard]
+        self._ask(push(shard, self._versions[shard], gradient, shared=shared))
         self.pushes[shard] += 1
 
     def _take(self, reply: Message) -> None:
         """Note a fresh shard; one that has come by the wire is copied to its place."""
         if isinstance(reply, Shard):
             np.copyto(self.parameters[reply.shard], reply.values)
-        elif not isinstance(reply, Pushed):
+            self._versions[reply.shard] = reply.version
+        elif isinstance(reply, Pushed):
+            self._versions[reply.shards[0]] = reply.versions[0]
+        else:
             raise RoleError(f"the parameter server answered a push with {reply}")
-        self._versions[reply.shard] = reply.version
 
     def check(self) -> None:
         """Compare the parameters, here and on the server, with NumPy's.
@@ -214,3 +217,10 @@ class OneServer:
         if not isinstance(reply, Ack | Shard):
             raise RoleError(f"the parameter server answered {type(message).__name__} with {reply}")
         return reply
+
+
+def push(shard: int, version: int, gradient: Float32, *, shared: bool) -> Push:
+    """A push of one shard for the fresh shard, as a worker's first lane sends it in epoch 0."""
+    return Push(
+        TABLE.epoch, [shard], [version], 0, 0, 1, 0.0, shared, "f32", "f32", [], gradient, NOTHING
+    )

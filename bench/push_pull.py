@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..common.messages import Envelope, Form, Push
+from ..common.messages import Envelope, Form
 from ..common.runtime import keep_freed_memory
 from ..common.sharding import SHARD_ELEMENTS
 from ..common.wire import Frames, encode
 from .echo import Echo
-from .one_server import TABLE, OneServer
+from .one_server import OneServer, push
 from .processes import module_command, pause, running, started
 from .report import Row, compare
 
@@ -80,9 +80,9 @@ def _start(stack: ExitStack, folder: Path, server: OneServer, seconds: float) ->
 
 
 def _message(server: OneServer, shard: int) -> Frames:
-    """The frames of a push as the worker sends them, for the echo."""
-    push = Push(TABLE.epoch, shard, 1000, 1, True, -1, server.gradients[shard])
-    return encode(Envelope(secrets.randbits(62), Form.REQUEST, 1000, 1000, push))
+    """The frames of a push as the worker sends them, for the echo; without the last, empty one."""
+    message = push(shard, 1000, server.gradients[shard], shared=False)
+    return encode(Envelope(secrets.randbits(62), Form.REQUEST, 1000, 1000, message))[:2]
 
 
 def make_rows(found: Rounds) -> list[Row]:

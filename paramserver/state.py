@@ -6,6 +6,7 @@ mode lets their senders go on (`consistency`), and answers pulls.
 
 from collections import Counter
 
+import numpy as np
 
 from ..common import modes
 from ..common.cluster import Cluster
@@ -28,17 +29,18 @@ from ..common.messages import (
     Start,
     WrongOwner,
 )
-from ..common.session import Session
-from ..common.sharding import Shards
-from ..common.types import Float32, Role
+from ..common.types import Array, Float32, Role
+from ..common.wire import take_over
 from .consistency import Who
 from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
-from .store import BadPush, ShardStore
+from .saving import Saving
+from .store import BadPush
+from .updates import Part
 
 
-class ParameterServer(Session):
+class ParameterServer(Saving):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
@@ -48,12 +50,9 @@ class ParameterServer(Session):
     role = Role.PARAMSERVER
 
     def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
-        super().__init__(courier, **session)  # type: ignore[arg-type]
+        super().__init__(courier, **session)
         self.counters: Counter[str] = Counter()
-        self.store: ShardStore | None = None
         self._lanes = lanes
-        self._job = Job()
-        self._shards: Shards | None = None
         self._owned: set[int] = set()
         self._told_ready = False
         self._tickets = Tickets()
@@ -73,6 +72,7 @@ class ParameterServer(Session):
         """The job has come with the welcome."""
         self._job = job
         self.store = make_store(job)
+        self.store.before_change = self.copies.before_change
         self._suspects = Suspects(job.train.nonfinite_limit)
         self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
 
@@ -97,6 +97,7 @@ class ParameterServer(Session):
                 for shard in self._shards.shards_of(bucket)
             }
             self._tell_ready()
+            self.restore(self._owned - self.store.shards.keys())
         self._see(old, new)
 
     def _see(self, old: Cluster, new: Cluster) -> None:
@@ -119,6 +120,9 @@ class ParameterServer(Session):
         if new.phase == "training":
             crowd.turn(new.epoch)
         self._settle_all()
+
+    def restored(self) -> None:
+        self._tell_ready()
 
     def _tell_ready(self) -> None:
         """Report once that every shard has its first values; a server without shards at once."""
@@ -222,12 +226,21 @@ class ParameterServer(Session):
                 self.counters["wrong_owner"] += 1
                 self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
                 return
-            gradients = self._checked(who, push)
         except BadPush as bad:
             self._refuse_push(peer, envelope, bad)
             return
-        self._suspects.cleared(envelope.source)
-        self._take(Ticket(peer, envelope, push, who, set(push.shards)), gradients)
+        ticket = Ticket(peer, envelope, push, who, set(push.shards))
+        try:
+            gradients = self._checked(who, push)
+        except BadPush as bad:
+            if bad.code == "turn":
+                self._refuse_push(peer, envelope, bad)
+            else:
+                ticket.bad = bad
+                self._take(ticket, [])
+            return
+        self._suspects.cleared(envelope.source, push.shards)
+        self._take(ticket, gradients)
 
     def _check_form(self, push: Push) -> None:
         """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
@@ -265,24 +278,38 @@ class ParameterServer(Session):
         return shared
 
     def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
-        """Apply a sound push, or keep it for its step."""
+        """Apply a sound push, or keep it for its step; of a bad one there are no gradients."""
         assert self.store is not None
         push, who = ticket.push, ticket.who
         self._tickets.add(ticket)
         turned = self._wake(who, push.epoch)
         if self._pacing is not None:
             self._pacing.note(who, push.pace)
-        for shard, version, gradient in zip(push.shards, push.versions, gradients, strict=True):
-            staleness, values = self.store.push(shard, who, version, push.count, gradient)
-            ticket.staleness[shard] = staleness
-            if values is not None:
-                ticket.values[shard] = values
-            self.counters["late" if staleness < 0 else "pushes"] += 1
-            self.counters["staleness"] += max(staleness, 0)
+        for index, (shard, version) in enumerate(zip(push.shards, push.versions, strict=True)):
+            if ticket.bad:
+                self.store.abstain(shard, who, version)
+            else:
+                self._apply(ticket, shard, version, gradients[index])
             if not turned:
                 self._settle(shard)
         if turned:
             self._settle_all()
+
+    def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
+        assert self.store is not None
+        push, room = ticket.push, self._room(ticket, shard)
+        # What was received is ours to keep: then the next values need no memory of their own, and
+        # no copy to be sent.
+        taken = take_over(gradient) if self._absorbs(push) else None
+        part = Part(gradient if taken is None else taken, push.count, taken is not None)
+        staleness, values = self.store.push(shard, ticket.who, version, part, room)
+        ticket.staleness[shard] = staleness
+        if room is not None:
+            ticket.delivered.add(shard)
+        elif values is not None:
+            ticket.values[shard] = values
+        self.counters["late" if staleness < 0 else "pushes"] += 1
+        self.counters["staleness"] += max(staleness, 0)
 
     def _wake(self, who: Who, epoch: int) -> bool:
         """A participant takes part in `epoch`; whether that is a new one."""
@@ -299,10 +326,10 @@ class ParameterServer(Session):
             ticket = self._tickets.release(who, shard)
             if ticket is None:
                 continue
-            if ticket.push.fetch:
+            if ticket.push.fetch and not ticket.bad:
                 self.store.released(shard, who)
-            if ticket.push.shared and ticket.push.fetch:
-                self._deliver(ticket.envelope.source, shard, ticket.values.get(shard))
+                if ticket.push.shared and shard not in ticket.delivered:
+                    self._deliver(ticket.envelope.source, shard)
             if not ticket.left:
                 self._answer_push(ticket)
 
@@ -313,6 +340,9 @@ class ParameterServer(Session):
 
     def _answer_push(self, ticket: Ticket) -> None:
         """All shards of a push have let its sender go on."""
+        if ticket.bad:
+            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad)
+            return
         push = ticket.push
         steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
         reply: Message
@@ -339,26 +369,43 @@ class ParameterServer(Session):
         staleness: int = 0,
         steps: int = 0,
     ) -> Shard:
-        """A shard to send: always a copy, since a live view could tear under the next push.
+        """A shard to send: a copy, since a live view could tear under the next push, but of values
+        that will not be written again.
 
         Raises:
             BadPush: there is no such encoding.
         """
         assert self.store is not None
         held = self.store.shards[shard]
-        payload = encoded(encoding, held.values if values is None else values)
+        if encoding == "f32" and (values is not None or held.lent):
+            payload: Array = held.values if values is None else values
+        else:
+            payload = encoded(encoding, held.values if values is None else values)
         late = staleness < 0
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
 
-    def _deliver(self, source: int, shard: int, values: Float32 | None) -> None:
+    def _absorbs(self, push: Push) -> bool:
+        """Whether the gradient's memory may become the shard's."""
+        plain = not push.shared and push.encoding == "f32"
+        return plain and not modes.closes_steps(self._job) and self._job.train.mode != "easgd"
+
+    def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
+        """Where a sender that shares memory wants its fresh values, if they are there at once."""
+        push = ticket.push
+        if not push.shared or not push.fetch or modes.waits(self._job) or self._lanes is None:
+            return None
+        assert self._shards is not None
+        return self._lanes.parameters(ticket.who[0], *self._shards.span(shard))
+
+    def _deliver(self, source: int, shard: int) -> None:
         """Write a shard into the memory that a worker shares."""
         assert self.store is not None
         assert self._lanes is not None
         assert self._shards is not None
-        held = self.store.shards[shard].values
-        begin, _ = self._shards.span(shard)
-        self._lanes.deliver(source, begin, held if values is None else values)
+        room = self._lanes.parameters(source, *self._shards.span(shard))
+        if room is not None:
+            np.copyto(room, self.store.shards[shard].values)
 
     def repeated(self, peer: Peer, envelope: Envelope) -> None:
         """A repeat of what was answered gets fresh values; it is not applied again. One that is
@@ -385,7 +432,7 @@ class ParameterServer(Session):
         # Between two exchanges a worker that steps by itself may be far from what it was sent.
         if push.fetch and not modes.rounds(self._job):
             for shard in push.shards:
-                self._deliver(source, shard, None)
+                self._deliver(source, shard)
         return self._pushed(push, [0] * len(push.shards))
 
     def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
@@ -405,10 +452,11 @@ class ParameterServer(Session):
         if self.counters[f"refused:{bad.code}:{who}"] == 1:
             self.note("warning", f"refused a push of {who}: {bad}")
         self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-        limit = self._job.train.nonfinite_limit
+        push = envelope.message
+        assert isinstance(push, Push)
         if (
             bad.code == "nonfinite"
-            and self._suspects.accused(envelope.source)
+            and self._suspects.accused(envelope.source, push.shards)
             and self._job.train.nonfinite != "skip"
         ):
-            self.tell(Accuse(envelope.source, limit))
+            self.tell(Accuse(envelope.source, self._job.train.nonfinite_limit))

@@ -5,7 +5,6 @@ Each takes a shard as the store holds it and changes its values, its rule's stat
 minibatches in it.
 """
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,18 +17,18 @@ from ..common.types import Array, Float32
 from .consensus import elastic, weighted_mean
 from .consistency import Clock, Who
 
-
 Schedule = Callable[[float], float]
 """The factor on the rate, by how much of the job is done (0 to 1)."""
 
 
 @dataclass(slots=True)
 class Part:
-    """One push of a shard that is kept until its step closes: float32 (n,), the mean of `count`
-    minibatches."""
+    """One push of a shard: float32 (n,), the mean of `count` minibatches. With `ours` its memory is
+    the server's from now on."""
 
     gradient: Float32
     count: int
+    ours: bool = False
 
 
 @dataclass(slots=True)
@@ -37,7 +36,8 @@ class Held:
     """One shard: float32 (n,) values after `version` updates made of `minibatches` minibatches,
     what the rule remembers, and its clock.
 
-    `parts` wait for their step; `seen` are the values that each participant was last sent, kept
+    `parts` wait for their step. Values that are `lent` may be on their way to somebody, and are never
+    written again: the next update puts others in their place. `seen` are the values that each participant was last sent, kept
     for delay compensation alone.
     """
 
@@ -48,10 +48,17 @@ class Held:
     version: int = 0
     minibatches: int = 0
     parts: dict[Who, Part] = field(default_factory=dict)
+    lent: bool = False
     seen: dict[Who, Float32] = field(default_factory=dict)
 
+    def own(self) -> Float32:
+        """The values, to be written in place."""
+        if self.lent:
+            self.values, self.lent = self.values.copy(), False
+        return self.values
 
-class Update(ABC):
+
+class Update:
     """How pushes change shards. One instance serves all shards of a server, one at a time."""
 
     def __init__(self) -> None:
@@ -59,8 +66,16 @@ class Update(ABC):
         """Minibatches that the whole job will make: the length of the schedule."""
         self._scratch: Float32 = np.empty(0, np.float32)
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        """A push that is applied at once; returns the values that its sender is to go on with."""
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        """Apply a push at once.
+
+        Arguments:
+            copy_to: gets the values that its sender is to go on with, in the same pass.
+        Returns:
+            those values, where they are not the shard's own.
+        """
         raise AssertionError("this mode closes steps")
 
     def close(self, held: Held, parts: Sequence[Part]) -> None:
@@ -106,17 +121,26 @@ class AtOnce(Update):
         self._rule, self._schedule, self._kappa = rule, schedule, kappa
         self._per_minibatch, self._compensation = per_minibatch, compensation
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        scale = self._schedule(self._progress(held)) * (count if self._per_minibatch else 1)
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        gradient = part.gradient
+        scale = self._schedule(self._progress(held)) * (part.count if self._per_minibatch else 1)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
         if self._compensation and staleness and who in held.seen:
             room = self._room(gradient.size)
             compensate(gradient, held.values, held.seen[who], self._compensation, room)
-            gradient = room
-        self._rule.apply(held.values, gradient, held.state, scale, held.segments)
-        held.minibatches += count
-        return held.values
+            part = Part(gradient := room, part.count)
+        if part.ours:
+            args = (held.values, gradient, held.state, scale, held.segments)
+            self._rule.apply(*args, absorb=True)
+            held.values, held.lent = gradient, True
+        else:
+            args = (held.own(), gradient, held.state, scale, held.segments)
+            self._rule.apply(*args, copy_to)
+        held.minibatches += part.count
+        return None
 
     def released(self, held: Held, who: Who) -> None:
         if self._compensation:
@@ -137,7 +161,7 @@ class Together(Update):
         room = self._room(held.values.size)
         mean = weighted_mean([part.gradient for part in parts], counts, room)
         scale = self._schedule(self._progress(held))
-        self._rule.apply(held.values, mean, held.state, scale, held.segments)
+        self._rule.apply(held.own(), mean, held.state, scale, held.segments)
         held.minibatches += sum(counts)
 
 
@@ -148,9 +172,11 @@ class Elastic(Update):
         super().__init__()
         self._alpha = alpha
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        held.minibatches += count
-        return elastic(held.values, gradient, self._alpha)
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        held.minibatches += part.count
+        return elastic(held.own(), part.gradient, self._alpha, copy_to)
 
     def again(self, held: Held, gradient: Array) -> Float32 | None:
         if gradient.shape != held.values.shape or gradient.dtype != np.float32:

@@ -7,7 +7,7 @@ does in threads is done inline here, at the beginning of the time that it takes.
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,20 @@ from dualshard.common.types import Array, Float32, Role
 from dualshard.common.wire import Frames
 from dualshard.dataserver.process import Store
 from dualshard.dataserver.state import DataServer, Opened, Prepare
+from dualshard.paramserver.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    discard,
+    next_number,
+    open_checkpoint,
+    seal,
+)
 from dualshard.paramserver.controller.admission import Record
+from dualshard.paramserver.controller.checkpoints import Discard, GoesOn, Place, Seal, Sealed
+from dualshard.paramserver.controller.resuming import Resumed, check_fits
 from dualshard.paramserver.controller.state import Controller, Saved, SaveModel
+from dualshard.paramserver.disk import Disk, DiskAction
+from dualshard.paramserver.saving import FileClosed
 from dualshard.paramserver.state import ParameterServer
 from dualshard.worker.events import Build, Built, Compute, Computed, Measure, Measured, Partly
 from dualshard.worker.state import Worker
@@ -127,6 +139,10 @@ class Simulation:
         absent: names of roles that never start.
         early: a lane tells of each part of its gradient while it computes, at even distances.
         watch: note `peaks` (slower).
+        run: the run directory, for jobs with checkpoints; a job with `job.resume` goes on from
+            what it, or another one, holds.
+        rows: metrics.jsonl so far, of a job that goes on.
+        writing: seconds that a server takes to write one shard.
     """
 
     def __init__(
@@ -140,7 +156,15 @@ class Simulation:
         absent: frozenset[str] = frozenset(),
         early: bool = False,
         watch: bool = False,
+        run: Path | None = None,
+        rows: list[dict[str, Any]] | None = None,
+        writing: float = 0.0,
     ) -> None:
+        self.folder, self._writing = run, writing
+        self._earlier_rows = list(rows or [])
+        self.resumed: Resumed | None = None
+        if job.job.resume:
+            job = self._goes_on_from(job)
         self.job = job
         self.clock = ManualClock()
         self.network = Network(self.clock, seed, plan)
@@ -149,6 +173,9 @@ class Simulation:
         self.model: Float32 | None = None
         self.steppers: dict[str, Stepper] = {}
         self.stores: dict[str, Store] = {}
+        self.disks: dict[str, Disk] = {}
+        self.full: set[str] = set()
+        """Names of roles whose disk is full."""
         self.peaks = Peaks()
         self.opening: dict[str, float] = {}
         """Seconds that a data server, by name, takes to open its data."""
@@ -172,9 +199,21 @@ class Simulation:
 
     def start_controller(self) -> None:
         """Start the controller."""
-        node = Controller(Courier(1), self.job, CONTROLLER, own_versions())
+        place = None
+        if self.folder is not None:
+            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+            (self.folder / "job.toml").touch()
+            place = Place(str(self.folder / FOLDER), next_number(self.folder))
+        node = Controller(Courier(1), self.job, CONTROLLER, own_versions(), place, self.resumed)
         actor = self._install("controller-0", node, 1, CONTROLLER, self._controller_does)
         actor.loop.begin(node.start(self.clock.now()))
+
+    def _goes_on_from(self, job: Job) -> Job:
+        """As the controller's process does: the job with the checkpoint itself as `job.resume`."""
+        found = open_checkpoint(Path(job.job.resume), "job.resume")
+        check_fits(job, found.manifest)
+        self.resumed = Resumed(found.manifest, self._earlier_rows)
+        return replace(job, job=replace(job.job, resume=str(found.path)))
 
     def add(self, role: Role, rank: int, *, life: int = 0, wanted: int | None = None) -> Actor:
         """Start one more role, under the name `role-rank`; `life` counts its restarts."""
@@ -233,12 +272,29 @@ class Simulation:
     def _controller_does(self, actor: Actor, action: Action) -> None:
         if isinstance(action, Record):
             self.rows.extend(action.rows)
-        else:
+        elif isinstance(action, Seal):
+            self._work(actor, lambda: self._seal(actor, action))
+        elif isinstance(action, Discard):
+            discard(Path(action.directory))
+        elif not isinstance(action, GoesOn):
             assert isinstance(action, SaveModel)
             self.model = action.vector.copy()
             actor.loop.post(Saved())
 
+    def _seal(self, actor: Actor, action: Seal) -> Sealed:
+        if actor.name in self.full:
+            return Sealed("No space left on device")
+        seal(Path(action.directory), action.manifest, action.keep)
+        return Sealed()
+
     def _paramserver_does(self, actor: Actor, action: Action) -> None:
+        if isinstance(action, DiskAction):
+            disk = self.disks.setdefault(actor.name, Disk())
+            if actor.name in self.full:
+                actor.loop.post(FileClosed(problem="No space left on device"))
+            else:
+                self._work(actor, lambda: disk.perform(action), self._writing)
+            return
         assert isinstance(action, Welcomed)
         assert isinstance(actor.node, ParameterServer)
         actor.node.configure(Job.from_dict(action.job))
@@ -405,6 +461,15 @@ class Simulation:
         """The rows of evaluations."""
         return [row for row in self.rows if row["kind"] == "evaluation"]
 
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """The rows of complete checkpoints."""
+        return [row for row in self.rows if row["kind"] == "checkpoint"]
+
+    def checkpoint(self) -> Checkpoint:
+        """The latest complete one."""
+        assert self.folder is not None
+        return open_checkpoint(self.folder, "RUN")
+
     def events(self) -> list[str]:
         """What was told to the user."""
         return [row["text"] for row in self.rows if row["kind"] == "event"]
@@ -435,6 +500,12 @@ class Simulation:
         for server in self.servers():
             if server.store is not None:
                 versions = sum(held.version for held in server.store.shards.values())
+                versions -= sum(
+                    entry.version
+                    for file in (self.resumed.manifest.files if self.resumed else ())
+                    for entry in file.shards
+                    if entry.shard in server.store.shards
+                )
                 if modes.closes_steps(self.job):
                     assert versions <= server.counters["pushes"]
                 else:
