@@ -2,7 +2,8 @@
 
 Time stands still while anybody has something to do, and then jumps to the next event: an arrival,
 a timer, the end of a computation, or what the test has put on the agenda. What a role's process
-does in threads is done inline here, at the beginning of the time that it takes. The same job, seed and agenda replay the same history.
+does in threads is done inline here, at the beginning of the time that it takes. The same job, seed
+and agenda replay the same history.
 """
 
 import heapq
