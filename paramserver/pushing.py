@@ -6,6 +6,7 @@ stand the messages: what is refused, what waits, and in which form fresh values 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -187,6 +188,8 @@ class Pushing(Saving):
             ticket = self._tickets.release(who, shard)
             if ticket is None:
                 continue
+            # Others may go on with this shard before the last one of the push lets its sender go.
+            ticket.versions[shard] = self.store.shards[shard].version
             if ticket.push.fetch and not ticket.bad:
                 self.store.released(shard, who)
                 if ticket.push.shared and shard not in ticket.delivered:
@@ -209,18 +212,20 @@ class Pushing(Saving):
         reply: Message
         if push.shared or not push.fetch:
             staleness = [ticket.staleness[shard] for shard in push.shards]
-            reply = self._pushed(push, staleness, steps)
+            reply = self._pushed(push, staleness, ticket.versions, steps)
         else:
             (shard,) = push.shards
             stale = ticket.staleness[shard]
             reply = self._fresh(shard, push.fetch, ticket.values.get(shard), stale, steps)
         self.answer(ticket.peer, ticket.envelope, reply, remember=False)
 
-    def _pushed(self, push: Push, staleness: list[int], steps: int = 0) -> Pushed:
+    def _pushed(
+        self, push: Push, staleness: list[int], versions: Mapping[int, int], steps: int = 0
+    ) -> Pushed:
         assert self.store is not None
-        held = [self.store.shards[shard] for shard in push.shards]
-        versions = [one.version for one in held]
-        return Pushed(push.shards, versions, staleness, held[0].minibatches, steps)
+        minibatches = self.store.shards[push.shards[0]].minibatches
+        at = [versions[shard] for shard in push.shards]
+        return Pushed(push.shards, at, staleness, minibatches, steps)
 
     def _fresh(
         self,
@@ -294,7 +299,8 @@ class Pushing(Saving):
         if push.fetch and not modes.rounds(self._job):
             for shard in push.shards:
                 self._deliver(source, shard)
-        return self._pushed(push, [0] * len(push.shards))
+        versions = {shard: self.store.shards[shard].version for shard in push.shards}
+        return self._pushed(push, [0] * len(push.shards), versions)
 
     def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
         rest = envelope.message
