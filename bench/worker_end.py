@@ -6,7 +6,6 @@ in a process of its own, that does what it is told line by line (see `main`).
 
 import json
 import os
-import socket
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -31,8 +30,9 @@ from ..worker.exchanging import GROUP
 
 EPOCH = 1
 """Of the bucket table."""
-WAYS = ("tcp", "ipc", "shm")
-"""Values of `train.transport`."""
+RATE = 2.0**-10
+"""The learning rate. With whole numbers as gradients every update of sgd is exact in float32, so
+that the result of n pushes is NumPy's to the last bit, however the kernel rounds."""
 PATIENCE = 60.0
 """Seconds that a server has to answer."""
 NOTHING: Float32 = np.empty(0, np.float32)
@@ -208,6 +208,16 @@ class WorkerEnd:
         assert isinstance(reply, Shard)
         return reply
 
+    def wrong(self, pushes: Sequence[int]) -> int | None:
+        """The first shard on the servers that is not what these numbers of pushes by sgd make of
+        it, bit for bit; None if there is none."""
+        for shard, count in enumerate(pushes):
+            held = self.pull(shard)
+            expected = self._model.gradient_of(shard) * np.float32(-RATE * count)
+            if held.version != count or not np.array_equal(held.values, expected):
+                return shard
+        return None
+
     def _ask(self, message: Message, address: str) -> None:
         send = self._courier.ask(address, message, perf_counter())
         self._transport.send(send.peer, encode_frames(send.envelope))
@@ -239,7 +249,9 @@ def main() -> None:
     """Do what standard input says, a line each, answering each with a line of JSON.
 
     First comes a JSON object: `elements`, `owners`, `servers`, `incarnation`, `way`. Then `start`
-    (this end gives the first values), `measure IN_FLIGHT SECONDS` (shards/s), or `pushes`.
+    (this end gives the first values), `measure IN_FLIGHT SECONDS` (shards/s), `pushes` (of each
+    shard), or `check PUSHES...`, those of all ends: the first shard that is not what as many pushes
+    by sgd make of it, or null.
     """
     keep_freed_memory()
     told = json.loads(sys.stdin.readline())
@@ -247,7 +259,7 @@ def main() -> None:
         end = WorkerEnd(model, told["servers"], told["incarnation"], told["way"], "f32")
         with end:
             end.connect()
-            print(json.dumps(socket.gethostname()), flush=True)
+            print(json.dumps("connected"), flush=True)
             for line in sys.stdin:
                 what, *arguments = line.split()
                 answer: object = None
@@ -255,6 +267,8 @@ def main() -> None:
                     end.start()
                 elif what == "measure":
                     answer = end.measure(int(arguments[0]), float(arguments[1]))
+                elif what == "check":
+                    answer = end.wrong(list(map(int, arguments)))
                 else:
                     answer = model.pushes
                 print(json.dumps(answer), flush=True)
