@@ -350,6 +350,15 @@ def encode_values(name: str, values: Float32, buffers: Buffers) -> Array:
     return CODECS[name].write(values, buffers)
 
 
+def warm_up_codec(name: str) -> None:
+    """Load a codec's kernels, so that nobody waits for them later."""
+    codec, gradient = CODECS[name], np.zeros(BLOCK, np.float32)
+    kept = np.zeros(BLOCK, np.float32) if isinstance(codec, Lossy) else None
+    for residual in (None, kept):
+        code = codec.encode(gradient, codec.buffers(gradient.size), residual)
+        decode(name, code.payload, code.extra, gradient)
+
+
 class Encoder:
     """The pushes of one lane: buffers for each shard, and what was left out of them.
 

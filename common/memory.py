@@ -15,6 +15,7 @@ import numpy as np
 from .clock import ManualClock
 from .delivery import Peer, routing_id
 from .errors import RemoteError
+from .types import Array
 from .wire import Frame, Frames, decode
 
 
@@ -179,6 +180,12 @@ class MemoryTransport:
 
     def wake(self) -> None:
         pass
+
+    def lend(self, block: Array) -> None:
+        pass
+
+    def shortcut(self, address: str) -> bool:
+        return False
 
     def forget(self, peer: Peer) -> None:
         if isinstance(peer, str):

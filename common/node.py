@@ -40,7 +40,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Note`, `Exit`, or one of the role's own, performed by its process."""
+"""`Send`, `Forget`, `Shortcut`, `Note`, `Exit`, or one of the role's own, performed by its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,21 @@ class Forget:
     """Action: drop the connection to this address."""
 
     peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """Action: reach this address past the network, if it is on this machine; if it is not,
+    `NoShortcut` comes back."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoShortcut:
+    """Local event: there is no way to this address but the network."""
+
+    address: str
 
 
 class Node:

@@ -74,6 +74,12 @@ def encode(envelope: Envelope) -> Frames:
         size += array.nbytes
     if size > PAYLOAD_LIMIT:
         raise RoleError(f"{schema.name} of {size} bytes: one message carries {PAYLOAD_LIMIT}")
+    frames[0] = _packed(envelope, schema, rows)
+    return frames
+
+
+def _packed(envelope: Envelope, schema: "_Schema", rows: list[list[Any]]) -> bytes:
+    """The header frame."""
     packed = _pack(
         (
             envelope.protocol,
@@ -82,14 +88,13 @@ def encode(envelope: Envelope) -> Frames:
             int(envelope.form),
             envelope.sequence,
             envelope.floor,
-            schema.values(message),
+            schema.values(envelope.message),
             rows,
         )
     )
     if len(packed) > HEADER_LIMIT:
         raise RoleError(f"{schema.name} with {len(packed)} bytes of header: {HEADER_LIMIT} fit")
-    frames[0] = packed
-    return frames
+    return packed
 
 
 def decode(frames: Sequence[Frame]) -> Envelope:
@@ -216,9 +221,9 @@ def _name(value: object) -> str:
 class _Schema:
     """How one kind of message is packed: its scalar fields with their checks, and its arrays.
 
-    `values` reads the scalar fields off a message. `numbers` are the types of the scalar fields of
-    a kind that has whole numbers and truth values alone, as the frequent ones have; else None, and
-    each field is checked by itself. `ordered`: no scalar field stands behind an array.
+    `values` reads the scalar fields off a message. `types` are theirs, of which one comparison
+    spares most checks; what remains are the places of `whole` numbers, for their range, and of
+    lists and dictionaries (`nested`). `ordered`: no scalar field stands behind an array.
     """
 
     name: str
@@ -227,15 +232,22 @@ class _Schema:
     arrays: list[str]
     labels: list[str]
     values: Callable[[Message], Sequence[Any]]
-    numbers: tuple[type, ...] | None
+    types: tuple[type, ...]
+    whole: list[int]
+    nested: list[int]
     ordered: bool
 
     def check(self, scalars: object) -> None:
         """Raises `MalformedFrame` unless these are the scalar fields, each of its type."""
         if type(scalars) is not list or len(scalars) != len(self.scalars):
             raise MalformedFrame(f"{self.name}: expected {len(self.scalars)} fields")
-        if (*map(type, scalars),) == self.numbers and max(scalars, default=0) < 1 << 63:
-            return  # below -2^63 msgpack has nothing
+        if (
+            (*map(type, scalars),) == self.types
+            # Below -2^63 msgpack has nothing.
+            and all(scalars[at] < 1 << 63 for at in self.whole)
+            and all(self.scalars[at][1](scalars[at]) for at in self.nested)
+        ):
+            return
         for (name, fits), value in zip(self.scalars, scalars, strict=True):
             if not fits(value):
                 what = type(value).__name__
@@ -251,7 +263,8 @@ class _Schema:
 
 
 _DTYPES = {name: np.dtype(name) for name in DTYPES}
-_pack = msgpack.Packer(autoreset=True).pack
+# One packer for all: it keeps its buffer. It never runs Python code, so that threads take turns.
+_pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
 _FORMS = {int(form): form for form in Form}
 _PLAIN: dict[type, Callable[[Any], bool]] = {
     int: lambda value: type(value) is int and -(1 << 63) <= value < 1 << 63,
@@ -304,7 +317,7 @@ def _schema(kind: type[Message]) -> _Schema:
     names = [item.name for item in fields(kind)]
     arrays = [name for name in names if _is_array(hints[name])]
     scalars = [name for name in names if not _is_array(hints[name])]
-    types = tuple(hints[name] for name in scalars)
+    types = tuple(getattr(hints[name], "__origin__", hints[name]) for name in scalars)
     return _Schema(
         kind.__name__,
         kind,
@@ -312,7 +325,9 @@ def _schema(kind: type[Message]) -> _Schema:
         arrays,
         [f"{kind.__name__}.{name}" for name in arrays],
         _reader(scalars),
-        types if set(types) <= {int, bool} else None,
+        types,
+        [at for at, of in enumerate(types) if of is int],
+        [at for at, of in enumerate(types) if of not in _PLAIN],
         names == [*scalars, *arrays],
     )
 

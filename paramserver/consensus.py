@@ -1,4 +1,4 @@
-"""Averaging between workers' parameters and the servers': the loops over arrays. No state, no clock.
+"""Averaging between workers' parameters and the servers': the loops over arrays. Pure.
 
 The elastic average of EASGD (Zhang, Choromanska and LeCun 2015, "Deep learning with elastic
 averaging SGD", equations 5 and 6), and weighted means of gradients or pseudo-gradients.
@@ -13,13 +13,13 @@ from ..common.rule_kernels import read_only
 from ..common.types import Float32
 
 
-def elastic(centre: Float32, worker: Float32, alpha: float) -> Float32:
+def elastic(centre: Float32, worker: Float32, alpha: float, out: Float32 | None = None) -> Float32:
     """Move the centre z towards a worker's x, and x towards z, by the same difference.
 
     z += α (x - z) in place; returns x - α (x - z), where both differences are of the old z: float32
-    (n,) each. The two must not overlap.
+    (n,) each, written to `out` where that is given. None of them may overlap another.
     """
-    fresh = np.empty_like(centre)
+    fresh = np.empty_like(centre) if out is None else out
     _elastic(centre, read_only(worker), fresh, np.float32(alpha))
     return fresh
 

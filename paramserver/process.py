@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
+from .modes import make_store
 from .sharing import SharedLanes
 from .state import ParameterServer
-from .store import ShardStore
+from .updates import Part
 
 
 class ParameterServerProcess:
@@ -29,16 +31,21 @@ class ParameterServerProcess:
     def _perform(self, action: Action) -> None:
         assert isinstance(action, Welcomed)
         self._runtime.telemetry.rename(f"paramserver-{action.rank}")
-        self._state.configure(Job.from_dict(action.job))
-        assert self._state.store is not None
-        warm_up(self._state.store)
+        job = Job.from_dict(action.job)
+        self._state.configure(job)
+        warm_up(job)
 
 
-def warm_up(store: ShardStore) -> None:
-    """Load the rule's kernels now, so that the first push does not wait for them."""
-    nobody = (0, 0)
-    store.start(-1, np.zeros(16, np.float32), ())
-    store.check(-1, nobody, 0, 1, np.zeros(16, np.float32))
-    store.push(-1, nobody, 0, 1, np.zeros(16, np.float32))
-    store.settle(-1)
-    del store.shards[-1]
+def warm_up(job: Job) -> None:
+    """Load the kernels of the job's mode now, so that the first push does not wait for them."""
+    store, pair = make_store(job), [(0, 0), (1, 0)]
+    store.crowd.see(pair, training=False)
+    store.crowd.turn(0)
+    store.start(0, np.zeros(16, np.float32), ())
+    for who in pair:
+        gradient = np.zeros(16, np.float32)
+        store.check(0, who, 0, 1, gradient)
+        store.push(0, who, 0, Part(gradient, 1), gradient.copy())
+        store.settle(0)
+    for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
+        warm_up_codec(name)

@@ -1,6 +1,7 @@
 """Pushes on their way through a server: who waits for which shards, and what is in them. Pure."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,8 +25,8 @@ class Lanes(Protocol):
     def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
         """A shard of a lane's gradient; None if there is no such lane."""
 
-    def deliver(self, source: int, begin: int, values: Float32) -> None:
-        """Write a fresh shard into the worker's parameter vector."""
+    def parameters(self, source: int, begin: int, end: int) -> Float32 | None:
+        """Where a worker wants fresh values of a shard; None if it shares no memory."""
 
     def keep_only(self, present: set[int]) -> None:
         """Forget the segments of workers that are gone."""
@@ -35,15 +36,18 @@ class Lanes(Protocol):
 class Ticket:
     """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
     its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
-    where they are not the shard's own."""
+    where they are not the shard's own, and those `delivered` are in shared memory. A `bad` push is
+    counted, so that nobody waits for it, and refused when its sender may go on."""
 
     peer: Peer
     envelope: Envelope
     push: Push
     who: Who
     left: set[int]
+    bad: BadPush | None = None
     staleness: dict[int, int] = field(default_factory=dict)
     values: dict[int, Float32] = field(default_factory=dict)
+    delivered: set[int] = field(default_factory=set)
 
 
 class Tickets:
@@ -120,18 +124,19 @@ def encoded(encoding: str, values: Float32) -> Array:
 
 
 class Suspects:
-    """How many pushes of each worker in a row held NaN or infinity."""
+    """How many pushes of each worker in a row held NaN or infinity, shard by shard: a gradient is
+    one push of each, and may be sound in all but one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._in_a_row: Counter[int] = Counter()
+        self._in_a_row: Counter[tuple[int, int]] = Counter()
 
-    def cleared(self, source: int) -> None:
+    def cleared(self, source: int, shards: Sequence[int]) -> None:
         """A push of this worker (incarnation) was sound."""
-        if source in self._in_a_row:
-            del self._in_a_row[source]
+        for shard in shards if self._in_a_row else ():
+            self._in_a_row.pop((source, shard), None)
 
-    def accused(self, source: int) -> bool:
+    def accused(self, source: int, shards: Sequence[int]) -> bool:
         """One more was not; whether that makes as many as the job allows."""
-        self._in_a_row[source] += 1
-        return self._in_a_row[source] == self._limit
+        self._in_a_row.update((source, shard) for shard in shards)
+        return any(self._in_a_row[source, shard] == self._limit for shard in shards)

@@ -38,11 +38,12 @@ class SharedLanes:
             return None
         return rows[1 + lane, begin:end]
 
-    def deliver(self, source: int, begin: int, values: Float32) -> None:
-        """Write a fresh shard into the worker's parameter vector."""
+    def parameters(self, source: int, begin: int, end: int) -> Float32 | None:
+        """A shard of a worker's parameter vector, to be written; None if it shares no memory."""
         rows = self._rows.get(source)
-        if rows is not None:
-            rows[0, begin : begin + len(values)] = values
+        if rows is None or end > rows.shape[1]:
+            return None
+        return rows[0, begin:end]
 
     def keep_only(self, present: set[int]) -> None:
         """Forget the segments of workers that are gone."""

@@ -6,6 +6,7 @@ mode lets their senders go on (`consistency`), and answers pulls.
 
 from collections import Counter
 
+import numpy as np
 
 from ..common import modes
 from ..common.cluster import Cluster
@@ -36,6 +37,7 @@ from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
 from .store import BadPush, ShardStore
+from .updates import Part
 
 
 class ParameterServer(Session):
@@ -218,12 +220,21 @@ class ParameterServer(Session):
                 self.counters["wrong_owner"] += 1
                 self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
                 return
-            gradients = self._checked(who, push)
         except BadPush as bad:
             self._refuse_push(peer, envelope, bad)
             return
-        self._suspects.cleared(envelope.source)
-        self._take(Ticket(peer, envelope, push, who, set(push.shards)), gradients)
+        ticket = Ticket(peer, envelope, push, who, set(push.shards))
+        try:
+            gradients = self._checked(who, push)
+        except BadPush as bad:
+            if bad.code == "turn":
+                self._refuse_push(peer, envelope, bad)
+            else:
+                ticket.bad = bad
+                self._take(ticket, [])
+            return
+        self._suspects.cleared(envelope.source, push.shards)
+        self._take(ticket, gradients)
 
     def _check_form(self, push: Push) -> None:
         """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
@@ -261,24 +272,34 @@ class ParameterServer(Session):
         return shared
 
     def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
-        """Apply a sound push, or keep it for its step."""
+        """Apply a sound push, or keep it for its step; of a bad one there are no gradients."""
         assert self.store is not None
         push, who = ticket.push, ticket.who
         self._tickets.add(ticket)
         turned = self._wake(who, push.epoch)
         if self._pacing is not None:
             self._pacing.note(who, push.pace)
-        for shard, version, gradient in zip(push.shards, push.versions, gradients, strict=True):
-            staleness, values = self.store.push(shard, who, version, push.count, gradient)
-            ticket.staleness[shard] = staleness
-            if values is not None:
-                ticket.values[shard] = values
-            self.counters["late" if staleness < 0 else "pushes"] += 1
-            self.counters["staleness"] += max(staleness, 0)
+        for index, (shard, version) in enumerate(zip(push.shards, push.versions, strict=True)):
+            if ticket.bad:
+                self.store.abstain(shard, who, version)
+            else:
+                self._apply(ticket, shard, version, gradients[index])
             if not turned:
                 self._settle(shard)
         if turned:
             self._settle_all()
+
+    def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
+        assert self.store is not None
+        part, room = Part(gradient, ticket.push.count), self._room(ticket, shard)
+        staleness, values = self.store.push(shard, ticket.who, version, part, room)
+        ticket.staleness[shard] = staleness
+        if room is not None:
+            ticket.delivered.add(shard)
+        elif values is not None:
+            ticket.values[shard] = values
+        self.counters["late" if staleness < 0 else "pushes"] += 1
+        self.counters["staleness"] += max(staleness, 0)
 
     def _wake(self, who: Who, epoch: int) -> bool:
         """A participant takes part in `epoch`; whether that is a new one."""
@@ -295,10 +316,10 @@ class ParameterServer(Session):
             ticket = self._tickets.release(who, shard)
             if ticket is None:
                 continue
-            if ticket.push.fetch:
+            if ticket.push.fetch and not ticket.bad:
                 self.store.released(shard, who)
-            if ticket.push.shared and ticket.push.fetch:
-                self._deliver(ticket.envelope.source, shard, ticket.values.get(shard))
+                if ticket.push.shared and shard not in ticket.delivered:
+                    self._deliver(ticket.envelope.source, shard)
             if not ticket.left:
                 self._answer_push(ticket)
 
@@ -309,6 +330,9 @@ class ParameterServer(Session):
 
     def _answer_push(self, ticket: Ticket) -> None:
         """All shards of a push have let its sender go on."""
+        if ticket.bad:
+            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad)
+            return
         push = ticket.push
         steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
         reply: Message
@@ -347,14 +371,22 @@ class ParameterServer(Session):
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
 
-    def _deliver(self, source: int, shard: int, values: Float32 | None) -> None:
+    def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
+        """Where a sender that shares memory wants its fresh values, if they are there at once."""
+        push = ticket.push
+        if not push.shared or not push.fetch or modes.waits(self._job) or self._lanes is None:
+            return None
+        assert self._shards is not None
+        return self._lanes.parameters(ticket.who[0], *self._shards.span(shard))
+
+    def _deliver(self, source: int, shard: int) -> None:
         """Write a shard into the memory that a worker shares."""
         assert self.store is not None
         assert self._lanes is not None
         assert self._shards is not None
-        held = self.store.shards[shard].values
-        begin, _ = self._shards.span(shard)
-        self._lanes.deliver(source, begin, held if values is None else values)
+        room = self._lanes.parameters(source, *self._shards.span(shard))
+        if room is not None:
+            np.copyto(room, self.store.shards[shard].values)
 
     def repeated(self, peer: Peer, envelope: Envelope) -> None:
         """A repeat of what was answered gets fresh values; it is not applied again. One that is
@@ -381,7 +413,7 @@ class ParameterServer(Session):
         # Between two exchanges a worker that steps by itself may be far from what it was sent.
         if push.fetch and not modes.rounds(self._job):
             for shard in push.shards:
-                self._deliver(source, shard, None)
+                self._deliver(source, shard)
         return self._pushed(push, [0] * len(push.shards))
 
     def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
@@ -401,10 +433,11 @@ class ParameterServer(Session):
         if self.counters[f"refused:{bad.code}:{who}"] == 1:
             self.note("warning", f"refused a push of {who}: {bad}")
         self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-        limit = self._job.train.nonfinite_limit
+        push = envelope.message
+        assert isinstance(push, Push)
         if (
             bad.code == "nonfinite"
-            and self._suspects.accused(envelope.source)
+            and self._suspects.accused(envelope.source, push.shards)
             and self._job.train.nonfinite != "skip"
         ):
-            self.tell(Accuse(envelope.source, limit))
+            self.tell(Accuse(envelope.source, self._job.train.nonfinite_limit))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..common.rule_kernels import finite
 from ..common.rates import Segments
+from ..common.rule_kernels import finite
 from ..common.rules import Rule
 from ..common.types import Array, Float32
 from .consistency import Clock, Crowd, Verdict, Who
@@ -73,10 +73,17 @@ class ShardStore:
             raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
 
     def push(
-        self, shard: int, who: Who, version: int, count: int, gradient: Float32
+        self,
+        shard: int,
+        who: Who,
+        version: int,
+        part: Part,
+        copy_to: Float32 | None = None,
     ) -> tuple[int, Float32 | None]:
         """Take a push that was checked. A gradient that waits for its step is kept, not copied.
 
+        Arguments:
+            copy_to: where the sender wants its fresh values; filled if the push is applied now.
         Returns:
             its staleness, the number of updates since `version`, or -1 if it came too late and
             is dropped; and the values that its sender is to go on with, if they are not the
@@ -87,13 +94,18 @@ class ShardStore:
         if verdict is Verdict.LATE:
             return -1, None
         if verdict is Verdict.HOLD:
-            held.parts[who] = Part(gradient, count)
+            held.parts[who] = part
             return 0, None
         staleness = held.version - version
         self.before_change(shard)
-        values = self.update.apply(held, who, gradient, count, staleness)
+        values = self.update.apply(held, who, part, staleness, copy_to)
         held.version += 1
-        return staleness, None if values is held.values else values
+        return staleness, values
+
+    def abstain(self, shard: int, who: Who, version: int) -> None:
+        """Count a push that must not be applied, so that others do not wait for it."""
+        held = self.shards[shard]
+        held.clock.push(who, min(max(version, 0), held.version), held.version)
 
     def settle(self, shard: int) -> list[Who]:
         """Make the step that is complete, if one is.
@@ -103,10 +115,11 @@ class ShardStore:
         """
         held = self.shards[shard]
         if step := held.clock.closes():
-            parts = [held.parts.pop(who) for who in self.crowd.ordered(step)]
-            self.before_change(shard)
-            self.update.close(held, parts)
-            held.version += 1
+            pushed = [who for who in self.crowd.ordered(step) if who in held.parts]
+            if pushed:
+                self.before_change(shard)
+                self.update.close(held, [held.parts.pop(who) for who in pushed])
+                held.version += 1
         return self.crowd.ordered(held.clock.released())
 
     def released(self, shard: int, who: Who) -> None:

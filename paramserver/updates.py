@@ -5,7 +5,6 @@ Each takes a shard as the store holds it and changes its values, its rule's stat
 minibatches in it.
 """
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,6 @@ from ..common.rules import Rule, RuleState
 from ..common.types import Array, Float32
 from .consensus import elastic, weighted_mean
 from .consistency import Clock, Who
-
 
 Schedule = Callable[[float], float]
 """The factor on the rate, by how much of the job is done (0 to 1)."""
@@ -51,7 +49,7 @@ class Held:
     seen: dict[Who, Float32] = field(default_factory=dict)
 
 
-class Update(ABC):
+class Update:
     """How pushes change shards. One instance serves all shards of a server, one at a time."""
 
     def __init__(self) -> None:
@@ -59,8 +57,16 @@ class Update(ABC):
         """Minibatches that the whole job will make: the length of the schedule."""
         self._scratch: Float32 = np.empty(0, np.float32)
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        """A push that is applied at once; returns the values that its sender is to go on with."""
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        """Apply a push at once.
+
+        Arguments:
+            copy_to: gets the values that its sender is to go on with, in the same pass.
+        Returns:
+            those values, where they are not the shard's own.
+        """
         raise AssertionError("this mode closes steps")
 
     def close(self, held: Held, parts: Sequence[Part]) -> None:
@@ -106,17 +112,20 @@ class AtOnce(Update):
         self._rule, self._schedule, self._kappa = rule, schedule, kappa
         self._per_minibatch, self._compensation = per_minibatch, compensation
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        scale = self._schedule(self._progress(held)) * (count if self._per_minibatch else 1)
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        gradient = part.gradient
+        scale = self._schedule(self._progress(held)) * (part.count if self._per_minibatch else 1)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
         if self._compensation and staleness and who in held.seen:
             room = self._room(gradient.size)
             compensate(gradient, held.values, held.seen[who], self._compensation, room)
             gradient = room
-        self._rule.apply(held.values, gradient, held.state, scale, held.segments)
-        held.minibatches += count
-        return held.values
+        self._rule.apply(held.values, gradient, held.state, scale, held.segments, copy_to)
+        held.minibatches += part.count
+        return None
 
     def released(self, held: Held, who: Who) -> None:
         if self._compensation:
@@ -148,9 +157,11 @@ class Elastic(Update):
         super().__init__()
         self._alpha = alpha
 
-    def apply(self, held: Held, who: Who, gradient: Float32, count: int, staleness: int) -> Float32:
-        held.minibatches += count
-        return elastic(held.values, gradient, self._alpha)
+    def apply(
+        self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
+    ) -> Float32 | None:
+        held.minibatches += part.count
+        return elastic(held.values, part.gradient, self._alpha, copy_to)
 
     def again(self, held: Held, gradient: Array) -> Float32 | None:
         if gradient.shape != held.values.shape or gradient.dtype != np.float32:

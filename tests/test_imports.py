@@ -16,8 +16,10 @@ FOLDERS = ("bench", "common", "dataserver", "deploy", "paramserver", "worker")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 PURE_NAMES = {
-    *("batches", "cluster", "delivery", "epochs", "evaluation", "exchange", "membership"),
-    *("messages", "node", "rules", "session", "sharding", "state", "store", "wire"),
+    *("batches", "clipping", "cluster", "codecs", "consensus", "consistency", "delivery", "epochs"),
+    *("evaluation", "exchange", "exchanging", "factors", "membership", "messages", "modes", "node"),
+    *("pacing", "parcels", "pushes", "randomness", "rates", "routing", "rules", "schedules"),
+    *("session", "sharding", "state", "store", "updates", "wire"),
 }
 """Files of these names hold rules: events in, actions out."""
 

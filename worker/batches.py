@@ -109,6 +109,10 @@ class Ring:
         """Portions that are not finished."""
         return len(self._leases)
 
+    def held_from(self, source: str) -> int:
+        """Portions of one data server that are not finished."""
+        return sum(lease.source == source for lease in self._leases)
+
     def untaken_from(self, source: str) -> int:
         """Portions of one data server of which some minibatch has not been taken. Those that are
         taken and not applied yet do not count: it may need more to make up a push."""

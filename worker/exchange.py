@@ -1,20 +1,22 @@
-"""What a worker gathers between two exchanges with the servers, and its copy of the parameters. Pure.
+"""What a worker gathers between two exchanges, and its copy of the parameters. Pure.
 
 A lane is one minibatch under way; a compute thread has one lane or several. An exchange is what is
 pushed together: each lane has one of its own where gradients are pushed, and all lanes of a worker
-share one where it steps by itself (modes `local` and `easgd`). All lanes share one parameter vector.
+share one where it steps by itself (modes `local` and `easgd`). All share one parameter vector.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..common.codecs import decode
+from ..common.delivery import Peer
 from ..common.sharding import Shards, Table
 from ..common.types import Array, Float32, Member
 from .batches import Minibatch
-
+from .model import Factors
 
 NO_EXTRA: Float32 = np.empty(0, np.float32)
 
@@ -24,10 +26,16 @@ class Exchange:
     """Progress of one participant between two exchanges.
 
     `gradient` (n,) holds the sum over `batches` since the last push; it is lent to the transport
-    while `waiting` (for replies) is not empty. `versions` are the shards' versions that the first
-    of these gradients was computed on. `steps` minibatches make a push, `taken` of them have been
-    given to lanes, and `computing` lanes are at work. `unpushed` are the shards still to be pushed
-    of a push that has begun, in order; `fetch` says whether it takes fresh ones back.
+    while `waiting` (for the answers about these shards) is not empty. `versions` are the shards'
+    versions that the first of these gradients was computed on. `steps` minibatches make a push,
+    `taken` of them have been given to lanes, `since_fetch` since fresh shards came, and
+    `computing` lanes are at work.
+
+    Of a push that has begun, `unready` shards are still being computed, those of the `queue` wait
+    for credit, in this order, and `flying` counts the messages under way to each server; `fetch`
+    says whether it takes fresh shards back, `factors` are those of the gradient, and `pace` the
+    seconds that each minibatch took. `pulling`: shards are pulled between two pushes.
+
     `rested` is the last epoch in which the servers were told that nothing is left here, `resting`
     of them have not said yet that they know; it is `stale` then, until it has pulled again.
     """
@@ -42,8 +50,13 @@ class Exchange:
     since_fetch: int = 0
     fetch: bool = True
     pushing: bool = False
-    unpushed: list[int] = field(default_factory=list)
+    unready: list[int] = field(default_factory=list)
+    queue: list[int] = field(default_factory=list)
     waiting: set[int] = field(default_factory=set)
+    flying: Counter[Peer] = field(default_factory=Counter)
+    factors: Mapping[str, Factors] = field(default_factory=dict)
+    pulling: bool = False
+    pace: float = 0.0
     began_at: float = 0.0
     rested: int = -1
     resting: int = 0
@@ -52,7 +65,12 @@ class Exchange:
     @property
     def open(self) -> bool:
         """Whether it takes one more minibatch."""
-        return not (self.waiting or self.pushing or self.resting) and self.taken < self.steps
+        busy = self.pulling or self.pushing or self.resting
+        return not busy and self.taken < self.steps
+
+    def landed(self, peer: Peer) -> None:
+        """A message is answered: its credit is free again."""
+        self.flying[peer] = max(0, self.flying[peer] - 1)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ from .model import Factors
 from .parcels import NOTHING, Parcel, Parcels
 from .routing import ShardClient
 
+CREDIT = 16
+"""Messages with shards that an exchange may have under way to one server."""
 GROUP = 8
 """Shards of one push through shared memory: few messages, yet the server begins early."""
 NO_FACTORS: Mapping[str, Factors] = {}
@@ -36,6 +38,7 @@ class Exchanger(ShardClient):
         self.exchanges: list[Exchange] = []
         self.parcels: Parcels | None = None
         self._anchor: Float32 = NOTHING
+        self._unasked: list[int] | None = None
         self._minibatches = 0
         self.replies[Pull] = self._on_pulled
         self.replies[Push] = self._on_pushed
@@ -50,11 +53,13 @@ class Exchanger(ShardClient):
 
     # Beginning.
 
-    def pull_all(self) -> None:
-        """Ask for every shard, to begin with."""
+    def pull_first(self, more: int = CREDIT) -> None:
+        """Ask for `more` shards that are not here yet, to begin with."""
         assert self.replica is not None
-        for shard in range(self.replica.shards.count):
-            self._ask_for(shard, None)
+        if self._unasked is None:
+            self._unasked = list(range(self.replica.shards.count))[::-1]
+        for _ in range(min(more, len(self._unasked))):
+            self._ask_for(self._unasked.pop(), None)
 
     def anchor(self) -> None:
         """Remember where the worker's own steps begin."""
@@ -79,13 +84,8 @@ class Exchanger(ShardClient):
 
     def push(self, exchange: Exchange, factors: Mapping[str, Factors] = NO_FACTORS) -> None:
         """Push all that the exchange has gathered and has not pushed yet."""
-        assert self.replica is not None
-        assert self.job is not None
-        if not exchange.pushing:
-            self._begin(exchange)
-        self._push_shards(exchange, exchange.unpushed, factors)
-        if not exchange.waiting:  # the last answers came before the lane had told its measures
-            self.exchanged(exchange, ())
+        self.push_from(exchange, 0, factors)
+        self.exchanged(exchange, ())  # all answers may have come before the lane was done
 
     def push_from(
         self, exchange: Exchange, begin: int, factors: Mapping[str, Factors] = NO_FACTORS
@@ -94,9 +94,11 @@ class Exchanger(ShardClient):
         assert self.replica is not None
         if not exchange.pushing:
             self._begin(exchange)
-        spans = self.replica.shards.span
-        ready = [shard for shard in exchange.unpushed if spans(shard)[0] >= begin]
-        self._push_shards(exchange, ready, factors)
+        exchange.factors = factors
+        span = self.replica.shards.span
+        while exchange.unready and span(exchange.unready[0])[0] >= begin:
+            exchange.queue.append(exchange.unready.pop(0))
+        self._pump(exchange)
 
     def _begin(self, exchange: Exchange) -> None:
         """From the sum of gradients, or the worker's own steps, to what is pushed."""
@@ -114,45 +116,52 @@ class Exchanger(ShardClient):
         # together, else one exchange would become two for the rest of the run.
         early = count < modes.n_push(self.job)
         exchange.fetch = early or mode != "async" or exchange.since_fetch >= modes.n_fetch(self.job)
+        if modes.paced(self.job):
+            exchange.pace = max(self.now - exchange.began_at, 1e-9) / count
         # Backprop ends at the first layer: the last shards are ready first.
-        exchange.unpushed = list(range(self.replica.shards.count))[::-1]
+        exchange.unready = list(range(self.replica.shards.count))[::-1]
 
-    def _push_shards(
-        self, exchange: Exchange, shards: Sequence[int], factors: Mapping[str, Factors]
-    ) -> None:
-        assert self.job is not None
-        assert self.parcels is not None
-        pace = 0.0
-        if modes.paced(self.job) and exchange.batches:
-            pace = max(self.now - exchange.began_at, 1e-9) / len(exchange.batches)
+    def _pump(self, exchange: Exchange) -> None:
+        """Send what is queued, as far as there is credit: what is under way bounds the memory that
+        a server needs for it. All workers push in one order, so that none waits for another's
+        credit in a step that closes."""
+        held_back: list[int] = []
         groups: dict[str, list[int]] = {}
-        for shard in shards:
-            exchange.waiting.add(shard)
+        for shard in exchange.queue:
             address = self.owner(shard)
-            if self.shares_memory(address):
-                groups.setdefault(address, []).append(shard)
+            if exchange.flying[address] >= CREDIT:
+                held_back.append(shard)
+                continue
+            exchange.waiting.add(shard)
+            if exchange.pulling:
+                exchange.flying[address] += 1
+                self._ask_for(shard, exchange.number, exchange.number if exchange.stale else -1)
+            elif self.shares_memory(address):
+                group = groups.setdefault(address, [])
+                group.append(shard)
+                if len(group) == GROUP:
+                    self._push_group(exchange, address, groups.pop(address))
             else:
-                some = factors if self.far(address) else NO_FACTORS
-                parcel = self.parcels.pack(exchange, shard, some)
-                self._push_group(exchange, [shard], pace, parcel)
-        for group in groups.values():
-            for first in range(0, len(group), GROUP):
-                self._push_group(exchange, group[first : first + GROUP], pace, None)
-        pushed = set(shards)
-        exchange.unpushed = [shard for shard in exchange.unpushed if shard not in pushed]
+                self._push_group(exchange, address, [shard])
+        for address, group in groups.items():
+            self._push_group(exchange, address, group)
+        exchange.queue = held_back
 
-    def _push_group(
-        self, exchange: Exchange, shards: list[int], pace: float, parcel: Parcel | None
-    ) -> None:
-        """One shard with what it carries, or some that the server reads from shared memory."""
+    def _push_group(self, exchange: Exchange, address: str, shards: list[int]) -> None:
+        """Push one shard with what it carries, or some that the server reads from shared memory."""
         assert self.job is not None
         assert self.replica is not None
+        assert self.parcels is not None
+        exchange.flying[address] += 1
+        parcel, shared = IN_MEMORY, self.shares_memory(address)
+        size = 4 * sum(end - begin for begin, end in map(self.replica.shards.span, shards))
+        if not shared:
+            factors = exchange.factors if self.far(address) else NO_FACTORS
+            parcel = self.parcels.pack(exchange, shards[0], factors)
+            size = parcel.nbytes
         lease = exchange.batches[-1].lease
-        spans = map(self.replica.shards.span, shards)
-        size = parcel.nbytes if parcel else 4 * sum(end - begin for begin, end in spans)
         lease.add("bytes_pushed", size)
-        carried = parcel or IN_MEMORY
-        fetch = "f32" if parcel is None else self.job.train.pull_encoding
+        fetch = "f32" if shared else self.job.train.pull_encoding
         self.ask_owner(
             Push(
                 self.cluster.table.epoch,
@@ -161,13 +170,13 @@ class Exchanger(ShardClient):
                 lease.portion.epoch,
                 exchange.number,
                 len(exchange.batches),
-                pace,
-                parcel is None,
+                exchange.pace,
+                shared,
                 fetch if exchange.fetch else "",
-                carried.encoding,
-                list(carried.pieces),
-                carried.gradient,
-                carried.extra,
+                parcel.encoding,
+                list(parcel.pieces),
+                parcel.gradient,
+                parcel.extra,
             ),
             exchange.number,
         )
@@ -176,11 +185,9 @@ class Exchanger(ShardClient):
         """Pull every shard between two pushes."""
         assert self.replica is not None
         exchange.since_fetch = 0
-        exchange.waiting = set(range(self.replica.shards.count))
-        lane = exchange.number if exchange.stale else -1
-        exchange.stale = False
-        for shard in range(self.replica.shards.count):
-            self._ask_for(shard, exchange.number, lane)
+        exchange.pulling = True
+        exchange.queue = list(range(self.replica.shards.count))
+        self._pump(exchange)
 
     def _ask_for(self, shard: int, tag: object, lane: int = -1) -> None:
         """Pull a shard; with `lane`, say that this lane takes part again."""
@@ -192,9 +199,10 @@ class Exchanger(ShardClient):
     # Answers.
 
     def _on_pushed(self, request: Open, reply: Message) -> None:
+        exchange, push = self.exchanges[request.tag], request.message
+        exchange.landed(request.peer)
         if self.wrong_owner(request, reply):
             return
-        exchange, push = self.exchanges[request.tag], request.message
         assert isinstance(push, Push)
         lease = exchange.batches[-1].lease
         if isinstance(reply, Shard):
@@ -230,9 +238,13 @@ class Exchanger(ShardClient):
     def exchanged(self, exchange: Exchange, shards: Iterable[int]) -> None:
         """Some shards of an exchange are settled; after the last one its lanes go on."""
         exchange.waiting.difference_update(shards)
-        if exchange.waiting or exchange.unpushed:
+        if exchange.queue:
+            self._pump(exchange)
+        if exchange.waiting or exchange.queue or exchange.unready:
             return
-        if exchange.pushing and not exchange.computing:
+        if exchange.pulling:
+            exchange.pulling = exchange.stale = False
+        elif exchange.pushing and not exchange.computing:
             exchange.pushing = False
             exchange.taken = 0
             if exchange.fetch:
@@ -250,12 +262,14 @@ class Exchanger(ShardClient):
         assert isinstance(reply, Shard)
         if request.tag is None:
             self.take_shard(reply)
+            self.pull_first(1)
             assert self.replica is not None
             if not self.replica.missing:
                 self.anchor()
             self.go_on()
         elif isinstance(request.tag, int):
             self.take_shard(reply)
+            self.exchanges[request.tag].landed(request.peer)
             self.exchanged(self.exchanges[request.tag], [request.message.shard])
         else:
             self.measured(request, reply)
@@ -265,6 +279,7 @@ class Exchanger(ShardClient):
         if isinstance(request.message, Push):
             self.counters["refused_pushes"] += 1
             self.note("warning", f"push refused: {reply.detail}")
+            self.exchanges[request.tag].landed(request.peer)
             for shard in request.message.shards:
                 self._ask_for(shard, request.tag)
         else:

@@ -13,7 +13,7 @@ from ..common import modes
 from ..common.delivery import Courier, Open
 from ..common.job import Job
 from ..common.messages import Attach, Message, Pull, Push, Refused, Start, WrongOwner
-from ..common.node import NEVER
+from ..common.node import NEVER, NoShortcut, Shortcut
 from ..common.session import Session
 from ..common.types import Member, Role
 from .exchange import Replica, is_loopback, owner_address
@@ -21,6 +21,10 @@ from .exchange import Replica, is_loopback, owner_address
 NO_SHARING = (
     "train.transport = shm: expected memory shared with {}; {}: start them on one host as one "
     "user, or set train.transport=auto"
+)
+NO_IPC = (
+    "train.transport = ipc: expected servers on this machine; there is no way to {} but the "
+    "network: start them with --bind 127.0.0.1:0, or set train.transport=auto"
 )
 REROUTE_PAUSE = 0.05
 """Seconds before a shard is asked for again whose owner was not the one that the table names."""
@@ -126,12 +130,15 @@ class ShardClient(Session):
         return self._attached.get(address, False)
 
     def share_memory(self, segment: Attach | None) -> None:
-        """Offer the segment to each server of this host; it may refuse."""
+        """Take the shortest way to each server: offer the segment to those of this host, which may
+        refuse, and reach those of this machine past the network."""
         assert self.job is not None
         wanted = self.job.train.transport
         for member in self.cluster.of_role(Role.PARAMSERVER):
             if member.address in self._attached or member.address in self.attaching:
                 continue
+            if wanted != "tcp":
+                self.do(Shortcut(member.address))
             if segment is not None and wanted in ("auto", "shm") and member.host == self.host:
                 self.attaching.add(member.address)
                 patience = self.job.job.start_timeout
@@ -140,6 +147,12 @@ class ShardClient(Session):
                 self.fail(2, NO_SHARING.format(member.name, "it runs on another host"))
             else:
                 self._attached[member.address] = False
+
+    def no_shortcut(self, event: NoShortcut) -> None:
+        """A server is reached through the network after all."""
+        assert self.job is not None
+        if self.job.train.transport == "ipc":
+            self.fail(2, NO_IPC.format(event.address.removeprefix("tcp://")))
 
     def _on_attached(self, request: Open, reply: Message) -> None:
         if not self.wrong_owner(request, reply):

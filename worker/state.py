@@ -28,6 +28,7 @@ from ..common.messages import (
     Shard,
     Start,
 )
+from ..common.node import NoShortcut
 from ..common.types import Member, Role
 from .batches import Minibatch, Ring
 from .evaluation import Evaluation, HeldOut
@@ -107,6 +108,8 @@ class Worker(Exchanger):
             self._computed(event)
         elif isinstance(event, Partly):
             self.push_from(self.lanes[event.lane].exchange, event.begin, event.factors)
+        elif isinstance(event, NoShortcut):
+            self.no_shortcut(event)
         elif isinstance(event, Measured):
             evaluation = self._evaluations.popleft()
             request = evaluation.request
@@ -170,7 +173,7 @@ class Worker(Exchanger):
             return
         if not self._pulled:
             self._pulled = True
-            self.pull_all()
+            self.pull_first()
         if self.replica.missing or self.attaching:
             return
         self._compute()
@@ -185,7 +188,11 @@ class Worker(Exchanger):
                 isinstance(request.message, Fetch) and not request.message.test
                 for request in self.courier.open_requests(member.address)
             )
-            wanted = CREDITS - waiting - self._ring.untaken_from(member.address)
+            # Where the end of an epoch is told, a push may take more portions than one has credit
+            # for; otherwise what has come is pushed when there is no more.
+            ring, told = self._ring, modes.told_the_end(self.job)
+            held = ring.untaken_from(member.address) if told else ring.held_from(member.address)
+            wanted = CREDITS - waiting - held
             for _ in range(min(wanted, at_once - waiting)):
                 self.ask(member.address, Fetch(False, 0, self._drained.get(member.address, -1)))
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..common import modes
 from ..common.clipping import clip
 from ..common.cluster import DataShape, parse_layout
+from ..common.codecs import CODECS, warm_up_codec
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.messages import Attach
@@ -163,6 +164,9 @@ class Stepper:
         samples = self._job.data.batch_size
         inputs = np.zeros((samples, *data.sample_shape), np.float32)
         labels = np.zeros(samples, np.int64)
+        train = self._job.train
+        for name in {train.compression, train.pull_encoding} & CODECS.keys():
+            warm_up_codec(name)
         self._gradients(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
         self.gradients[0][:] = 0
 

@@ -62,6 +62,8 @@ class Admission(Node):
         )
         self.cluster: Cluster = EMPTY
         self.board = Scoreboard()
+        self.put_out: dict[int, str] = {}
+        """Why members were put out, by incarnation."""
         self._start_by = NEVER
         self._gone_by = NEVER
         self.requests |= {
@@ -144,7 +146,10 @@ class Admission(Node):
                 peer,
                 envelope,
                 "unknown",
-                f"its lease of {self.job.job.lease:g} s had run out, or it never joined",
+                self.put_out.get(
+                    envelope.source,
+                    f"its lease of {self.job.job.lease:g} s had run out, or it never joined",
+                ),
             )
             return
         seat.peer, seat.view = peer, beat.view

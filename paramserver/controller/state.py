@@ -13,6 +13,7 @@ from ...common.delivery import Courier, Open, Peer
 from ...common.gathering import Gathering
 from ...common.job import Job
 from ...common.messages import (
+    Accuse,
     Ack,
     AskStatus,
     DataFacts,
@@ -44,6 +45,8 @@ REFUSALS = {
     "dtype": "it is not float32",
     "version": "its version is impossible",
     "lane": "its memory is not shared, or no longer",
+    "encoding": "it is not what its encoding says",
+    "turn": "the one before was not answered yet",
 }
 """What the codes of `BadPush` mean to a person."""
 
@@ -82,6 +85,7 @@ class Controller(Admission):
             Describe: self._on_describe,
             Ready: self._on_ready,
             Progress: self._on_progress,
+            Accuse: self._on_accuse,
             AskStatus: self._on_status,
         }
         self.replies |= {
@@ -326,6 +330,22 @@ class Controller(Admission):
                 self._refusals.add(name)
                 _, code, who = name.split(":", 2)
                 self.event(f"{member.name} refused a push of {who}: {REFUSALS.get(code, code)}")
+
+    def _on_accuse(self, peer: Peer, envelope: Envelope) -> None:
+        """A server has seen too many bad pushes in a row: stop, or go on without the worker."""
+        accuse = envelope.message
+        assert isinstance(accuse, Accuse)
+        self.answer(peer, envelope, Ack())
+        seat = self.roster.seats.get(accuse.incarnation)
+        if seat is None or self.cluster.phase != "training":
+            return
+        why = f"{accuse.count} pushes in a row held NaN or infinity"
+        if self.job.train.nonfinite == "stop":
+            self.stop(1, f"{seat.member.name}: {why} (train.nonfinite = stop)")
+        elif self.job.train.nonfinite == "drop-worker":
+            self.put_out[accuse.incarnation] = why
+            self.roster.remove(accuse.incarnation)
+            self.lost(seat, 1, f"put out: {why} (train.nonfinite = drop-worker)")
 
     def lost(self, seat: Seat, status: int, why: str) -> None:
         """Go on without a member, or stop and say why."""

@@ -15,6 +15,7 @@ from dualshard.common.types import Array, Float32
 from dualshard.dataserver.pipeline import epoch_order, portions
 from dualshard.dataserver.source import open_source
 from dualshard.paramserver.modes import make_store
+from dualshard.paramserver.updates import Part
 from dualshard.worker.layout import Layout
 from dualshard.worker.step import build_model
 
@@ -83,7 +84,7 @@ def trained_together(job: Job) -> Float32:
                     store.crowd.rest(who, epoch)
                     del streams[who]
                 else:
-                    store.push(0, who, version, 1, loop.gradient(vector, batch))
+                    store.push(0, who, version, Part(loop.gradient(vector, batch), 1))
             store.settle(0)
     return store.shards[0].values
 

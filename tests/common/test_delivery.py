@@ -17,6 +17,11 @@ from dualshard.common.messages import Ack, Done, Envelope, Fetch, Form, Obituary
 SERVER = "tcp://server:1"
 
 
+def pushed(shard: int) -> Pushed:
+    """Some reply that says which request it answers."""
+    return Pushed([shard], [0], [0], 0, 0)
+
+
 class Pair:
     """An asking and an answering courier, and the messages between them in both directions."""
 
@@ -41,7 +46,7 @@ class Pair:
             self.handled[envelope.message.shard] += 1
         elif arrival is not Arrival.REPEAT:
             return []
-        reply = Pushed(envelope.message.shard, 0, 0)
+        reply = pushed(envelope.message.shard)
         return [self.server.answer(self.client, envelope, reply, remember=remember).envelope]
 
     def accept(self, envelope: Envelope) -> Arrival:
@@ -50,7 +55,7 @@ class Pair:
         assert again is None
         if arrival is Arrival.REPLY:
             assert request is not None
-            assert envelope.message == Pushed(request.tag, 0, 0)
+            assert envelope.message == pushed(request.tag)
             self.answered[request.tag] += 1
         return arrival
 
@@ -240,7 +245,7 @@ def test_the_window_is_bounded_by_the_credit(closed: list[int]) -> None:
         pair.serve(envelope)
     for count, index in enumerate(closed):
         oldest = min(envelope.sequence for envelope in envelopes)
-        reply = pair.server.answer(pair.client, envelopes[index], Pushed(0, 0, 0))
+        reply = pair.server.answer(pair.client, envelopes[index], pushed(0))
         pair.asker.receive(SERVER, reply.envelope)
         envelopes[index] = pair.ask(8 + count)
         pair.serve(envelopes[index])
@@ -265,7 +270,7 @@ def test_a_full_window_drops_requests_until_its_sender_repeats_them(
     assert pair.serve(envelopes[4]) == []
     assert pair.server.counters.overflows == 1
     assert pair.server.remembered() == 4
-    late = pair.server.answer(pair.client, envelopes[0], Pushed(0, 0, 0))
+    late = pair.server.answer(pair.client, envelopes[0], pushed(0))
     pair.accept(late.envelope)
     (repeat,) = pair.due(2.0)
     assert (repeat.sequence, repeat.floor) == (5, 5)

@@ -108,7 +108,7 @@ def test_a_refusal_is_not_a_reply(node: Recorder) -> None:
     assert node.seen == [("refused", "tag", Refused("shard", "no such shard"))]
 
 
-@pytest.mark.parametrize("wrong", [Ack(), Pushed(0, 0, 0), Pull(0, 1)])
+@pytest.mark.parametrize("wrong", [Ack(), Pushed([0], [0], [0], 0, 0), Pull(0, 1)])
 def test_a_reply_of_a_kind_that_is_no_answer_counts_as_a_refusal(
     node: Recorder, wrong: Message
 ) -> None:

@@ -1,8 +1,10 @@
 """Real ZeroMQ on loopback: few and quick. And the addresses that users type."""
 
+import gc
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +12,16 @@ import numpy as np
 import pytest
 
 from dualshard.common.delivery import Peer, routing_id
-from dualshard.common.errors import UserError
-from dualshard.common.messages import Envelope, Form, Push
-from dualshard.common.transport import COPY_BELOW, ZmqTransport, parse_address, require_loopback
-from dualshard.common.wire import Frames, decode, encode
+from dualshard.common.errors import RemoteError, UserError
+from dualshard.common.messages import Envelope, Form, Start
+from dualshard.common.transport import (
+    COPY_BELOW,
+    READY_FROM,
+    ZmqTransport,
+    parse_address,
+    require_loopback,
+)
+from dualshard.common.wire import Frames, decode, encode, take_over
 
 Make = Callable[..., ZmqTransport]
 PATIENCE = 10.0
@@ -79,18 +87,17 @@ def test_large_arrays_arrive_whole_as_views(make: Make) -> None:
     random = np.random.default_rng(3)
     for size in (0, 1, COPY_BELOW // 4 - 1, COPY_BELOW // 4, 262_144, 1_000_003):
         gradient = random.standard_normal(size, np.float32)
-        push = Push(1, 0, 0, 1, True, -1, gradient)
-        assert client.send(server.address, encode(Envelope(2, Form.REQUEST, 1, 1, push)))
+        assert client.send(server.address, start(gradient))
         peer, frames = take(server)
         received = decode(frames).message
-        assert isinstance(received, Push)
-        assert np.array_equal(received.gradient, gradient)
-        assert not received.gradient.flags.owndata
+        assert isinstance(received, Start)
+        assert np.array_equal(received.values, gradient)
+        assert not received.values.flags.owndata
         assert server.send(peer, frames)
         _, back = take(client)
         echoed = decode(back).message
-        assert isinstance(echoed, Push)
-        assert np.array_equal(echoed.gradient, gradient)
+        assert isinstance(echoed, Start)
+        assert np.array_equal(echoed.values, gradient)
 
 
 def test_a_ring_from_another_thread_ends_the_wait(make: Make) -> None:
@@ -171,6 +178,198 @@ def test_a_caller_that_does_not_speak_our_language_does_no_harm(make: Make) -> N
         client.send(server.address, [b"hello"])
         peer, frames = take(server)
     assert (peer, plain(frames)) == (routing_id(2), [b"hello"])
+
+
+# Buffers that need no copy.
+
+
+def start(gradient: np.ndarray) -> Frames:
+    return encode(Envelope(2, Form.REQUEST, 1, 1, Start(1, 0, gradient)))
+
+
+def values_of(frames: Frames) -> np.ndarray:
+    message = decode(frames).message
+    assert isinstance(message, Start)
+    return message.values
+
+
+def test_lent_memory_is_sent_as_it_is_now(make: Make) -> None:
+    """Slices of one place and several lengths, several times, with other contents each time."""
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    block = np.zeros((2, READY_FROM), np.float32)
+    client.lend(block[1])
+    for turn in range(3):
+        block[:] = turn
+        for part in (block[0, : READY_FROM // 2], block[0], block[1, 4:], block[1, :10], block):
+            assert client.send(server.address, start(part))
+            assert np.array_equal(values_of(take(server)[1]), part)
+
+
+def test_lent_memory_is_given_back_when_the_transport_closes(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    block = np.zeros((2, READY_FROM), np.float32)
+    alive = weakref.ref(block)
+    client.lend(block)
+    client.send(server.address, start(block[1]))
+    take(server)
+    del block
+    assert alive() is not None
+    client.close(0.0)
+    gc.collect()
+    for _ in range(1000):  # pyzmq gives buffers back on a thread of its own
+        if alive() is None:
+            break
+        server.receive(PATIENCE / 1000)
+    else:
+        pytest.fail("the block is still held")
+
+
+@pytest.mark.parametrize("size", [5, READY_FROM // 4, 262_144])
+def test_the_answer_may_travel_in_the_memory_that_the_question_came_in(
+    make: Make, size: int
+) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    gradient = np.random.default_rng(3).standard_normal(size, np.float32)
+    client.send(server.address, start(gradient))
+    peer, frames = take(server)
+    received = values_of(frames)
+    ours = take_over(received)
+    assert ours is not None
+    assert np.shares_memory(ours, received)
+    ours *= -2.0
+    assert server.send(peer, start(ours))
+    assert np.array_equal(values_of(take(client)[1]), -2.0 * gradient)
+
+
+# The way past the network.
+
+
+def sockets_of(address: str) -> int:
+    """Open Unix sockets beside an address: one that listens, one for each connection."""
+    name = f"@dualshard-{address.removeprefix('tcp://')}"
+    return [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()].count(
+        name
+    )
+
+
+def test_a_shortcut_leads_to_the_same_peer(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    assert client.shortcut(server.address) is True
+    assert client.shortcut(server.address) is True
+    gradient = np.random.default_rng(3).standard_normal(1_000_003, np.float32)
+    assert client.send(server.address, start(gradient))
+    peer, frames = take(server)
+    assert peer == routing_id(2)
+    assert np.array_equal(values_of(frames), gradient)
+    assert sockets_of(server.address) == 2
+    assert server.send(peer, frames)
+    peer, frames = take(client)
+    assert peer == server.address
+    assert np.array_equal(values_of(frames), gradient)
+
+
+def test_a_shortcut_may_be_taken_later_and_is_forgotten_with_the_address(make: Make) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    client.send(server.address, [b"by tcp"])
+    take(server)
+    assert client.shortcut(server.address)
+    client.send(server.address, [b"past it"])
+    peer, frames = take(server)
+    assert (peer, plain(frames)) == (routing_id(2), [b"past it"])
+    assert server.send(peer, [b"answer"])
+    assert take(client) == (server.address, [b"answer"])
+    client.forget(server.address)
+    client.send(server.address, [b"by tcp again"])
+    assert plain(take(server)[1]) == [b"by tcp again"]
+
+
+def test_a_shortcut_leaves_nothing_behind(make: Make) -> None:
+    server = make(1, bind="127.0.0.1:0")
+    address = server.address
+    assert sockets_of(address) == 1
+    server.close(0.0)
+    assert sockets_of(address) == 0
+    assert make(2).shortcut(address) is False
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://10.0.0.1:7077",
+        "tcp://localhost:7077",
+        "tcp://node7:1",
+        "tcp://::1:1",
+        "tcp://nowhere",
+    ],
+)
+def test_only_loopback_addresses_have_a_shortcut(make: Make, address: str) -> None:
+    assert make(1).shortcut(address) is False
+
+
+def test_who_listens_everywhere_has_no_shortcut(make: Make) -> None:
+    port = make(1, bind="0.0.0.0:0").address.rpartition(":")[2]
+    assert sockets_of(f"tcp://0.0.0.0:{port}") == 0
+    assert make(2).shortcut(f"tcp://127.0.0.1:{port}") is False
+
+
+def test_a_name_that_is_taken_stops_no_server_and_misleads_no_client(make: Make) -> None:
+    first = make(1, bind="127.0.0.1:0")
+    address = first.address
+    first.close(0.0)
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"\0dualshard-{address.removeprefix('tcp://')}")
+        server, client = make(2, bind=address.removeprefix("tcp://")), make(3)
+        assert client.shortcut(address) is False
+        client.send(address, [b"by tcp"])
+        assert plain(take(server)[1]) == [b"by tcp"]
+
+
+def test_a_shortcut_of_another_user_is_not_taken(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = make(1, bind="127.0.0.1:0"), make(2)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert client.shortcut(server.address) is False
+
+
+# Strangers.
+
+
+def random_message(random: np.random.Generator, valid: list[bytes]) -> list[bytes]:
+    """Frames of noise, or a real message with one frame damaged."""
+    if random.random() < 0.5:
+        return [random.bytes(int(size)) for size in random.integers(0, 300, random.integers(1, 5))]
+    frames, at = list(valid), int(random.integers(len(valid)))
+    damaged = bytearray(frames[at])
+    damaged[int(random.integers(len(damaged)))] ^= int(random.integers(1, 256))
+    frames[at] = bytes(damaged[: random.integers(1, len(damaged) + 1)])
+    return frames
+
+
+def test_a_client_is_served_while_another_sends_nonsense(make: Make) -> None:
+    server, client, stranger = make(1, bind="127.0.0.1:0"), make(2), make(3)
+    random = np.random.default_rng(11)
+    valid = plain(start(np.arange(9, dtype=np.float32)))
+    refused = 0
+    for turn in range(400):
+        for _ in range(20):
+            assert stranger.send(server.address, random_message(random, valid))
+        asked = np.full(3 + turn % 5, turn, np.float32)
+        client.send(server.address, start(asked))
+        served = False
+        while not served:
+            came = server.receive(PATIENCE)
+            assert came
+            for peer, frames in came:
+                try:
+                    decode(frames)
+                except RemoteError:
+                    refused += 1
+                served = served or peer == routing_id(2)
+                if peer == routing_id(2):
+                    server.send(peer, frames)
+        assert np.array_equal(values_of(take(client)[1]), asked)
+    assert refused > 1000
 
 
 # Addresses.

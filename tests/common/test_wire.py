@@ -29,9 +29,7 @@ from dualshard.common.messages import (
     Message,
     Portion,
     Pull,
-    Push,
     Refused,
-    Shard,
     Start,
     Status,
     Welcome,
@@ -130,23 +128,69 @@ def header(envelope: Envelope, **changes: object) -> bytes:
 
 
 PULL = Envelope(7, Form.REQUEST, 3, 1, Pull(2, 5))
-PUSH = Envelope(7, Form.REQUEST, 3, 1, Push(2, 5, 9, 1, True, -1, np.arange(6, dtype="f4")))
+START = Envelope(7, Form.REQUEST, 3, 1, Start(2, 5, np.arange(6, dtype="f4")))
 
 
 def test_arrays_are_views_without_a_copy_on_both_sides() -> None:
     gradient = np.arange(6, dtype=np.float32)
-    frames = encode(Envelope(1, Form.REQUEST, 1, 1, Push(0, 0, 0, 1, True, -1, gradient)))
+    frames = encode(Envelope(1, Form.REQUEST, 1, 1, Start(0, 0, gradient)))
     assert np.shares_memory(np.frombuffer(frames[1], np.float32), gradient)
     decoded = decode(frames).message
-    assert isinstance(decoded, Push)
-    assert np.shares_memory(decoded.gradient, gradient)
+    assert isinstance(decoded, Start)
+    assert np.shares_memory(decoded.values, gradient)
 
 
 def test_what_is_received_cannot_be_written_to() -> None:
-    decoded = decode(over_the_network(PUSH)).message
-    assert isinstance(decoded, Push)
+    decoded = decode(over_the_network(START)).message
+    assert isinstance(decoded, Start)
     with pytest.raises(ValueError, match="read-only"):
-        decoded.gradient[0] = 1.0
+        decoded.values[0] = 1.0
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_the_memory_of_a_received_array_can_be_taken_over(shape: tuple[int, ...]) -> None:
+    frames: list[wire.Frame] = [
+        *encode(Envelope(1, Form.REQUEST, 1, 1, Start(0, 0, np.ones(shape, np.float32))))
+    ]
+    frames[1] = memoryview(bytearray(frames[1]))  # as a transport hands it over
+    received = decode(frames).message
+    assert isinstance(received, Start)
+    ours = wire.take_over(received.values)
+    assert ours is not None
+    assert ours.shape == shape
+    ours[:] = 7.0
+    assert (received.values == 7.0).all()
+    assert encode(Envelope(1, Form.REPLY, 1, 0, Start(0, 1, ours)))[1].obj is frames[1].obj
+
+
+def test_memory_that_is_not_the_receivers_alone_is_not_taken_over() -> None:
+    in_bytes = decode(over_the_network(START)).message
+    assert isinstance(in_bytes, Start)
+    assert wire.take_over(in_bytes.values) is None
+    frame = memoryview(bytearray(over_the_network(START)[1]))
+    whole = np.frombuffer(frame, np.float32)
+    assert wire.take_over(whole) is not None
+    assert wire.take_over(whole[1:]) is None
+    assert wire.take_over(np.frombuffer(frame.toreadonly(), np.float32)) is None
+    assert wire.take_over(np.ones(6, np.float32)) is None
+    assert wire.take_over(np.ones((2, 3), np.float32).reshape(6)) is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 6), np.float32)[2],
+        np.frombuffer(bytearray(24), np.float32)[2:],
+        np.frombuffer(memoryview(bytearray(24)).cast("I"), np.float32),
+        np.zeros((2, 3, 4), np.int8),
+    ],
+    ids=["row", "part of a buffer", "buffer of another type", "three dimensions"],
+)
+def test_the_frame_of_an_array_is_its_bytes(array: np.ndarray) -> None:
+    array[...] = np.arange(array.size).reshape(array.shape)
+    frame = encode(Envelope(1, Form.REPLY, 1, 0, Start(0, 1, array)))[1]
+    assert bytes(frame) == array.tobytes()
+    assert len(frame) == array.nbytes
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (1,), (1, 1, 1)])
@@ -205,6 +249,52 @@ def test_mutations_of_valid_frames(envelope: Envelope, data: st.DataObject) -> N
     check_only_protocol_errors(frames)
 
 
+def example_of(kind: type[Message]) -> Envelope:
+    """A small message of a kind, with something in each field."""
+    values = {
+        int: 3,
+        float: 1.5,
+        bool: True,
+        str: "text",
+        bytes: b"bytes",
+        dict[str, Any]: {"key": [1, None, {"inner": 2.5}]},
+        dict[str, float]: {"key": 1.5},
+        dict[str, str]: {"key": "text"},
+        list[int]: [1, 2],
+        list[list[int]]: [[1, 2], []],
+        list[list[Any]]: [["row", 1], [True]],
+    }
+    hints = get_type_hints(kind)
+    made = {
+        name: np.arange(6, dtype="f4") if wire._is_array(hint) else values[hint]
+        for name, hint in hints.items()
+    }
+    return Envelope(2**62 + 1, Form.REQUEST, 300, 299, kind(**made))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_flipped_bit_and_every_cut_of_a_message(kind: type[Message]) -> None:
+    """Each is refused, or still a message; and none makes room for more than a small message."""
+    whole = over_the_network(example_of(kind))
+    damaged: list[list[bytes]] = []
+    for index, frame in enumerate(whole):
+        for at in range(len(frame)):
+            for bit in range(8):
+                flipped = bytes((*frame[:at], frame[at] ^ 1 << bit, *frame[at + 1 :]))
+                damaged.append([*whole[:index], flipped, *whole[index + 1 :]])
+            damaged.append([*whole[:index], frame[:at], *whole[index + 1 :]])
+        damaged.append([*whole[:index], *whole[index + 1 :]])
+    check_same(decode(whole), example_of(kind))
+    tracemalloc.start()
+    try:
+        for frames in damaged:
+            check_only_protocol_errors(frames)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 17
+
+
 @settings(max_examples=200)
 @given(envelopes(), st.integers(0, 7), PLAIN)
 def test_any_value_in_any_place_of_a_header(envelope: Envelope, place: int, value: object) -> None:
@@ -231,22 +321,22 @@ def test_any_value_in_any_place_of_a_header(envelope: Envelope, place: int, valu
         ([header(PULL, source=-1)], "not natural numbers"),
         ([header(PULL, source=2**63)], "not natural numbers"),
         ([header(PULL, sequence=1.0)], "not natural numbers"),
-        ([header(PULL, fields=[2])], "Pull: expected 2 fields"),
-        ([header(PULL, fields=[2, 5, 6])], "Pull: expected 2 fields"),
-        ([header(PULL, fields=[2, "5"])], "Pull.shard: a str does not fit"),
-        ([header(PULL, fields=[2, True])], "Pull.shard: a bool does not fit"),
-        ([header(PULL, fields=[2, 2**63])], "Pull.shard: a int does not fit"),
+        ([header(PULL, fields=[2])], "Pull: expected 5 fields"),
+        ([header(PULL, fields=[2, 5, 6])], "Pull: expected 5 fields"),
+        ([header(PULL, fields=[2, "5", "f32", -1, -1])], "Pull.shard: a str does not fit"),
+        ([header(PULL, fields=[2, True, "f32", -1, -1])], "Pull.shard: a bool does not fit"),
+        ([header(PULL, fields=[2, 2**63, "f32", -1, -1])], "Pull.shard: a int does not fit"),
         ([encode(PULL)[0], b"more"], "Pull: expected 0 arrays and frames, got 1"),
-        ([encode(PUSH)[0]], "Push: expected 1 arrays and frames, got 0"),
-        ([encode(PUSH)[0], b"\x00" * 23], "takes 24 bytes, the frame holds 23"),
-        ([header(PUSH, arrays=[]), b"\x00" * 24], "Push: expected 1 arrays"),
-        ([header(PUSH, arrays=[["<f4"]]), b""], "no dtype and shape"),
-        ([header(PUSH, arrays=[["<f4"] + [1] * 9]), b"\x00" * 4], "no dtype and shape"),
-        ([header(PUSH, arrays=[["<f8", 3]]), b"\x00" * 24], "dtype '<f8' is not one of"),
-        ([header(PUSH, arrays=[["|O", 3]]), b"\x00" * 24], "dtype '|O' is not one of"),
-        ([header(PUSH, arrays=[[["<f4"], 3]]), b"\x00" * 24], "dtype of type list"),
-        ([header(PUSH, arrays=[["<f4", -6]]), b"\x00" * 24], "bad shape"),
-        ([header(PUSH, arrays=[["<f4", 6.0]]), b"\x00" * 24], "bad shape"),
+        ([encode(START)[0]], "Start: expected 1 arrays and frames, got 0"),
+        ([encode(START)[0], b"\x00" * 23], "takes 24 bytes, the frame holds 23"),
+        ([header(START, arrays=[]), b"\x00" * 24], "Start: expected 1 arrays"),
+        ([header(START, arrays=[["<f4"]]), b""], "no dtype and shape"),
+        ([header(START, arrays=[["<f4"] + [1] * 9]), b"\x00" * 4], "no dtype and shape"),
+        ([header(START, arrays=[["<f8", 3]]), b"\x00" * 24], "dtype '<f8' is not one of"),
+        ([header(START, arrays=[["|O", 3]]), b"\x00" * 24], "dtype '|O' is not one of"),
+        ([header(START, arrays=[[["<f4"], 3]]), b"\x00" * 24], "dtype of type list"),
+        ([header(START, arrays=[["<f4", -6]]), b"\x00" * 24], "bad shape"),
+        ([header(START, arrays=[["<f4", 6.0]]), b"\x00" * 24], "bad shape"),
     ],
 )
 def test_what_is_wrong_is_said(frames: list[bytes], complaint: str) -> None:
@@ -310,12 +400,27 @@ def test_claimed_lengths_allocate_nothing(lists: bytes) -> None:
     assert peak < 4 << 20
 
 
+@pytest.mark.parametrize("lists", [b"\xdc\x00\x80", b"\xdd\x00\x00\x00\x80", b"\xde\x00\x80\xa0"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_short_headers_claim_little(lists: bytes, more: int) -> None:
+    """Up to `CLAIMS_LITTLE` bytes a header is unpacked at once, without being skimmed before."""
+    frame = (lists * wire.CLAIMS_LITTLE)[: wire.CLAIMS_LITTLE + more]
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedFrame):
+            decode([frame])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 16
+
+
 @pytest.mark.parametrize(
     "row",
     [["<f4", 1 << 28], ["<f4", 1 << 30, 1 << 30], ["<f4", 0, 1 << 30, 1 << 30, 1 << 30]],
 )
 def test_claimed_shapes_allocate_nothing(row: list[object]) -> None:
-    frames = [header(PUSH, arrays=[row]), b""]
+    frames = [header(START, arrays=[row]), b""]
     tracemalloc.start()
     try:
         with pytest.raises(MalformedFrame):
@@ -340,14 +445,22 @@ def test_a_header_over_the_limit_is_not_unpacked(monkeypatch: pytest.MonkeyPatch
 def test_a_payload_over_the_limit_is_neither_sent_nor_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    frames = over_the_network(PUSH)
+    frames = over_the_network(START)
     monkeypatch.setattr(wire, "PAYLOAD_LIMIT", 24)
-    check_same(decode(frames), PUSH)
+    check_same(decode(frames), START)
     monkeypatch.setattr(wire, "PAYLOAD_LIMIT", 23)
-    with pytest.raises(MalformedFrame, match=r"^Push: payload over 23 bytes$"):
+    with pytest.raises(MalformedFrame, match=r"^Start: payload over 23 bytes$"):
         decode(frames)
-    with pytest.raises(RoleError, match=r"^Push of 24 bytes: one message carries 23$"):
-        encode(PUSH)
+    with pytest.raises(RoleError, match=r"^Start of 24 bytes: one message carries 23$"):
+        encode(START)
+
+
+def test_a_message_that_could_not_be_packed_leaves_nothing_for_the_next() -> None:
+    with pytest.raises(TypeError):
+        encode(Envelope(1, Form.REPLY, 1, 0, Status({"a": 1, "b": object()})))
+    with pytest.raises(OverflowError):
+        encode(Envelope(1, Form.REQUEST, 1, 1, Pull(2, 1 << 64)))
+    assert decode(encode(PULL)) == PULL
 
 
 def test_a_foreign_dtype_is_not_sent() -> None:
@@ -389,7 +502,7 @@ def test_a_kind_that_only_another_version_knows_is_a_mismatch() -> None:
 
 def test_values_keep_their_bits() -> None:
     odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
-    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, Shard(0, 1, 0, odd)))).message
-    assert isinstance(decoded, Shard)
+    decoded = decode(over_the_network(Envelope(1, Form.REPLY, 1, 0, Start(0, 1, odd)))).message
+    assert isinstance(decoded, Start)
     assert decoded.values.dtype == np.float32
     assert decoded.values.tobytes() == odd.tobytes()

@@ -44,6 +44,8 @@ def test_an_epoch_row_holds_means_over_samples_pushes_and_steps() -> None:
         "loss": 2.5,
         "accuracy": 0.6,
         "staleness": 1.5,
+        "late": 0,
+        "staleness_histogram": {},
         "wait_seconds_per_step": 0.05,
         "bytes_pushed": 800,
         "bytes_pulled": 400,

@@ -6,18 +6,41 @@ import pytest
 from dualshard.common.job import OptimizerSection
 from dualshard.common.rates import Segment
 from dualshard.common.rules import make_rule
-from dualshard.common.schedules import Schedule
+from dualshard.common.schedules import make_schedule
 from dualshard.common.types import Array
+from dualshard.paramserver.consistency import Free
 from dualshard.paramserver.store import BadPush, ShardStore
+from dualshard.paramserver.updates import AtOnce
 
 SEGMENTS = (Segment(0, 2, decays=True), Segment(2, 3))
+
+
+WHO = (7, 0)
+
+
+def make(section: OptimizerSection, kappa: float = 0.0, planned: int = 1) -> ShardStore:
+    """A store of mode async, with these participants."""
+    rule = make_rule(section)
+    made = ShardStore(rule, AtOnce(rule, make_schedule(section).factor, kappa), Free)
+    made.update.planned = planned
+    made.crowd.see([WHO], training=False)
+    return made
+
+
+def push(shards: ShardStore, shard: int, version: int, count: int, values: Array) -> int:
+    """What the server does with a push in mode async; returns its staleness."""
+    shards.check(shard, WHO, version, count, values)
+    staleness, sent = shards.push(shard, WHO, version, count, values)
+    assert sent is None
+    assert shards.settle(shard) == [WHO]
+    return staleness
 
 
 def store(
     rule: str = "sgd", lr: float = 0.5, kappa: float = 0.0, weight_decay: float = 0.0
 ) -> ShardStore:
-    section = OptimizerSection(rule=rule, lr=lr, weight_decay=weight_decay)
-    made = ShardStore(make_rule(section), kappa)
+    section = OptimizerSection(rule=rule, lr=lr, weight_decay=weight_decay, schedule="constant")
+    made = make(section, kappa)
     made.start(4, np.array([1, 2, 3], np.float32), SEGMENTS)
     return made
 
@@ -28,7 +51,7 @@ def gradient(*values: float) -> Array:
 
 def test_a_push_steps_by_the_rule_and_counts() -> None:
     shards = store()
-    assert shards.push(4, 0, 1, gradient(2, 0, -2)) == 0
+    assert push(shards, 4, 0, 1, gradient(2, 0, -2)) == 0
     np.testing.assert_array_equal(shards.shards[4].values, [0, 2, 4])
     assert shards.shards[4].version == 1
     assert shards.shards[4].values.dtype == np.float32
@@ -46,23 +69,23 @@ def test_the_first_values_count_and_are_copied() -> None:
 def test_staleness_is_the_updates_since_the_pull_and_scales_the_step(kappa: float) -> None:
     shards = store(kappa=kappa)
     for version in range(3):
-        assert shards.push(4, version, 1, gradient(0, 0, 0)) == 0
-    assert shards.push(4, 0, 1, gradient(1, 1, 1)) == 3
+        assert push(shards, 4, version, 1, gradient(0, 0, 0)) == 0
+    assert push(shards, 4, 0, 1, gradient(1, 1, 1)) == 3
     expected = np.array([1, 2, 3]) - 0.5 * 4.0**-kappa
     np.testing.assert_allclose(shards.shards[4].values, expected, rtol=1e-6)
-    assert shards.push(4, 4, 1, gradient(0, 0, 0)) == 0
+    assert push(shards, 4, 4, 1, gradient(0, 0, 0)) == 0
 
 
 def test_a_mean_of_several_minibatches_moves_as_far_as_all_of_them() -> None:
     shards = store()
-    shards.push(4, 0, 4, gradient(1, 1, 1))
+    push(shards, 4, 0, 4, gradient(1, 1, 1))
     np.testing.assert_array_equal(shards.shards[4].values, [-1, 0, 1])
     assert shards.shards[4].version == 1
 
 
 def test_weight_decay_applies_to_its_spans_alone() -> None:
     shards = store(weight_decay=0.5)
-    shards.push(4, 0, 1, gradient(0, 0, 0))
+    push(shards, 4, 0, 1, gradient(0, 0, 0))
     np.testing.assert_array_equal(shards.shards[4].values, [0.75, 1.5, 3])
 
 
@@ -72,9 +95,9 @@ def test_shards_keep_their_own_state() -> None:
     both.start(5, np.array([1, 2, 3], np.float32), SEGMENTS)
     alone = store("rmsprop")
     for version in range(5):
-        both.push(5, version, 1, gradient(1, -2, 0.5))
-    both.push(4, 0, 1, gradient(3, 1, -1))
-    alone.push(4, 0, 1, gradient(3, 1, -1))
+        push(both, 5, version, 1, gradient(1, -2, 0.5))
+    push(both, 4, 0, 1, gradient(3, 1, -1))
+    push(alone, 4, 0, 1, gradient(3, 1, -1))
     np.testing.assert_array_equal(both.shards[4].values, alone.shards[4].values)
 
 
@@ -112,7 +135,7 @@ def test_a_bad_push_is_refused_and_changes_nothing(
 ) -> None:
     shards = store("rmsprop")
     with pytest.raises(BadPush) as refused:
-        shards.push(4, version, count, gradient(*values))
+        shards.check(4, WHO, version, count, gradient(*values))
     assert refused.value.code == code
     assert str(refused.value) == detail
     held = shards.shards[4]
@@ -121,13 +144,12 @@ def test_a_bad_push_is_refused_and_changes_nothing(
 
 
 def test_the_schedule_follows_the_minibatches_of_the_shard() -> None:
-    rule = make_rule(OptimizerSection(rule="sgd", lr=1.0))
-    shards = ShardStore(rule, 0.0, Schedule("linear"), planned=10)
+    shards = make(OptimizerSection(rule="sgd", lr=1.0, schedule="linear"), planned=10)
     shards.start(0, np.zeros(1, np.float32), ())
     steps = []
     for version, count in enumerate((1, 4, 5, 1)):
         before = float(shards.shards[0].values[0])
-        shards.push(0, version, count, gradient(-1))
+        push(shards, 0, version, count, gradient(-1))
         steps.append((float(shards.shards[0].values[0]) - before) / count)
     # 0, 1, 5 and 10 of ten minibatches applied before: 1 - 0.99 progress.
     np.testing.assert_allclose(steps, [1.0, 0.901, 0.505, 0.01], atol=1e-6)

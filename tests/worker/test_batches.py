@@ -53,19 +53,23 @@ def test_a_portion_is_finished_with_its_last_minibatch_in_any_order() -> None:
     finished = ring.applied(other)
     assert finished is not None
     assert finished.portion.portion == 1
-    assert ring.held_from(HERE) == ring.held == 1
+    assert (ring.untaken_from(HERE), ring.held) == (0, 1)
     finished = ring.applied(second)
     assert finished is not None
     assert finished.portion.portion == 0
     assert ring.held == 0
 
 
-def test_held_counts_each_source_by_itself() -> None:
+def test_untaken_counts_each_source_by_itself_until_the_last_minibatch_is_taken() -> None:
     ring = Ring(4)
-    ring.add(HERE, portion(0, 4))
+    ring.add(HERE, portion(0, 8))
     ring.add(THERE, portion(1, 4))
     ring.add(THERE, portion(2, 4))
-    assert (ring.held_from(HERE), ring.held_from(THERE), ring.held) == (1, 2, 3)
+    counts = []
+    for _ in range(5):
+        counts.append((ring.untaken_from(HERE), ring.untaken_from(THERE), ring.held))
+        ring.take()
+    assert counts == [(1, 2, 3), (1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 0, 3)]
 
 
 def test_an_empty_portion_holds_nothing() -> None:

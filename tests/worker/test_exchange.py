@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from dualshard.common.job import Job
 from dualshard.common.sharding import Shards, Table, assign
 from dualshard.common.types import Float32, Member, Role
-from dualshard.worker.exchange import Lane, Replica, in_flight, owner_address
+from dualshard.worker.exchange import Exchange, Lane, Replica, owner_address
 
 SHARDS = Shards(size=25, shard_elements=10)
 
@@ -22,8 +21,8 @@ def values(size: int, value: float) -> Float32:
 def test_the_first_shard_is_taken_whatever_its_version() -> None:
     copy = replica()
     assert copy.missing == {0, 1, 2}
-    assert copy.take(1, 0, values(10, 3))
-    assert copy.take(2, 7, values(5, 4))
+    assert copy.take(1, 0, "f32", values(10, 3))
+    assert copy.take(2, 7, "f32", values(5, 4))
     assert copy.missing == {0}
     assert copy.versions == [0, 0, 7]
     np.testing.assert_array_equal(copy.vector, np.repeat([0, 3, 4], [10, 10, 5]))
@@ -31,10 +30,10 @@ def test_the_first_shard_is_taken_whatever_its_version() -> None:
 
 def test_an_overtaken_reply_is_ignored() -> None:
     copy = replica()
-    assert copy.take(0, 5, values(10, 5))
-    assert not copy.take(0, 4, values(10, 4))
-    assert copy.take(0, 5, values(10, 6))
-    assert copy.take(0, 6, values(10, 7))
+    assert copy.take(0, 5, "f32", values(10, 5))
+    assert not copy.take(0, 4, "f32", values(10, 4))
+    assert copy.take(0, 5, "f32", values(10, 6))
+    assert copy.take(0, 6, "f32", values(10, 7))
     assert copy.versions[0] == 6
     assert copy.vector[0] == 7
 
@@ -42,7 +41,7 @@ def test_an_overtaken_reply_is_ignored() -> None:
 @pytest.mark.parametrize(("shard", "size"), [(0, 9), (2, 10), (1, 0)])
 def test_a_shard_of_another_size_is_ignored(shard: int, size: int) -> None:
     copy = replica()
-    assert not copy.take(shard, 1, values(size, 1))
+    assert not copy.take(shard, 1, "f32", values(size, 1))
     assert copy.missing == {0, 1, 2}
     assert not copy.vector.any()
 
@@ -54,11 +53,11 @@ def test_a_view_is_the_shard_of_any_vector() -> None:
 
 
 def test_a_lane_is_free_when_it_neither_computes_nor_waits() -> None:
-    lane = Lane(0, np.zeros(25, np.float32))
+    lane = Lane(0, Exchange(0, np.zeros(25, np.float32), steps=1))
     assert lane.free
     lane.computing = True
     assert not lane.free
-    lane.computing, lane.waiting = False, {2}
+    lane.computing, lane.exchange.waiting = False, {2}
     assert not lane.free
 
 
@@ -73,15 +72,3 @@ def test_every_shard_has_the_address_of_its_owner() -> None:
     gone = [server for server in servers if server.address != found[1]]
     assert owner_address(1, SHARDS, Table(1, owners), gone) == ""
     assert owner_address(0, SHARDS, Table(1, owners), gone) == found[0]
-
-
-@pytest.mark.parametrize(
-    ("workers", "threads", "wanted", "lanes"),
-    [(1, 1, 0, 1), (2, 1, 0, 2), (1, 2, 0, 2), (8, 1, 0, 2), (9, 1, 0, 1), (4, 4, 0, 1),
-     (1, 1, 2, 2), (16, 1, 3, 3), (2, 1, 1, 1)],
-)  # fmt: skip
-def test_lanes_of_a_thread(workers: int, threads: int, wanted: int, lanes: int) -> None:
-    job = Job.from_dict(
-        {"worker": {"count": workers, "threads": threads}, "train": {"in_flight": wanted}}
-    )
-    assert in_flight(job) == lanes

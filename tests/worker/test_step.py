@@ -9,7 +9,11 @@ import pytest
 from dualshard.common.cluster import DataShape
 from dualshard.common.errors import UserError
 from dualshard.common.job import Job
+from dualshard.common.messages import Portion
 from dualshard.common.rules import make_rule
+from dualshard.common.types import Metrics
+from dualshard.worker.batches import Lease, Minibatch
+from dualshard.worker.events import Compute
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.step import Stepper, as_float32, build_model
 
@@ -94,6 +98,22 @@ def batch(samples: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return inputs, np.zeros(samples, np.int64)
 
 
+def compute(
+    stepper: Stepper,
+    arrays: tuple[np.ndarray, np.ndarray],
+    lane: int = 0,
+    *,
+    accumulate: bool = False,
+    step: bool = False,
+    key: tuple[int, int, int] = (0, 0, 0),
+) -> list[Metrics]:
+    """One minibatch on one lane; `key` is its epoch, portion and number."""
+    epoch, portion, number = key
+    lease = Lease("tcp://there:1", Portion(epoch, portion, False, *arrays), 1)
+    batches = [Minibatch(lease, number, *arrays)]
+    return stepper.compute(Compute(lane, batches, accumulate, step))
+
+
 def test_the_zoo_is_told_what_the_data_says() -> None:
     model = build_model(job("mlp", args={"hidden": [5]}), DATA)
     assert isinstance(model, Sequential)
@@ -156,7 +176,7 @@ def test_what_a_users_code_raises_names_the_model(
 ) -> None:
     monkeypatch.chdir(reference.rpartition("/")[0])
     with pytest.raises(UserError) as refused:
-        Stepper(job(f"mine.py:{name}"), DATA, 0)
+        Stepper(job(f"mine.py:{name}"), DATA)
     assert str(refused.value).startswith(
         f"model.ref = mine.py:{name}: expected no error while {doing}; it raised {words}"
     )
@@ -177,36 +197,37 @@ def test_parameters_that_cannot_be_laid_out(
     reference: str, shapes: list[Any], expected: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        Stepper(job(reference + "Shapes", args={"shapes": shapes}), DATA, 0)
+        Stepper(job(reference + "Shapes", args={"shapes": shapes}), DATA)
     assert str(refused.value).endswith(expected)
 
 
 def test_the_same_seed_starts_all_workers_alike(reference: str) -> None:
-    one, two = (Stepper(job(reference + "Line"), DATA, rank) for rank in (0, 5))
+    one, two = (Stepper(job(reference + "Line"), DATA) for _ in range(2))
     np.testing.assert_array_equal(one.vector, two.vector)
     assert one.vector.any()
-    other = Stepper(job(reference + "Line", job={"seed": 1}), DATA, 0)
+    other = Stepper(job(reference + "Line", job={"seed": 1}), DATA)
     assert (one.vector != other.vector).any()
 
 
-def test_each_lane_has_a_random_stream_of_its_own(reference: str) -> None:
+def test_each_minibatch_has_a_random_stream_of_its_own_on_any_lane(reference: str) -> None:
     made = job(
         reference + "Line", args={"noise": 1.0}, worker={"threads": 2}, train={"in_flight": 1}
     )
-    workers = [Stepper(made, DATA, 0), Stepper(made, DATA, 0), Stepper(made, DATA, 1)]
-    for stepper in workers:
-        for lane in range(2):
-            stepper.compute(lane, *batch(), accumulate=False, step=False)
-    one, again, other = ([float(g[0]) for g in stepper.gradients] for stepper in workers)
-    assert one == again
-    assert len({*one, *other}) == 4
+    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    found = []
+    for stepper, lane in ((Stepper(made, DATA), 0), (Stepper(made, DATA), 1)):
+        for key in keys:
+            compute(stepper, batch(), lane, key=key)
+            found.append(float(stepper.gradients[lane][0]))
+    assert found[:4] == found[4:]
+    assert len(set(found)) == 4
 
 
 def test_a_step_writes_the_mean_gradient_and_leaves_the_parameters(reference: str) -> None:
-    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    stepper = Stepper(job(reference + "Line"), DATA)
     inputs, labels = batch()
     before = stepper.vector.copy()
-    metrics = stepper.compute(0, inputs, labels, accumulate=False, step=False)
+    (metrics,) = compute(stepper, (inputs, labels))
     flat = inputs.reshape(5, 4).astype(np.float64)
     errors = flat @ before
     np.testing.assert_allclose(stepper.gradients[0], errors @ flat / 5, rtol=1e-5)
@@ -216,13 +237,13 @@ def test_a_step_writes_the_mean_gradient_and_leaves_the_parameters(reference: st
 
 
 def test_gradients_accumulate_as_a_sum(reference: str) -> None:
-    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    stepper = Stepper(job(reference + "Line"), DATA)
     parts = []
     for seed in range(3):
-        stepper.compute(0, *batch(seed=seed), accumulate=False, step=False)
+        compute(stepper, batch(seed=seed))
         parts.append(stepper.gradients[0].copy())
     for seed in range(3):
-        stepper.compute(0, *batch(seed=seed), accumulate=seed > 0, step=False)
+        compute(stepper, batch(seed=seed), accumulate=seed > 0)
     np.testing.assert_allclose(stepper.gradients[0], np.sum(parts, axis=0), rtol=1e-6)
 
 
@@ -234,7 +255,7 @@ def test_a_local_step_follows_the_rule_with_a_state_of_its_lane(reference: str, 
         worker={"threads": 2},
         train={"in_flight": 1},
     )
-    stepper = Stepper(made, DATA, 0)
+    stepper = Stepper(made, DATA)
     oracle = make_rule(made.optimizer)
     expected = stepper.vector.copy()
     states = [oracle.state(4), oracle.state(4)]
@@ -242,12 +263,12 @@ def test_a_local_step_follows_the_rule_with_a_state_of_its_lane(reference: str, 
         inputs, labels = batch(seed=number)
         flat = inputs.reshape(5, 4)
         oracle.apply(expected, (flat @ expected) @ flat / np.float32(5), states[lane])
-        stepper.compute(lane, inputs, labels, accumulate=False, step=True)
+        compute(stepper, (inputs, labels), lane, step=True)
     np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
 
 
 def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference: str) -> None:
-    stepper = Stepper(job(reference + "Line"), DATA, 0)
+    stepper = Stepper(job(reference + "Line"), DATA)
     vector = np.array([0.5, 0, 0, 0], np.float32)
     zeros = np.zeros((9, 2, 2), np.float32)
     portions = [(zeros[:1], np.full(1, 9)), (zeros[:3], np.full(3, 1))]
@@ -257,7 +278,7 @@ def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference:
 
 
 def test_rows_of_the_layout_say_what_decays() -> None:
-    stepper = Stepper(job("mlp", args={"hidden": []}), DATA, 0)
+    stepper = Stepper(job("mlp", args={"hidden": []}), DATA)
     assert stepper.layout_rows() == [["dense1.weight", True, 4, 3], ["dense1.bias", False, 3]]
 
 
@@ -269,9 +290,9 @@ def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
         return memory
 
     stepper = Stepper(
-        job(reference + "Line", worker={"threads": 2}, train={"in_flight": 1}), DATA, 0, allocate
+        job(reference + "Line", worker={"threads": 2}, train={"in_flight": 1}), DATA, allocate
     )
-    stepper.compute(1, *batch(), accumulate=False, step=False)
+    compute(stepper, batch(), lane=1)
     np.testing.assert_array_equal(memory[0], stepper.vector)
     assert memory[0].any()
     assert not memory[1].any()
@@ -290,10 +311,10 @@ def test_a_local_step_decays_weights_and_not_biases() -> None:
     made = job(
         "mlp", args={"hidden": []}, optimizer={"rule": "sgd", "lr": 0.5, "weight_decay": 0.1}
     )
-    stepper = Stepper(made, DATA, 0)
+    stepper = Stepper(made, DATA)
     stepper.vector[:] = 1.0
     before = stepper.vector.copy()
-    stepper.compute(0, *batch(), accumulate=False, step=True)
+    compute(stepper, batch(), step=True)
     gradient = stepper.gradients[0]
     expected = before - 0.5 * gradient
     expected[:12] -= 0.5 * 0.1 * before[:12]
@@ -302,9 +323,9 @@ def test_a_local_step_decays_weights_and_not_biases() -> None:
 
 def test_rates_multiply_the_local_step_and_freeze() -> None:
     settings = {"rule": "sgd", "lr": 0.5, "rates": ["*.bias:2", "dense1.*:0"]}
-    stepper = Stepper(job("mlp", args={"hidden": []}, optimizer=settings), DATA, 0)
+    stepper = Stepper(job("mlp", args={"hidden": []}, optimizer=settings), DATA)
     before = stepper.vector.copy()
-    stepper.compute(0, *batch(), accumulate=False, step=True)
+    compute(stepper, batch(), step=True)
     expected = before - stepper.gradients[0] * np.repeat(np.float32([0, 1]), [12, 3])
     np.testing.assert_allclose(stepper.vector, expected, rtol=1e-5)
 
@@ -313,7 +334,7 @@ def test_rates_multiply_the_local_step_and_freeze() -> None:
 def test_a_rate_for_no_parameter_is_refused(section: str) -> None:
     made = job("mlp", args={"hidden": []}, **{section: {"rates": ["dense2.*:0.1"]}})
     with pytest.raises(UserError) as refused:
-        Stepper(made, DATA, 0)
+        Stepper(made, DATA)
     assert str(refused.value) == (
         f"{section}.rates = dense2.*: expected a pattern that matches a parameter of the model; "
         "the parameters are dense1.weight, dense1.bias"
@@ -322,14 +343,14 @@ def test_a_rate_for_no_parameter_is_refused(section: str) -> None:
 
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_each_gradient_is_clipped_as_a_whole(accumulate: bool) -> None:
-    plain = Stepper(job("mlp", args={"hidden": []}), DATA, 0)
-    clipped = Stepper(job("mlp", args={"hidden": []}, optimizer={"clip": 0.01}), DATA, 0)
+    plain = Stepper(job("mlp", args={"hidden": []}), DATA)
+    clipped = Stepper(job("mlp", args={"hidden": []}, optimizer={"clip": 0.01}), DATA)
     total = np.zeros_like(plain.vector)
     for seed in range(2):
-        plain.compute(0, *batch(seed=seed), accumulate=False, step=False)
+        compute(plain, batch(seed=seed))
         norm = np.linalg.norm(plain.gradients[0])
         assert norm > 0.01
         part = plain.gradients[0] * (0.01 / norm)
         total = total + part if accumulate else part
-        clipped.compute(0, *batch(seed=seed), accumulate=accumulate and seed > 0, step=False)
+        compute(clipped, batch(seed=seed), accumulate=accumulate and seed > 0)
     np.testing.assert_allclose(clipped.gradients[0], total, rtol=1e-4)
