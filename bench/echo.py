@@ -21,9 +21,10 @@ import zmq
 
 from ..common.errors import RoleError
 from ..common.runtime import keep_freed_memory
-from ..common.transport import COPY_BELOW, IPC_BUFFER
 from ..common.wire import Frame, Frames
 
+COPY_BELOW = 1 << 16
+"""Bytes of a frame below which it is copied."""
 PATIENCE = 30.0
 """Seconds that the answering side has to listen, and to answer."""
 
@@ -45,8 +46,6 @@ class Echo:
         self._context = zmq.Context()
         self._link = self._context.socket(zmq.DEALER)
         self._link.set(zmq.RCVTIMEO, int(PATIENCE * 1000))
-        if way == "ipc":
-            self._link.set(zmq.SNDBUF, IPC_BUFFER)
         self._link.connect(json.loads(announce.read_text())[way])
         self._ready: dict[int, zmq.Frame] = {}
         self._turn = 0
@@ -119,7 +118,6 @@ def answer(announce: Path) -> None:
         "tcp": f"tcp://127.0.0.1:{port}",
         "ipc": f"ipc://@dualshard-bench-{secrets.token_hex(8)}",
     }
-    link.set(zmq.SNDBUF, IPC_BUFFER)
     link.bind(addresses["ipc"])
     fresh = announce.with_suffix(".new")
     fresh.write_text(json.dumps(addresses))

@@ -56,7 +56,7 @@ def _held(rule: str, size: int, way: str, folder: Path) -> dict[str, float]:
             rate = end.measure(IN_FLIGHT, GUESS)
             end.measure(IN_FLIGHT, PASSES * size / rate)
         held = dict(resident(place.servers[0].pid))
-        place.check("f32")
+        place.check()
     return held
 
 

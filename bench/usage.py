@@ -1,9 +1,11 @@
 """What processes take of the machine, as the kernel counts it in /proc."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+FULL = 0.9
+"""Of a core, or of the machine: what is used more counts as saturated."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,24 +35,16 @@ def resident(pid: int) -> Mapping[str, float]:
 
 
 def saturated(cores: int, busy: Mapping[str, float], machine: float) -> str:
-    """In a few words, what is at its limit: the machine, a process, or nothing.
+    """In a few words, what is at its limit: the machine, a kind of process, or nothing.
 
     Arguments:
-        busy: by name, the fraction of a core that each process used; ours have one busy thread.
+        busy: by name, like `worker 0`, the cores that each process used; ours have one busy thread.
         machine: cores in use by anybody.
     """
-    full = [name for name, used in busy.items() if used >= FULL]
     if machine >= FULL * cores:
-        return "the machine is saturated"
+        alone = sum(busy.values()) >= FULL * machine
+        return "the machine is saturated" + ("" if alone else ", by other programs too")
+    full = dict.fromkeys(name.partition(" ")[0] for name, used in busy.items() if used >= FULL)
     if full:
-        return f"{' and '.join(kinds(full))} saturated"
+        return f"the {' and the '.join(full)} is saturated"
     return "nothing is saturated: they wait for each other"
-
-
-def kinds(names: Iterable[str]) -> list[str]:
-    """`worker` once of `worker 0` and `worker 1`."""
-    return list(dict.fromkeys(name.partition(" ")[0] for name in names))
-
-
-FULL = 0.9
-"""Of a core, or of the machine, from which on it counts as saturated."""

@@ -42,8 +42,9 @@ NOTHING: Float32 = np.empty(0, np.float32)
 class Model:
     """Parameters and a gradient of whole numbers that never changes, in memory that can be shared.
 
-    `pushes` counts the pushes of each shard, `versions` are those that came back last, `owners`
-    the rank of the server of each shard. A context: when it is left, the segment is closed.
+    `pushes` counts the pushes of each shard, `versions` are those that came back last, `encodings`
+    in which they came, `owners` the rank of the server of each shard. A context: when it is left,
+    the segment is closed.
     """
 
     elements: int
@@ -51,6 +52,7 @@ class Model:
     shards: Shards = field(init=False)
     versions: list[int] = field(init=False)
     pushes: list[int] = field(init=False)
+    encodings: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shards = Shards(self.elements)
@@ -60,6 +62,7 @@ class Model:
         self.gradient[:] = np.resize(drawn, self.elements)
         self.parameters[:] = 0
         self.versions, self.pushes = [0] * self.shards.count, [0] * self.shards.count
+        self.encodings = ["f32"] * self.shards.count
 
     def __enter__(self) -> Self:
         return self
@@ -195,11 +198,13 @@ class WorkerEnd:
         if isinstance(reply, Shard):
             decode(reply.encoding, reply.values, NOTHING, model.parameters_of(reply.shard))
             model.versions[reply.shard] = reply.version
+            model.encodings[reply.shard] = reply.encoding
             return 1
         if not isinstance(reply, Pushed):
             raise RoleError(f"the parameter server answered a push with {reply}")
         for shard, version in zip(reply.shards, reply.versions, strict=True):
             model.versions[shard] = version
+            model.encodings[shard] = "f32"
         return len(reply.shards)
 
     def pull(self, shard: int) -> Shard:
