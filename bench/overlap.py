@@ -93,7 +93,7 @@ def make_settings(hidden: list[int]) -> dict[str, Any]:
 def write_part(mnist: Path, path: Path, samples: int) -> Path:
     """An archive with some samples of MNIST to train and a few to test."""
     split = open_source(f"idx:{mnist}", "", 0, 0.2)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, dataset, count in (("train", split.train, samples), ("test", split.test, BATCH)):
         chosen = np.arange(min(count, len(dataset)))
         arrays[f"x_{part}"], arrays[f"y_{part}"] = dataset.read(chosen)

@@ -4,12 +4,14 @@ One worker's end here, one real `dualshard paramserver` in a process of its own.
 compared is measured in interleaved rounds, each side in the variant that suits it best (`sides`).
 """
 
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 from ..common.messages import Envelope, Form, Push
 from ..common.runtime import keep_freed_memory
@@ -23,6 +25,7 @@ from .peers import Peer, installed, peer
 from .processes import module_command, pause, running, started
 from .report import Row, compare
 from .sides import Side, in_turn
+from .usage import cpu_seconds
 from .worker_end import EPOCH, NOTHING
 
 IN_FLIGHT = (8, 16, 32)
@@ -33,6 +36,7 @@ BF16_GOAL, TCP_GOAL, COPY_GOAL, SMALL_GOAL = 1.4, 5.0, 1.0, 2.5
 COPY = "copy in memory, 2 threads"
 PEERS = {"PyTorch RPC": ("torch", "peer_torch_rpc", 5.0), "Ray": ("ray", "peer_ray", 3.5)}
 """The package, the module and the goal of each."""
+PROCESSOR = "processor time of both ends for 1 MiB there and back: "
 SMALL_ELEMENTS = 25_000
 """A model of 100 kB."""
 NAMES = {"tcp": "tcp", "ipc": "ipc", "shm": "shared memory"}
@@ -75,6 +79,7 @@ def bench_push_pull(
                 first = rule == rules[0]
                 found = _measure(size * SHARD_ELEMENTS, rule, rounds, seconds, here, say, first)
                 rows += make_rows(size, rule, found)
+                rows += processor_rows(size, rule, found) if first else []
         say("a model of 100 kB")
         rows += small_rows(_measure_small(rounds, seconds, Path(folder)))
     return [*rows, *account_rows(rows, say)]
@@ -95,11 +100,17 @@ def _measure(
         place = stack.enter_context(
             arena(rule, elements, [*ways, ("tcp", "bf16")] if everyone else ways, folder)
         )
-        sides = [*_raw_sides(stack, place, folder), *_our_sides(place)]
+        raw, pid = _raw_sides(stack, place, folder)
+        sides = [*raw, *_our_sides(place)]
+        busy = {side.name: [pid if side in raw else place.servers[0].pid] for side in sides}
         if everyone:
             sides.append(Side(COPY, stack.enter_context(Copies(elements)).variants))
             sides += _peer_sides(stack, elements, folder)
         found = in_turn(sides, rounds, seconds, say)
+        if everyone:
+            for side in sides:
+                if side.name in busy:
+                    found[PROCESSOR + side.name] = [processor(side, seconds, busy[side.name])]
         for end in place.ends.values():
             with place.running():
                 end.measure(IN_FLIGHT[0], LAST)
@@ -118,8 +129,8 @@ def _our_sides(place: Arena) -> list[Side]:
     return sides
 
 
-def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> list[Side]:
-    """The same frames past no protocol, over each transport that moves them."""
+def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> tuple[list[Side], int]:
+    """The same frames past no protocol, over each transport that moves them; the other process."""
     announce = folder / "echo"
     process = stack.enter_context(
         started(module_command("bench.echo", announce), folder, patience=0)
@@ -134,7 +145,17 @@ def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> list[Side]:
         }
         sides.append(Side(f"{RAW}, {way}", variants, [partial(running, process)]))
     pause(process)
-    return sides
+    return sides, process.pid
+
+
+def processor(side: Side, seconds: float, pids: Sequence[int]) -> float:
+    """Microseconds of processor time, of this process and those of `pids`, for a MiB there and
+    back: unlike speed it hardly depends on what else the machine does."""
+    everyone = [os.getpid(), *pids]
+    variant = next(iter(side.variants))
+    before, begin = sum(map(cpu_seconds, everyone)), perf_counter()
+    moved = side.measure(variant, seconds) * (perf_counter() - begin) * 1e9
+    return 1e6 * (sum(map(cpu_seconds, everyone)) - before) * 2 * 4 * SHARD_ELEMENTS / moved
 
 
 def _peer_sides(stack: ExitStack, elements: int, folder: Path) -> list[Side]:
@@ -174,9 +195,22 @@ def make_rows(size: int, rule: str, found: Rounds) -> list[Row]:
     row(shared, "tcp", TCP_GOAL if rule == "sgd" else None)
     if "tcp, bf16" in found:
         row("tcp, bf16", "tcp", BF16_GOAL)
-    for theirs, goal in [(COPY, COPY_GOAL), *((name, goal) for name, (_, _, goal) in PEERS.items())]:
+    for theirs, goal in [
+        (COPY, COPY_GOAL),
+        *((name, goal) for name, (_, _, goal) in PEERS.items()),
+    ]:
         if theirs in found:
             row(shared, theirs, goal if rule == "sgd" else None)
+    return rows
+
+
+def processor_rows(size: int, rule: str, found: Rounds) -> list[Row]:
+    """Processor time of both ends, against that of the raw exchange; less is better."""
+    rows = []
+    for way, raw in (("tcp", "tcp"), ("ipc", "ipc"), ("shm", "ipc")):
+        ours, theirs = found[PROCESSOR + NAMES[way]], found[PROCESSOR + f"{RAW}, {raw}"]
+        name = f"{PROCESSOR}{NAMES[way]}, {rule}, {size} MiB, against {RAW}, {raw}"
+        rows.append(compare(name, "µs", ours, theirs, less_is_better=True))
     return rows
 
 
@@ -198,4 +232,3 @@ def small_rows(found: Rounds) -> list[Row]:
     shared, tcp = found[NAMES["shm"]], found[NAMES["tcp"]]
     name = "shared memory, sgd, 100 kB, against tcp"
     return [compare(name, "exchanges/s", shared, tcp, SMALL_GOAL)]
-

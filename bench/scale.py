@@ -113,7 +113,9 @@ class Pen:
         with ExitStack() as stack:
             for process in (*self._servers, *self._workers):
                 stack.enter_context(running(process))
-            pushes = [sum(counts) for counts in zip(*self._ask("pushes", self._workers), strict=True)]
+            pushes = [
+                sum(counts) for counts in zip(*self._ask("pushes", self._workers), strict=True)
+            ]
             wrong = self._ask(f"check {' '.join(map(str, pushes))}", self._workers[:1])[0]
         if wrong is not None:
             raise RoleError(f"shard {wrong} is not what {pushes[wrong]} pushes make of it")
@@ -180,7 +182,10 @@ def told(busy: Mapping[str, float], machine: float) -> str:
 
 def layout_name(way: str, servers: int, workers: int) -> str:
     """`tcp, 2 servers, 1 worker`."""
-    counted = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((servers, "server"), (workers, "worker"))]
+    counted = [
+        f"{n} {what}{'' if n == 1 else 's'}"
+        for n, what in ((servers, "server"), (workers, "worker"))
+    ]
     return ", ".join([way, *counted])
 
 

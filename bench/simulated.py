@@ -2,15 +2,20 @@
 
 Time stands still while anybody has something to do, and then jumps to the next event: an arrival,
 a timer, the end of a computation, or what has been put on the agenda. What a role's process does in
-threads is done inline here. The same job, seed and agenda replay the same history.
+threads is done inline here, at the beginning of the time that it takes. The same job, seed and
+agenda replay the same history.
 
 `bench straggler` measures simulated seconds with it; the tests of clusters stand on it.
 """
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..common import modes
 from ..common.clock import ManualClock
@@ -26,10 +31,22 @@ from ..common.types import Float32, Role
 from ..common.wire import Frames
 from ..dataserver.process import Store
 from ..dataserver.state import DataServer, Opened, Prepare
+from ..paramserver.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    discard,
+    next_number,
+    open_checkpoint,
+    seal,
+)
 from ..paramserver.controller.admission import Record
+from ..paramserver.controller.checkpoints import Discard, GoesOn, Place, Seal, Sealed
+from ..paramserver.controller.resuming import Resumed, check_fits
 from ..paramserver.controller.state import Controller, Saved, SaveModel
+from ..paramserver.disk import Disk, DiskAction
+from ..paramserver.saving import FileClosed
 from ..paramserver.state import ParameterServer
-from ..worker.events import Build, Built, Compute, Measure, Measured
+from ..worker.events import Build, Built, Compute, Computed, Measure, Measured, Partly
 from ..worker.state import Worker
 from ..worker.step import Stepper
 from ..worker.threads import step
@@ -122,7 +139,12 @@ class Simulation:
         compute: seconds of one minibatch on a worker of this rank.
         pace: seconds that a role (by name, `paramserver-0`) takes for one message.
         absent: names of roles that never start.
+        early: a lane tells of each part of its gradient while it computes, at even distances.
         watch: note `peaks` (slower).
+        run: the run directory, for jobs with checkpoints; a job with `job.resume` goes on from
+            what it, or another one, holds.
+        rows: metrics.jsonl so far, of a job that goes on.
+        writing: seconds that a server takes to write one shard.
     """
 
     def __init__(
@@ -134,8 +156,17 @@ class Simulation:
         compute: Callable[[int], float] = lambda rank: 0.01,
         pace: dict[str, float] | None = None,
         absent: frozenset[str] = frozenset(),
+        early: bool = False,
         watch: bool = False,
+        run: Path | None = None,
+        rows: list[dict[str, Any]] | None = None,
+        writing: float = 0.0,
     ) -> None:
+        self.folder, self._writing = run, writing
+        self._earlier_rows = list(rows or [])
+        self.resumed: Resumed | None = None
+        if job.job.resume:
+            job = self._goes_on_from(job)
         self.job = job
         self.clock = ManualClock()
         self.network = Network(self.clock, seed, plan)
@@ -144,10 +175,14 @@ class Simulation:
         self.model: Float32 | None = None
         self.steppers: dict[str, Stepper] = {}
         self.stores: dict[str, Store] = {}
+        self.disks: dict[str, Disk] = {}
+        self.full: set[str] = set()
+        """Names of roles whose disk is full."""
         self.peaks = Peaks()
         self.opening: dict[str, float] = {}
         """Seconds that a data server, by name, takes to open its data."""
         self._compute, self._pace, self._watch = compute, pace or {}, watch
+        self._early = early
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._agreed = 0
         counts = {
@@ -166,9 +201,21 @@ class Simulation:
 
     def start_controller(self) -> None:
         """Start the controller."""
-        node = Controller(Courier(1), self.job, CONTROLLER, own_versions())
+        place = None
+        if self.folder is not None:
+            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+            (self.folder / "job.toml").touch()
+            place = Place(str(self.folder / FOLDER), next_number(self.folder))
+        node = Controller(Courier(1), self.job, CONTROLLER, own_versions(), place, self.resumed)
         actor = self._install("controller-0", node, 1, CONTROLLER, self._controller_does)
         actor.loop.begin(node.start(self.clock.now()))
+
+    def _goes_on_from(self, job: Job) -> Job:
+        """As the controller's process does: the job with the checkpoint itself as `job.resume`."""
+        found = open_checkpoint(Path(job.job.resume), "job.resume")
+        check_fits(job, found.manifest)
+        self.resumed = Resumed(found.manifest, self._earlier_rows)
+        return replace(job, job=replace(job.job, resume=str(found.path)))
 
     def add(self, role: Role, rank: int, *, life: int = 0, wanted: int | None = None) -> Actor:
         """Start one more role, under the name `role-rank`; `life` counts its restarts."""
@@ -220,19 +267,36 @@ class Simulation:
         except DualshardError as error:
             event = Failed(error.exit_status, str(error))
         if seconds:
-            self.at(self.clock.now() + seconds, lambda: actor.running and actor.loop.post(event))
+            self.at(self.clock.now() + seconds, lambda: _post_to(actor, event))
         else:
             actor.loop.post(event)
 
     def _controller_does(self, actor: Actor, action: Action) -> None:
         if isinstance(action, Record):
             self.rows.extend(action.rows)
-        else:
+        elif isinstance(action, Seal):
+            self._work(actor, lambda: self._seal(actor, action))
+        elif isinstance(action, Discard):
+            discard(Path(action.directory))
+        elif not isinstance(action, GoesOn):
             assert isinstance(action, SaveModel)
             self.model = action.vector.copy()
             actor.loop.post(Saved())
 
+    def _seal(self, actor: Actor, action: Seal) -> Sealed:
+        if actor.name in self.full:
+            return Sealed("No space left on device")
+        seal(Path(action.directory), action.manifest, action.keep)
+        return Sealed()
+
     def _paramserver_does(self, actor: Actor, action: Action) -> None:
+        if isinstance(action, DiskAction):
+            disk = self.disks.setdefault(actor.name, Disk())
+            if actor.name in self.full:
+                actor.loop.post(FileClosed(problem="No space left on device"))
+            else:
+                self._work(actor, lambda: disk.perform(action), self._writing)
+            return
         assert isinstance(action, Welcomed)
         assert isinstance(actor.node, ParameterServer)
         actor.node.configure(Job.from_dict(action.job))
@@ -256,7 +320,10 @@ class Simulation:
         assert isinstance(actor.node, Worker)
         if isinstance(action, Compute):
             seconds = self._compute(actor.node.rank) * len(action.batches)
-            self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
+            if self._early and action.announce:
+                self._tell_early(actor, action, seconds)
+            else:
+                self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
         elif isinstance(action, Measure):
             self._work(actor, lambda: self._measure(actor.name, action))
         elif isinstance(action, Build):
@@ -265,11 +332,38 @@ class Simulation:
             assert isinstance(action, Welcomed)
             actor.node.configure(Job.from_dict(action.job))
 
+    def _tell_early(self, actor: Actor, action: Compute, seconds: float) -> None:
+        """A step whose gradient appears part by part: before its moment a part holds NaN."""
+        stepper, events = self.steppers[actor.name], list[Partly]()
+        lane, gradient = action.lane, stepper.gradients[action.lane]
+        computed = step(
+            stepper, action, lambda begin, factors: events.append(Partly(lane, begin, factors))
+        )
+        # Of the last part the end of the step tells.
+        events = [event for event in events if event.begin]
+        final = gradient.copy()
+        gradient.fill(np.nan)
+
+        def show(begin: int, event: Partly | Computed) -> None:
+            if actor.running:
+                gradient[begin:] = final[begin:]
+                actor.loop.post(event)
+
+        parts: list[Partly | Computed] = [*events, computed]
+        for place, event in enumerate(parts, 1):
+            begin = event.begin if isinstance(event, Partly) else 0
+            moment = self.clock.now() + seconds * place / len(parts)
+            self.at(moment, partial(show, begin, event))
+
     def _build(self, name: str, action: Build) -> Built:
         assert action.cluster.data is not None
         node = self.actors[name].node
         assert isinstance(node, Worker)
         stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
+        # Shards are small here, and so is what is worth telling.
+        granule = self.job.paramserver.shard_bytes // 4
+        for model in stepper._models if self._early else ():
+            model.on_ready = partial(model.on_ready, granule=granule)  # type: ignore[method-assign]
         return stepper.built()
 
     def _measure(self, name: str, action: Measure) -> Measured:
@@ -313,7 +407,7 @@ class Simulation:
                     busy |= actor.loop.turn(0.0)
                 elif not actor.killed and not actor.closed:
                     actor.closed = True
-                    self.at(self.clock.now() + LINGER, lambda a=actor: a.endpoint.close(0))
+                    self.at(self.clock.now() + LINGER, partial(actor.endpoint.close, 0))
             turns += 1
             assert turns < TURNS_LIMIT, f"time stands still: {self.describe()}"
 
@@ -370,6 +464,15 @@ class Simulation:
         """The rows of evaluations."""
         return [row for row in self.rows if row["kind"] == "evaluation"]
 
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """The rows of complete checkpoints."""
+        return [row for row in self.rows if row["kind"] == "checkpoint"]
+
+    def checkpoint(self) -> Checkpoint:
+        """The latest complete one."""
+        assert self.folder is not None
+        return open_checkpoint(self.folder, "RUN")
+
     def events(self) -> list[str]:
         """What was told to the user."""
         return [row["text"] for row in self.rows if row["kind"] == "event"]
@@ -400,6 +503,12 @@ class Simulation:
         for server in self.servers():
             if server.store is not None:
                 versions = sum(held.version for held in server.store.shards.values())
+                versions -= sum(
+                    entry.version
+                    for file in (self.resumed.manifest.files if self.resumed else ())
+                    for entry in file.shards
+                    if entry.shard in server.store.shards
+                )
                 if modes.closes_steps(self.job):
                     assert versions <= server.counters["pushes"]
                 else:
@@ -412,3 +521,8 @@ class Simulation:
             ]
             rings = [worker._ring for worker in self.workers()]
             assert [ring.held for ring in rings if ring is not None] == [0] * len(rings)
+
+
+def _post_to(actor: Actor, event: object) -> None:
+    if actor.running:
+        actor.loop.post(event)

@@ -34,6 +34,7 @@ FLAGS = {
     "worker.threads": "--threads",
     "model.ref": "--model",
     "job.start_timeout": "--start-timeout",
+    "job.resume": "--resume",
     "security.insecure": "--insecure",
 }
 """How the command line calls a setting that has a flag of its own."""

@@ -71,6 +71,13 @@ class JobSection(Section):
     evaluate_every: float = setting(
         Kind.NUMBER, 1.0, "epochs between two evaluations; fractions are fine", above=0
     )
+    checkpoint_every: float = setting(
+        Kind.NUMBER, 1.0, "epochs between two checkpoints; fractions are fine, 0: none", minimum=0
+    )
+    checkpoint_keep: int = setting(
+        Kind.INTEGER, 3, "checkpoints that are kept, the newest ones", minimum=1
+    )
+    resume: str = setting(Kind.TEXT, "", "a checkpoint, or a run directory, to go on from")
 
 
 @dataclass(frozen=True)

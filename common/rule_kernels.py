@@ -11,7 +11,8 @@ a free order gains nothing). All arrays are one-dimensional, C-contiguous, of on
 and slots are float32 and written in place, gradients float32 and only read; `numbers` holds the
 scalars as float32 (a Python float would turn the arithmetic into float64, and one array goes in
 faster than nine np.float32). `out` is a second place for the fresh parameters, which overlaps
-nothing, or None; the compiler makes a loop of its own for either.
+nothing, or None. With `absorb` (True, or None for not) the fresh parameters take the gradient's
+place and the old ones stay. The compiler makes a loop of its own for each case.
 
 A slot that fades towards zero is set to zero before it becomes denormal: units that get no gradient
 any more would otherwise slow their shard down (RMSprop by 2 to 4 times where it was measured).
@@ -30,19 +31,33 @@ _BLOCK = 4096  # elements between two looks at the result: 16 KiB, well inside t
 
 
 @compiled_exactly
-def sgd(parameters: Float32, gradient: Float32, out: Float32 | None, numbers: Float32) -> None:
+def sgd(
+    parameters: Float32,
+    gradient: Float32,
+    out: Float32 | None,
+    absorb: bool | None,
+    numbers: Float32,
+) -> None:
     """p -= shrink p + rate g."""
     rate, shrink = numbers[0], numbers[1]
     for i in range(parameters.size):
         fresh = parameters[i] - (shrink * parameters[i] + rate * gradient[i])
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 
 
 @compiled_exactly
 def momentum(
-    parameters: Float32, gradient: Float32, velocity: Float32, out: Float32 | None, numbers: Float32
+    parameters: Float32,
+    gradient: Float32,
+    velocity: Float32,
+    out: Float32 | None,
+    absorb: bool | None,
+    numbers: Float32,
 ) -> None:
     """v = keep v + g;  p -= shrink p + rate v."""
     rate, shrink, keep = numbers[0], numbers[1], numbers[2]
@@ -51,14 +66,22 @@ def momentum(
         moved = _ZERO if abs(moved) < _NORMAL else moved
         velocity[i] = moved
         fresh = parameters[i] - (shrink * parameters[i] + rate * moved)
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 
 
 @compiled_exactly
 def nesterov(
-    parameters: Float32, gradient: Float32, velocity: Float32, out: Float32 | None, numbers: Float32
+    parameters: Float32,
+    gradient: Float32,
+    velocity: Float32,
+    out: Float32 | None,
+    absorb: bool | None,
+    numbers: Float32,
 ) -> None:
     """v = keep v + g;  p -= shrink p + rate (g + keep v)."""
     rate, shrink, keep = numbers[0], numbers[1], numbers[2]
@@ -68,14 +91,22 @@ def nesterov(
         velocity[i] = moved
         ahead = gradient[i] + keep * moved
         fresh = parameters[i] - (shrink * parameters[i] + rate * ahead)
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 
 
 @compiled_exactly
 def adagrad(
-    parameters: Float32, gradient: Float32, squares: Float32, out: Float32 | None, numbers: Float32
+    parameters: Float32,
+    gradient: Float32,
+    squares: Float32,
+    out: Float32 | None,
+    absorb: bool | None,
+    numbers: Float32,
 ) -> None:
     """v += g²;  p -= shrink p + rate g / (√v + eps)."""
     rate, shrink, eps = numbers[0], numbers[1], numbers[2]
@@ -84,14 +115,22 @@ def adagrad(
         squares[i] = total
         step = gradient[i] / (np.sqrt(total) + eps)
         fresh = parameters[i] - (shrink * parameters[i] + rate * step)
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 
 
 @compiled_exactly
 def rmsprop(
-    parameters: Float32, gradient: Float32, squares: Float32, out: Float32 | None, numbers: Float32
+    parameters: Float32,
+    gradient: Float32,
+    squares: Float32,
+    out: Float32 | None,
+    absorb: bool | None,
+    numbers: Float32,
 ) -> None:
     """v = keep v + new g²;  p -= shrink p + rate g / (√(correction v) + eps).
 
@@ -105,7 +144,10 @@ def rmsprop(
         squares[i] = square
         step = gradient[i] / (np.sqrt(correction * square) + eps)
         fresh = parameters[i] - (shrink * parameters[i] + rate * step)
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 
@@ -117,6 +159,7 @@ def adam(
     mean: Float32,
     squares: Float32,
     out: Float32 | None,
+    absorb: bool | None,
     numbers: Float32,
 ) -> None:
     """m = keep m + new g;  v = keep2 v + new2 g²;
@@ -136,7 +179,10 @@ def adam(
         squares[i] = square
         step = correction * moved / (np.sqrt(correction2 * square) + eps)
         fresh = parameters[i] - (shrink * parameters[i] + rate * step)
-        parameters[i] = fresh
+        if absorb is None:
+            parameters[i] = fresh
+        else:
+            gradient[i] = fresh
         if out is not None:
             out[i] = fresh
 

@@ -63,6 +63,8 @@ class Rule(ABC):
         scale: float = 1.0,
         segments: Segments = (),
         copy_to: Float32 | None = None,
+        *,
+        absorb: bool = False,
     ) -> None:
         """Update `parameters` (size,) in place and advance `state`.
 
@@ -76,6 +78,8 @@ class Rule(ABC):
                 rate 1 without decay.
             copy_to: contiguous float32 of the same size that overlaps nothing; the fresh
                 parameters are written there too, which is faster than copying them afterwards.
+            absorb: write the fresh parameters over the gradient instead, which must be writable;
+                `parameters` stay as they are.
 
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
         states and slices may run at the same time; calls on one state may not.
@@ -87,7 +91,7 @@ class Rule(ABC):
         assert all(slot.shape == parameters.shape for slot in slots)
         state.steps += 1
         if not segments:
-            self._advance(parameters, gradient, slots, copy_to, state.steps, scale, False)
+            self._advance(parameters, gradient, slots, copy_to, absorb, state.steps, scale, False)
             return
         at = 0
         for segment in segments:
@@ -98,6 +102,7 @@ class Rule(ABC):
                 gradient[part],
                 [slot[part] for slot in slots],
                 None if copy_to is None else copy_to[part],
+                absorb,
                 state.steps,
                 scale * segment.rate,
                 segment.decays,
@@ -110,6 +115,7 @@ class Rule(ABC):
         gradient: Float32,
         slots: list[Float32],
         copy_to: Float32 | None,
+        absorb: bool,
         step: int,
         scale: float,
         decays: bool,
@@ -120,8 +126,9 @@ class Rule(ABC):
         rate = scale * self.lr
         shrink = rate * self.weight_decay if decays else 0.0
         numbers = np.array((rate, shrink, *self._scalars(step)), np.float32)
-        gradient = kernels.read_only(gradient)
-        getattr(kernels, self.kernel)(parameters, gradient, *slots, copy_to, numbers)
+        gradient = gradient if absorb else kernels.read_only(gradient)
+        kernel = getattr(kernels, self.kernel)
+        kernel(parameters, gradient, *slots, copy_to, absorb or None, numbers)
 
     @abstractmethod
     def _scalars(self, step: int) -> tuple[float, ...]:

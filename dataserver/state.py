@@ -265,6 +265,8 @@ class DataServer(Session):
         if not modes.in_order(self._job):
             return True
         rank = portion % self._job.worker.count
+        if self.cluster.active not in (-1, rank):  # it does not train yet
+            return True
         owners = [m for m in self.cluster.of_role(Role.WORKER) if m.rank == rank]
         return not owners or owners[0].incarnation == credit.envelope.source
 
@@ -287,13 +289,21 @@ class DataServer(Session):
         self.answer(credit.peer, credit.envelope, reply, remember=False)
 
     def _prepare_ahead(self) -> None:
-        ahead = AHEAD
-        if modes.in_order(self._job):  # some for each worker, whoever comes first
-            ahead = max(AHEAD, 2 * self._job.worker.count)
-        while self._opened and self._todo and len(self._preparing) + len(self._ready) < ahead:
-            portion = self._todo.popleft()
+        while self._opened and (portion := self._next_to_prepare()) is not None:
+            self._todo.remove(portion)
             self._preparing.add(portion)
             self.do(Prepare(False, self._epoch, portion))
+
+    def _next_to_prepare(self) -> int | None:
+        """The next portion to get ready, None while enough are; where each worker has its own,
+        enough for each, whether the others come for theirs or not."""
+        ahead = [*self._preparing, *self._ready]
+        if not modes.in_order(self._job):
+            return self._todo[0] if self._todo and len(ahead) < AHEAD else None
+        workers = self._job.worker.count
+        held = Counter(portion % workers for portion in ahead)
+        each = max(2, AHEAD // workers)
+        return next((p for p in self._todo if held[p % workers] < each), None)
 
     def _on_done(self, peer: Peer, envelope: Envelope) -> None:
         done = envelope.message

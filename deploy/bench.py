@@ -68,11 +68,19 @@ def bench(context: click.Context) -> None:
 @bench.command()
 @json_option
 @click.option(
-    "--sizes", default="64,256", show_default=True, metavar="MIB,...", callback=_sizes,
+    "--sizes",
+    default="64,256",
+    show_default=True,
+    metavar="MIB,...",
+    callback=_sizes,
     help="Sizes of the models.",
 )
 @click.option(
-    "--rules", default=",".join(RULES), show_default=True, metavar="RULE,...", callback=_rules,
+    "--rules",
+    default=",".join(RULES),
+    show_default=True,
+    metavar="RULE,...",
+    callback=_rules,
     help="Update rules; the first one is compared with everyone.",
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))

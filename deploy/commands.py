@@ -12,6 +12,9 @@ from ..common.errors import DualshardError
 from ..common.transport import parse_address
 from . import roles
 from .bench import bench
+from .checkpoints import checkpoint
+from .evaluate import evaluate
+from .export import export
 from .jsonfile import check_can_write, json_option, write_json
 from .options import job_options, operator_options, resolved_job
 
@@ -87,7 +90,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench):
+for command in (*roles.COMMANDS, bench, checkpoint, evaluate, export):
     dualshard.add_command(command)
 
 

@@ -52,7 +52,8 @@ def train_locally(job: Job, out: Path | None) -> tuple[int, dict[str, Any]]:
         RoleError: the cluster did not come to stand, or was stopped.
     """
     with Signals() as signals:
-        folder = OutFolder.claim(out)
+        folder = OutFolder.of(job, out)
+        lock = folder.lock()
         try:
             with LocalCluster(job, folder.path, signals) as cluster:
                 failed = cluster.run()
@@ -64,6 +65,8 @@ def train_locally(job: Job, out: Path | None) -> tuple[int, dict[str, Any]]:
             if not cluster.stands:
                 folder.discard()
             raise
+        finally:
+            lock.release()
     summary = folder.path / "summary.json"
     totals = json.loads(summary.read_text()) if summary.exists() else {}
     cluster.screen.finish(totals)
@@ -135,6 +138,7 @@ class LocalCluster:
     def _start(self) -> None:
         """Start all roles at once: each waits for the controller's address by itself."""
         self.screen.starting()
+        self._announce.unlink(missing_ok=True)  # of the life before, where the job goes on
         job_file = self.out / "logs" / "job.toml"
         job_file.write_text(to_toml(self.job))
         timeout = ["--start-timeout", f"{self.job.job.start_timeout}s"]

@@ -19,6 +19,7 @@ _SETTINGS = {
     "threads": "worker.threads",
     "model": "model.ref",
     "start_timeout": "job.start_timeout",
+    "resume": "job.resume",
 }
 """The setting that each option of its own stands for."""
 
@@ -48,6 +49,11 @@ def job_options(command: Command) -> Command:
             "--start-timeout",
             metavar="TIME",
             help="How long all roles have to join, such as 60s.",
+        ),
+        click.option(
+            "--resume",
+            metavar="RUN",
+            help="Go on with this run, or from one of its checkpoints.",
         ),
         click.option(
             "--out",
@@ -112,11 +118,19 @@ def resolved_job(
 ) -> Resolved:
     """The job of all layers; `flags` as the command line gave them, those of other meaning too.
 
+    A job that goes on from a checkpoint takes the run's own job.toml, unless a file is given.
+
     Raises:
         UserError: for the first setting that is wrong.
     """
     given = {key: flags[name] for name, key in _SETTINGS.items() if name in flags}
-    return resolve(job_file, os.environ, settings, given)
+    resolved = resolve(job_file, os.environ, settings, given)
+    if job_file is None and resolved.job.job.resume:
+        from ..paramserver.checkpoint import run_of
+
+        run = run_of(Path(resolved.job.job.resume), "job.resume")
+        return resolve(run / "job.toml", os.environ, settings, given)
+    return resolved
 
 
 def _decorated(command: Command, *decorators: Callable[[Command], Command]) -> Command:

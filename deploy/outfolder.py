@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ..common.clock import wall_time
 from ..common.errors import UserError
+from ..common.job import Job
+from ..common.locks import Lock
 
 FIX = "choose a folder that you can write with --out DIR"
 
@@ -20,8 +22,9 @@ FIX = "choose a folder that you can write with --out DIR"
 class OutFolder:
     """A folder that holds nothing but its empty `logs/` and what the user had in it."""
 
-    def __init__(self, path: Path, made: list[Path], kept: set[str]) -> None:
-        """`made` are the folders that were not there, innermost first; `kept` what `path` held."""
+    def __init__(self, path: Path, made: list[Path], kept: set[str] | None) -> None:
+        """`made` are the folders that were not there, innermost first; `kept` what `path` held,
+        None for a run that goes on, of which nothing is ever removed."""
         self.path, self._made, self._kept = path, made, kept
 
     @classmethod
@@ -56,8 +59,42 @@ class OutFolder:
             ) from None
         return folder
 
+    @classmethod
+    def of(cls, job: Job, out: Path | None) -> "OutFolder":
+        """The folder that a job runs in: a new one, or that of the run that it goes on with.
+
+        Raises:
+            UserError: as `claim`; there is nothing to go on from, it does not fit the job, or
+                the run still runs.
+        """
+        if not job.job.resume:
+            return cls.claim(out)
+        run = _check_resume(job)
+        if out is not None and out.resolve() != run.resolve():
+            fix = "leave --out away"
+            raise UserError("--out", str(out), f"{run}, where the run goes on", fix)
+        (run / "logs").mkdir(exist_ok=True)
+        return cls(run, [], None)
+
+    def lock(self) -> Lock:
+        """Keep other launchers out, and wait for no controller that still has the run.
+
+        Raises:
+            UserError: the run still runs.
+        """
+        from ..paramserver.controller.rundir import CONTROLLER_LOCK, still_runs
+
+        lock = Lock.take(self.path / "logs" / "launcher.lock")
+        controller = Lock.take(self.path / "logs" / CONTROLLER_LOCK) if lock else None
+        if lock is None or controller is None:
+            raise still_runs(self.path)
+        controller.release()
+        return lock
+
     def discard(self) -> None:
         """Remove what was not there before: files, folders, and the parents that were made."""
+        if self._kept is None:
+            return
         with contextlib.suppress(OSError):
             for entry in set(os.listdir(self.path)) - self._kept:
                 path = self.path / entry
@@ -85,6 +122,17 @@ class _Taken(UserError):
             "a folder without a run in it",
             "it holds an earlier one: choose another folder, or remove it",
         )
+
+
+def _check_resume(job: Job) -> Path:
+    """The run that a job goes on with, checked as far as can be without its roles."""
+    from ..paramserver.checkpoint import open_checkpoint, run_of
+    from ..paramserver.controller.resuming import check_fits
+
+    wanted = Path(job.job.resume)
+    run = run_of(wanted, "job.resume")
+    check_fits(job, open_checkpoint(wanted, "job.resume").manifest)
+    return run
 
 
 def _make_logs(path: Path) -> None:

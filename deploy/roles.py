@@ -59,7 +59,7 @@ def controller(
     if announce is not None and out is not None:
         # A launcher started this controller, and looks after the run directory.
         live(lambda: ControllerProcess(options, job, out, announce).run())
-    folder = OutFolder.claim(out)
+    folder = OutFolder.of(job, out)
 
     def run() -> Exit:
         try:

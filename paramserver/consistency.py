@@ -26,6 +26,10 @@ Who = tuple[int, int]
 """A participant: its worker's incarnation, and the number of its lane."""
 
 
+EARLY_LIMIT = 4096
+"""Participants remembered that have said something and are in no view; then the oldest goes."""
+
+
 class Verdict(Enum):
     """What becomes of a push."""
 
@@ -41,6 +45,7 @@ class Crowd:
     def __init__(self) -> None:
         self.epoch = -1
         self._present: dict[Who, int] = {}  # the last epoch in which it rests
+        self._early: dict[Who, int] = {}  # the same, of some that no view has named yet
 
     def see(self, present: Sequence[Who], *, training: bool) -> set[Who]:
         """The participants of the newest view, in the order in which their gradients are summed;
@@ -51,7 +56,9 @@ class Crowd:
         """
         gone = self._present.keys() - set(present)
         resting = self.epoch if training else -1
-        self._present = {who: self._present.get(who, resting) for who in present}
+        rests = {**self._early, **self._present}
+        self._present = {who: rests.get(who, resting) for who in present}
+        self._early = {who: epoch for who, epoch in self._early.items() if who not in present}
         return set(gone)
 
     def turn(self, epoch: int) -> bool:
@@ -62,9 +69,12 @@ class Crowd:
         return True
 
     def rest(self, who: Who, epoch: int) -> None:
-        """It has nothing left to do in `epoch`."""
-        if who in self._present:
-            self._present[who] = max(self._present[who], epoch)
+        """It has nothing left to do in `epoch`. Its word may be faster than the view that names
+        it: that is kept, lest all wait for one who has said that it will not come."""
+        table = self._present if who in self._present else self._early
+        table[who] = max(table.get(who, -1), epoch)
+        if len(self._early) > EARLY_LIMIT:
+            del self._early[next(iter(self._early))]
 
     def wake(self, who: Who) -> bool:
         """It pushes; whether it rested until now."""
@@ -110,8 +120,8 @@ class Clock(ABC):
     def released(self) -> set[Who]:
         """Those that may go on now; they wait no longer."""
 
-    def join(self, who: Who) -> None:
-        """It comes back from a rest, or late."""
+    def join(self, some: Collection[Who]) -> None:
+        """These come back from a rest, or late."""
         return
 
     def forget(self, who: Who) -> None:
@@ -144,10 +154,11 @@ class Bounded(Clock):
         self.clocks[who] = self.clocks.get(who, 0) + 1
         return Verdict.APPLY
 
-    def join(self, who: Who) -> None:
-        """It starts beside the slowest, so that nobody has to wait for what it missed."""
+    def join(self, some: Collection[Who]) -> None:
+        """They start beside the slowest, so that nobody has to wait for what they missed."""
         self._turn()
-        self.clocks[who] = self._slowest(self.crowd.active - {who})
+        slowest = self._slowest(self.crowd.active.difference(some))
+        self.clocks.update(dict.fromkeys(some, slowest))
 
     def released(self) -> set[Who]:
         self._turn()

@@ -1,14 +1,19 @@
-"""The parameter server's process: joins its state to the transport."""
+"""The parameter server's process: joins its state to the transport and the disk."""
+
+from functools import partial
 
 import numpy as np
 
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
+from ..common.loop import Background
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
+from .disk import Disk
 from .modes import make_store
+from .saving import CloseFile, OpenFile, Restore, WriteShard
 from .sharing import SharedLanes
 from .state import ParameterServer
 from .updates import Part
@@ -23,12 +28,17 @@ class ParameterServerProcess:
             self._runtime.courier(), lanes=SharedLanes(), **self._runtime.session()
         )
         self._loop = self._runtime.loop(self._state, self._perform)
+        self._beside = Background(self._loop.post, "checkpoint")
+        self._disk = Disk()
 
     def run(self) -> Exit:
         """From joining to the end."""
         return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
 
     def _perform(self, action: Action) -> None:
+        if isinstance(action, OpenFile | WriteShard | CloseFile | Restore):
+            self._beside.submit(partial(self._disk.perform, action))
+            return
         assert isinstance(action, Welcomed)
         self._runtime.telemetry.rename(f"paramserver-{action.rank}")
         job = Job.from_dict(action.job)
@@ -46,6 +56,8 @@ def warm_up(job: Job) -> None:
         gradient = np.zeros(16, np.float32)
         store.check(0, who, 0, 1, gradient)
         store.push(0, who, 0, Part(gradient, 1), gradient.copy())
+        store.settle(0)
+        store.push(0, who, 0, Part(gradient, 1, ours=job.train.mode in ("async", "ssp")))
         store.settle(0)
     for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
         warm_up_codec(name)

@@ -29,18 +29,18 @@ from ..common.messages import (
     Start,
     WrongOwner,
 )
-from ..common.session import Session
-from ..common.sharding import Shards
-from ..common.types import Float32, Role
+from ..common.types import Array, Float32, Role
+from ..common.wire import take_over
 from .consistency import Who
 from .modes import make_store, segments_of
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
-from .store import BadPush, ShardStore
+from .saving import Saving
+from .store import BadPush
 from .updates import Part
 
 
-class ParameterServer(Session):
+class ParameterServer(Saving):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
@@ -50,12 +50,9 @@ class ParameterServer(Session):
     role = Role.PARAMSERVER
 
     def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
-        super().__init__(courier, **session)  # type: ignore[arg-type]
+        super().__init__(courier, **session)
         self.counters: Counter[str] = Counter()
-        self.store: ShardStore | None = None
         self._lanes = lanes
-        self._job = Job()
-        self._shards: Shards | None = None
         self._owned: set[int] = set()
         self._told_ready = False
         self._tickets = Tickets()
@@ -75,6 +72,7 @@ class ParameterServer(Session):
         """The job has come with the welcome."""
         self._job = job
         self.store = make_store(job)
+        self.store.before_change = self.copies.before_change
         self._suspects = Suspects(job.train.nonfinite_limit)
         self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
 
@@ -99,6 +97,7 @@ class ParameterServer(Session):
                 for shard in self._shards.shards_of(bucket)
             }
             self._tell_ready()
+            self.restore(self._owned - self.store.shards.keys())
         self._see(old, new)
 
     def _see(self, old: Cluster, new: Cluster) -> None:
@@ -110,14 +109,20 @@ class ParameterServer(Session):
         present = [(member.incarnation, lane) for member in active for lane in lanes]
         # The warm start's end brings the others in, as the beginning did the first.
         begins = old.phase != "training" or old.active != new.active
+        fresh = [who for who in present if who not in crowd]
         for who in crowd.see(present, training=not begins):
             self.store.forget(who)
             self._tickets.forget(who)
+        if begins and fresh:
+            self.store.join(fresh)
         if self._pacing is not None:
             self._pacing.keep_only(present)
         if new.phase == "training":
             crowd.turn(new.epoch)
         self._settle_all()
+
+    def restored(self) -> None:
+        self._tell_ready()
 
     def _tell_ready(self) -> None:
         """Report once that every shard has its first values; a server without shards at once."""
@@ -216,7 +221,8 @@ class ParameterServer(Session):
             self._check_form(push)
             if not self._ours(peer, envelope, *push.shards):
                 return
-            if self.cluster.member(envelope.source) is None:  # its view is ahead, or it was put out
+            assert self.store is not None
+            if who not in self.store.crowd:  # its view is ahead, or it was put out
                 self.counters["wrong_owner"] += 1
                 self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
                 return
@@ -291,7 +297,11 @@ class ParameterServer(Session):
 
     def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
         assert self.store is not None
-        part, room = Part(gradient, ticket.push.count), self._room(ticket, shard)
+        push, room = ticket.push, self._room(ticket, shard)
+        # What was received is ours to keep: then the next values need no memory of their own, and
+        # no copy to be sent.
+        taken = take_over(gradient) if self._absorbs(push) else None
+        part = Part(gradient if taken is None else taken, push.count, taken is not None)
         staleness, values = self.store.push(shard, ticket.who, version, part, room)
         ticket.staleness[shard] = staleness
         if room is not None:
@@ -306,7 +316,7 @@ class ParameterServer(Session):
         assert self.store is not None
         turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
         if self.store.crowd.wake(who):
-            self.store.join(who)
+            self.store.join([who])
         return turned
 
     def _settle(self, shard: int) -> None:
@@ -359,17 +369,26 @@ class ParameterServer(Session):
         staleness: int = 0,
         steps: int = 0,
     ) -> Shard:
-        """A shard to send: always a copy, since a live view could tear under the next push.
+        """A shard to send: a copy, since a live view could tear under the next push, but of values
+        that will not be written again.
 
         Raises:
             BadPush: there is no such encoding.
         """
         assert self.store is not None
         held = self.store.shards[shard]
-        payload = encoded(encoding, held.values if values is None else values)
+        if encoding == "f32" and (values is not None or held.lent):
+            payload: Array = held.values if values is None else values
+        else:
+            payload = encoded(encoding, held.values if values is None else values)
         late = staleness < 0
         stale = max(staleness, 0)
         return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
+
+    def _absorbs(self, push: Push) -> bool:
+        """Whether the gradient's memory may become the shard's."""
+        plain = not push.shared and push.encoding == "f32"
+        return plain and not modes.closes_steps(self._job) and self._job.train.mode != "easgd"
 
     def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
         """Where a sender that shares memory wants its fresh values, if they are there at once."""

@@ -4,7 +4,7 @@ Checks a push, asks the shard's clock (`consistency`) whether it counts and when
 (`updates`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -138,10 +138,10 @@ class ShardStore:
             held.parts.pop(who, None)
             held.seen.pop(who, None)
 
-    def join(self, who: Who) -> None:
-        """A participant comes back from a rest, or late."""
+    def join(self, some: Collection[Who]) -> None:
+        """These participants come back from a rest, or late."""
         for held in self.shards.values():
-            held.clock.join(who)
+            held.clock.join(some)
 
     @property
     def bytes_held(self) -> int:

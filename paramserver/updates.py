@@ -23,11 +23,12 @@ Schedule = Callable[[float], float]
 
 @dataclass(slots=True)
 class Part:
-    """One push of a shard that is kept until its step closes: float32 (n,), the mean of `count`
-    minibatches."""
+    """One push of a shard: float32 (n,), the mean of `count` minibatches. With `ours` its memory is
+    the server's from now on."""
 
     gradient: Float32
     count: int
+    ours: bool = False
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Held:
     """One shard: float32 (n,) values after `version` updates made of `minibatches` minibatches,
     what the rule remembers, and its clock.
 
-    `parts` wait for their step; `seen` are the values that each participant was last sent, kept
+    `parts` wait for their step. Values that are `lent` may be on their way to somebody, and are never
+    written again: the next update puts others in their place. `seen` are the values that each participant was last sent, kept
     for delay compensation alone.
     """
 
@@ -46,7 +48,14 @@ class Held:
     version: int = 0
     minibatches: int = 0
     parts: dict[Who, Part] = field(default_factory=dict)
+    lent: bool = False
     seen: dict[Who, Float32] = field(default_factory=dict)
+
+    def own(self) -> Float32:
+        """The values, to be written in place."""
+        if self.lent:
+            self.values, self.lent = self.values.copy(), False
+        return self.values
 
 
 class Update:
@@ -122,8 +131,14 @@ class AtOnce(Update):
         if self._compensation and staleness and who in held.seen:
             room = self._room(gradient.size)
             compensate(gradient, held.values, held.seen[who], self._compensation, room)
-            gradient = room
-        self._rule.apply(held.values, gradient, held.state, scale, held.segments, copy_to)
+            part = Part(gradient := room, part.count)
+        if part.ours:
+            args = (held.values, gradient, held.state, scale, held.segments)
+            self._rule.apply(*args, absorb=True)
+            held.values, held.lent = gradient, True
+        else:
+            args = (held.own(), gradient, held.state, scale, held.segments)
+            self._rule.apply(*args, copy_to)
         held.minibatches += part.count
         return None
 
@@ -146,7 +161,7 @@ class Together(Update):
         room = self._room(held.values.size)
         mean = weighted_mean([part.gradient for part in parts], counts, room)
         scale = self._schedule(self._progress(held))
-        self._rule.apply(held.values, mean, held.state, scale, held.segments)
+        self._rule.apply(held.own(), mean, held.state, scale, held.segments)
         held.minibatches += sum(counts)
 
 
@@ -161,7 +176,7 @@ class Elastic(Update):
         self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
     ) -> Float32 | None:
         held.minibatches += part.count
-        return elastic(held.values, part.gradient, self._alpha, copy_to)
+        return elastic(held.own(), part.gradient, self._alpha, copy_to)
 
     def again(self, held: Held, gradient: Array) -> Float32 | None:
         if gradient.shape != held.values.shape or gradient.dtype != np.float32:

@@ -16,6 +16,7 @@ FOLDERS = ("bench", "common", "dataserver", "deploy", "paramserver", "worker")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 PURE_NAMES = {
+    *("manifest", "position", "resuming", "saving", "snapshots"),
     *("batches", "clipping", "cluster", "codecs", "consensus", "consistency", "delivery", "epochs"),
     *("evaluation", "exchange", "exchanging", "factors", "membership", "messages", "modes", "node"),
     *("pacing", "parcels", "pushes", "randomness", "rates", "routing", "rules", "schedules"),

@@ -65,7 +65,7 @@ class Exchange:
     @property
     def open(self) -> bool:
         """Whether it takes one more minibatch."""
-        busy = self.pulling or self.pushing or self.resting
+        busy = self.waiting or self.pulling or self.pushing or self.resting
         return not busy and self.taken < self.steps
 
     def landed(self, peer: Peer) -> None:

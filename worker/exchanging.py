@@ -232,6 +232,8 @@ class Exchanger(ShardClient):
     def take_shard(self, reply: Shard) -> None:
         """A fresh shard has come by the wire."""
         assert self.replica is not None
+        # Of a job that goes on from a checkpoint much may be done before the first push.
+        self._minibatches = max(self._minibatches, reply.minibatches)
         if 0 <= reply.shard < self.replica.shards.count:
             self.replica.take(reply.shard, reply.version, reply.encoding, reply.values)
 
@@ -252,6 +254,7 @@ class Exchanger(ShardClient):
             batches, exchange.batches = exchange.batches, []
             for batch in batches:
                 self.applied(batch)
+        if not exchange.batches:  # also after a pull, where others had gone on without it
             self.anchor()
         self.go_on()
 

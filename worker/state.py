@@ -121,6 +121,7 @@ class Worker(Exchanger):
     def _on_described(self, request: Open, reply: Message) -> None:
         self._described = True
         self._set_up()
+        self.go_on()  # the view of the first epoch may have overtaken this answer
 
     def _set_up(self) -> None:
         """Once model and table are known: make the replica; the first worker starts the shards."""
@@ -140,7 +141,8 @@ class Worker(Exchanger):
             self.parcels = Parcels(self.job, shards, built.layout, built.factored)
         self.share_memory(self._built.segment)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
-        if self.cluster.phase == "preparing" and first:
+        # A job that goes on from a checkpoint has its values there.
+        if self.cluster.phase == "preparing" and first and not self.job.job.resume:
             for shard in range(self.replica.shards.count):
                 if shard not in self._started:
                     self._started.add(shard)
@@ -150,8 +152,11 @@ class Worker(Exchanger):
     def _make_lanes(self, job: Job, built: Built) -> None:
         together, steps = modes.rounds(job), modes.n_push(job)
         count = modes.participants(job)
+        # Where steps close, one that comes late says so with its data in hand, and pulls after:
+        # else the others would close the step that its first push is for.
+        stale = modes.closes_steps(job)
         self.exchanges = [
-            Exchange(number, gradient, steps)
+            Exchange(number, gradient, steps, stale=stale)
             for number, gradient in enumerate(built.gradients[:count])
         ]
         self.lanes = [

@@ -16,15 +16,18 @@ class EpochLedger:
     Arguments:
         portions: how many portions the epoch has.
         servers: the data servers' incarnations, in order of rank.
+        done: portions that were done before, in a job that goes on from a checkpoint.
     """
 
-    def __init__(self, epoch: int, portions: int, servers: Sequence[int]) -> None:
+    def __init__(
+        self, epoch: int, portions: int, servers: Sequence[int], done: Collection[int] = ()
+    ) -> None:
         self.epoch, self.portions = epoch, portions
+        self.done: set[int] = set(done)
+        left = [portion for portion in range(portions) if portion not in self.done]
         self.share: dict[int, list[int]] = {
-            server: list(range(index, portions, len(servers)))
-            for index, server in enumerate(servers)
+            server: left[index :: len(servers)] for index, server in enumerate(servers)
         }
-        self.done: set[int] = set()
         self.repeated: list[int] = []
         self.measures: Counter[str] = Counter()
         self.reissued = 0

@@ -1,6 +1,7 @@
 """The controller's process: joins its state to the transport and the run directory."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from ...common.node import Action, Exit
 from ...common.runtime import Options, Runtime
 from ...common.session import own_versions
 from ...common.types import Role
+from ..checkpoint import open_checkpoint
 from .admission import Record
+from .checkpoints import Discard, GoesOn, Seal, Sealed
+from .resuming import Resumed, check_fits
 from .rundir import RunDirectory
 from .state import Controller, Saved, SaveModel
 
@@ -19,13 +23,16 @@ class ControllerProcess:
     """Performs the controller's actions. `announce` is a file that gets its address."""
 
     def __init__(self, options: Options, job: Job, out: Path, announce: Path | None) -> None:
-        self._out = RunDirectory.prepare(out, job)
+        self._out, job, resumed = open_run(out, job)
         self._runtime = Runtime(Role.CONTROLLER, options, listens=True)
         self._runtime.telemetry.rename("controller-0")
         address = self._runtime.transport.address
-        self._state = Controller(self._runtime.courier(), job, address, own_versions())
+        self._state = Controller(
+            self._runtime.courier(), job, address, own_versions(), self._out.place(), resumed
+        )
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "run directory")
+        self._sealing = Background(self._loop.post, "checkpoints")  # curves take seconds
         self.address = address.removeprefix("tcp://")
         if announce is not None:
             fresh = announce.with_name(announce.name + ".new")
@@ -39,6 +46,12 @@ class ControllerProcess:
     def _perform(self, action: Action) -> None:
         if isinstance(action, Record):
             self._out.append(action.rows)
+        elif isinstance(action, Seal):
+            self._sealing.submit(partial(self._seal, action))
+        elif isinstance(action, Discard):
+            self._sealing.submit(partial(self._out.discard, Path(action.directory)))
+        elif isinstance(action, GoesOn):
+            self._out.goes_on(self._state.job)
         else:
             assert isinstance(action, SaveModel)
             summary = {
@@ -51,6 +64,14 @@ class ControllerProcess:
                 partial(self._save, action, summary, list(board.epochs), list(board.evaluations))
             )
 
+    def _seal(self, action: Seal) -> Sealed:
+        try:
+            self._out.seal(Path(action.directory), action.manifest, action.keep)
+        except OSError as refused:
+            self._out.discard(Path(action.directory))
+            return Sealed(refused.strerror or str(refused))
+        return Sealed()
+
     def _save(
         self,
         action: SaveModel,
@@ -62,3 +83,19 @@ class ControllerProcess:
         self._out.save_curves(epochs, evaluations)
         self._out.save_summary(summary)
         return Saved()
+
+
+def open_run(out: Path, job: Job) -> tuple[RunDirectory, Job, Resumed | None]:
+    """The run directory, and what the job goes on from, if it does; `job.resume` then names the
+    checkpoint itself, for all roles.
+
+    Raises:
+        UserError: the folder cannot be used, or the checkpoint does not fit the job.
+    """
+    if not job.job.resume:
+        return RunDirectory.prepare(out, job), job, None
+    run = RunDirectory.reopen(out)
+    checkpoint = open_checkpoint(Path(job.job.resume), "job.resume")
+    check_fits(job, checkpoint.manifest)
+    named = replace(job.job, resume=str(checkpoint.path.resolve()))
+    return run, replace(job, job=named), Resumed(checkpoint.manifest, run.rows())

@@ -31,13 +31,20 @@ class Scoreboard:
         self.samples = 0.0
         self.began_at: float | None = None
         self.ended_at: float | None = None
+        self._earlier = 0.0
         self._epoch_began = 0.0
         self._recent: deque[tuple[float, float]] = deque()
+
+    def resume(self, epochs: list[Row], evaluations: list[Row], seconds: float) -> None:
+        """The job goes on from a checkpoint, after these rows and so many seconds of training."""
+        self.epochs, self.evaluations = epochs, evaluations
+        self.samples = float(sum(row["samples"] for row in epochs))
+        self._earlier = seconds
 
     def begin_epoch(self, now: float) -> None:
         """Training, or the next epoch of it, starts."""
         if self.began_at is None:
-            self.began_at = now
+            self.began_at = now - self._earlier
         self._epoch_began = now
 
     def add_samples(self, samples: float, now: float) -> None:
@@ -105,6 +112,20 @@ class Scoreboard:
         self.fresh.append(row)
         return row
 
+    def checkpointed(
+        self, number: int, epochs: float, size: int, seconds: float, now: float
+    ) -> None:
+        """A checkpoint of `size` bytes is complete, `seconds` after it was asked for."""
+        row: Row = {
+            "kind": "checkpoint",
+            "number": number,
+            "epochs": epochs,
+            "seconds": self.elapsed(now),
+            "bytes": size,
+            "write_seconds": seconds,
+        }
+        self.fresh.append(row)
+
     def event(self, text: str, now: float) -> None:
         """Something that a user should know: a role lost, a portion served again."""
         row: Row = {"kind": "event", "seconds": self.elapsed(now), "text": text}
@@ -113,7 +134,7 @@ class Scoreboard:
 
     def elapsed(self, now: float) -> float:
         """Seconds of training so far."""
-        return 0.0 if self.began_at is None else now - self.began_at
+        return self._earlier if self.began_at is None else now - self.began_at
 
     def take(self) -> list[Row]:
         """The rows since the last call."""

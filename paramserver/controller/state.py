@@ -34,10 +34,12 @@ from ...common.messages import (
 from ...common.node import Failed
 from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
-from .admission import Admission
+from .checkpoints import Checkpointing, Place
 from .epochs import EpochLedger
 from .membership import Seat
+from .position import next_evaluation
 from .report import status_report
+from .resuming import Resumed
 
 REFUSALS = {
     "nonfinite": "it holds NaN or infinity",
@@ -64,21 +66,31 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-class Controller(Admission):
+class Controller(Checkpointing):
     """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
-    def __init__(self, courier: Courier, job: Job, address: str, versions: dict[str, str]) -> None:
-        super().__init__(courier, job, address, versions)
-        self.ledger: EpochLedger | None = None
+    def __init__(
+        self,
+        courier: Courier,
+        job: Job,
+        address: str,
+        versions: dict[str, str],
+        place: Place | None = None,
+        resumed: Resumed | None = None,
+    ) -> None:
+        super().__init__(courier, job, address, versions, place, resumed)
         self.gathering: Gathering | None = None
         self._facts: set[int] = set()
         self._described: set[int] = set()
         self._ready: set[int] = set()
         self._evaluation = 0
         self._evaluating = False
-        self._next_evaluation = job.job.evaluate_every
+        self._next_evaluation = next_evaluation(
+            job.job.evaluate_every, self.epochs_before, self.board.evaluations
+        )
         self._measured = False
         self._saving = False
+        self._saved_model = False
         self._refusals: set[str] = set()
         self.requests |= {
             DataFacts: self._on_facts,
@@ -146,6 +158,10 @@ class Controller(Admission):
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
+        if detail := self.unlike_checkpoint(layout):
+            self.refuse(peer, envelope, "layout", detail)
+            self.stop(2, detail)
+            return
         self.answer(peer, envelope, Ack())
         self._described.add(envelope.source)
         if not self.cluster.layout:
@@ -183,15 +199,17 @@ class Controller(Admission):
             and all_in(Role.WORKER, self._described)
             and all_in(Role.DATASERVER, self._facts)
         ):
+            if self.go_on_from_checkpoint():
+                return
             active = -1
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
                 self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
-            self._begin_epoch(0, active)
+            self.begin_epoch(0, active)
 
     # Epochs.
 
-    def _begin_epoch(self, epoch: int, active: int) -> None:
+    def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
         assert self.cluster.data is not None
         servers = [
             seat
@@ -199,7 +217,7 @@ class Controller(Admission):
             if seat.member.incarnation in self._facts
         ]
         incarnations = [seat.member.incarnation for seat in servers]
-        self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations)
+        self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations, done)
         self.board.begin_epoch(self.now)
         self.change(phase="training", epoch=epoch, active=active)
         for seat in servers:
@@ -232,7 +250,7 @@ class Controller(Admission):
     def _check_epoch(self) -> None:
         """End the epoch if it is over; evaluate when it is time."""
         ledger = self.ledger
-        if ledger is None or self.cluster.phase != "training":
+        if ledger is None or self.between_epochs or self.cluster.phase != "training":
             return
         workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
         over = ledger.ended(workers, self.job.job.epoch_quorum)
@@ -247,7 +265,9 @@ class Controller(Admission):
         if over and ledger.epoch + 1 >= self.job.job.epochs:
             self._finish()
         elif over:
-            self._begin_epoch(ledger.epoch + 1, self.cluster.active)
+            self.next_epoch(ledger.epoch + 1)
+        elif self.checkpoint_due(self._epochs_done()):
+            self.checkpoint(ledger)
         position = self._epochs_done()
         if position >= self._next_evaluation and self.cluster.phase == "training":
             every = self.job.job.evaluate_every
@@ -259,7 +279,7 @@ class Controller(Admission):
         """How many epochs of samples are done."""
         ledger = self.ledger
         if ledger is None:
-            return 0.0
+            return self.epochs_before
         return ledger.epoch + len(ledger.done) / max(ledger.portions, 1)
 
     # The end of training: last evaluation, final model, goodbye.
@@ -271,6 +291,7 @@ class Controller(Admission):
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
         self._gather()
+        self.checkpoint(self.job.job.epochs, last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
         """Ask the first worker to measure; skipped while it is still busy with the one before."""
@@ -383,9 +404,17 @@ class Controller(Admission):
 
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):
-            self.stop(0, "")
+            self._saved_model = True
+            self.checkpoints_done()
         elif isinstance(event, Failed):
             self.stop(event.status, event.reason)
+        else:
+            super().happened(event)
+
+    def checkpoints_done(self) -> None:
+        """Stop once the final model and the last checkpoint are there."""
+        if self._saved_model and not self.checkpointing:
+            self.stop(0, "")
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)

@@ -5,22 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from dualshard.bench.simulated import CONTROLLER, Actor, Peaks, Simulation, SlowTransport
+from dualshard.bench.simulated import CONTROLLER, Simulation
 from dualshard.common.job import Job
 from dualshard.common.types import Array
 
-__all__ = [
-    "CONTROLLER",
-    "MODELS",
-    "Actor",
-    "Peaks",
-    "Simulation",
-    "SlowTransport",
-    "blobs",
-    "make_job",
-    "one_hot",
-    "write_npz",
-]
+__all__ = ["CONTROLLER", "MODELS", "Simulation", "blobs", "make_job", "one_hot", "write_npz"]
 
 MODELS = Path(__file__).with_name("cluster_models.py")
 

@@ -1,6 +1,7 @@
 """Every training mode on a whole cluster in memory, against plain loops that do the same maths."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,40 @@ def test_averaging_equals_a_plain_loop(tmp_path: Path) -> None:
     assert sim.model is not None
     np.testing.assert_allclose(sim.model, centre, atol=2e-6)
     assert sim.pushes() == 2 * 2 * 3 * sim.shards()
+
+
+@pytest.mark.parametrize("outer", ["sgd", "nesterov"])
+def test_averaging_where_some_have_more_rounds_than_others(tmp_path: Path, outer: str) -> None:
+    """Whoever has no data left rests, and begins the next epoch where the others have got to."""
+    settings = {"train__mode": "local", "train__n_push": 2, "worker__count": 3}
+    rule = {"outer__rule": outer, "outer__lr": 0.5, "outer__momentum": 0.5}
+    job = make_job(
+        one_hot(tmp_path, 16 * 13), **settings, **rule, dataserver__portion=1, job__epochs=3
+    )
+    sim = Simulation(job, compute=lambda rank: 0.01 * (3 - rank))
+    sim.run()
+    sim.check()
+    loop = Loop(job)
+    store = make_store(job)
+    store.start(0, loop.vector, ())
+    workers = [(rank, 0) for rank in range(3)]
+    store.crowd.see(workers, training=False)
+    for epoch in range(3):
+        store.crowd.turn(epoch)
+        streams = {who: loop.minibatches(epoch, who[0]) for who in workers}
+        while streams:
+            version = store.shards[0].version
+            for who, stream in list(streams.items()):
+                taken = list(islice(stream, 2))
+                if not taken:
+                    store.crowd.rest(who, epoch)
+                    del streams[who]
+                    continue
+                step = sum(loop.gradient(loop.vector, batch) for batch in taken)
+                store.push(0, who, version, len(taken), step)
+            store.settle(0)
+    assert sim.model is not None
+    np.testing.assert_allclose(sim.model, store.shards[0].values, rtol=1e-5)
 
 
 @pytest.mark.parametrize("quorum", [0.0, 0.5])

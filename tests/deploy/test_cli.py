@@ -10,7 +10,10 @@ from dualshard.common.job import Job
 from dualshard.deploy import children
 from dualshard.deploy.commands import dualshard
 
-COMMANDS = ["train", "controller", "paramserver", "dataserver", "worker", "status", "stop"]
+COMMANDS = [
+    *("train", "controller", "paramserver", "dataserver", "worker", "status", "stop"),
+    *("evaluate", "export", "checkpoint"),
+]
 
 
 @pytest.fixture

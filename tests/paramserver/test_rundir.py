@@ -12,6 +12,7 @@ from dualshard.common.cluster import Parameter
 from dualshard.common.errors import UserError
 from dualshard.common.job import Job
 from dualshard.paramserver.controller import rundir
+from dualshard.paramserver.controller.checkpoints import Place
 from dualshard.paramserver.controller.rundir import RunDirectory
 
 
@@ -88,3 +89,49 @@ def test_a_write_that_fails_leaves_the_old_file(
     with pytest.raises(OSError, match="No space left"):
         run.save_model(np.zeros(3, np.float32), layout)
     np.testing.assert_array_equal(load_file(tmp_path / "model.safetensors")["p"], [1, 1, 1])
+
+
+# A run that goes on.
+
+
+def test_one_controller_at_a_time_has_a_run(tmp_path: Path) -> None:
+    run = RunDirectory.prepare(tmp_path, Job())
+    with pytest.raises(UserError, match="a run that has ended, this one still runs"):
+        RunDirectory.reopen(tmp_path)
+    run.close()
+    RunDirectory.reopen(tmp_path).close()
+
+
+def test_reopening_changes_nothing_and_going_on_keeps_the_new_job(tmp_path: Path) -> None:
+    first = RunDirectory.prepare(tmp_path, Job())
+    first.save_summary({"samples": 3})
+    first.close()
+    before = (tmp_path / "job.toml").read_bytes()
+    run = RunDirectory.reopen(tmp_path)
+    assert (tmp_path / "job.toml").read_bytes() == before
+    assert (tmp_path / "summary.json").exists()
+    run.goes_on(Job.from_dict({"job": {"epochs": 7, "resume": "runs/x"}}))
+    written = tomllib.loads((tmp_path / "job.toml").read_text())["job"]
+    assert (written["epochs"], written["resume"]) == (7, "")
+    assert not (tmp_path / "summary.json").exists()
+    run.close()
+
+
+def test_a_row_that_a_kill_has_cut_short_is_left_out(tmp_path: Path) -> None:
+    run = RunDirectory.prepare(tmp_path, Job())
+    assert run.rows() == []
+    run.append([{"kind": "epoch", "epoch": 0}])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "epo')
+    run.append([{"kind": "epoch", "epoch": 1}])
+    assert [row["epoch"] for row in run.rows()] == [0, 1]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    run.close()
+
+
+def test_checkpoints_go_on_counting(tmp_path: Path) -> None:
+    run = RunDirectory.prepare(tmp_path, Job())
+    assert run.place() == Place(str(tmp_path.resolve() / "checkpoints"), 1)
+    (tmp_path / "checkpoints" / "000012").mkdir()
+    assert run.place().number == 13
+    run.close()

@@ -10,7 +10,7 @@ from dualshard.common.schedules import make_schedule
 from dualshard.common.types import Array
 from dualshard.paramserver.consistency import Free
 from dualshard.paramserver.store import BadPush, ShardStore
-from dualshard.paramserver.updates import AtOnce
+from dualshard.paramserver.updates import AtOnce, Part
 
 SEGMENTS = (Segment(0, 2, decays=True), Segment(2, 3))
 
@@ -30,7 +30,7 @@ def make(section: OptimizerSection, kappa: float = 0.0, planned: int = 1) -> Sha
 def push(shards: ShardStore, shard: int, version: int, count: int, values: Array) -> int:
     """What the server does with a push in mode async; returns its staleness."""
     shards.check(shard, WHO, version, count, values)
-    staleness, sent = shards.push(shard, WHO, version, count, values)
+    staleness, sent = shards.push(shard, WHO, version, Part(values, count))
     assert sent is None
     assert shards.settle(shard) == [WHO]
     return staleness

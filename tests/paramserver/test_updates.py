@@ -1,0 +1,199 @@
+"""What pushes do to a shard, by mode, against the formulas in float64."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from dualshard.common.job import OptimizerSection
+from dualshard.common.rules import make_rule
+from dualshard.common.types import Array, Float32
+from dualshard.paramserver.consistency import Crowd, Free, Who
+from dualshard.paramserver.updates import AtOnce, Elastic, Held, Part, Schedule, Together, Update
+
+ME: Who = (1, 0)
+OTHER: Who = (2, 0)
+SIZE = 1000
+RATE = 0.125
+
+
+def numbers(seed: int, size: int = SIZE) -> Float32:
+    return np.random.default_rng(seed).normal(size=size).astype(np.float32)
+
+
+def held(values: Float32 | None = None, rule: str = "sgd") -> Held:
+    start = numbers(0) if values is None else values.copy()
+    return Held(start, make_rule(section(rule)).state(start.size), (), Free(Crowd()))
+
+
+def section(rule: str = "sgd") -> OptimizerSection:
+    return OptimizerSection(rule=rule, lr=RATE)
+
+
+def constant(progress: float) -> float:
+    return 1.0
+
+
+def at_once(
+    kappa: float = 0.0, schedule: Schedule = constant, *, per: bool = True, lam: float = 0.0
+) -> AtOnce:
+    return AtOnce(make_rule(section()), schedule, kappa, per_minibatch=per, compensation=lam)
+
+
+def close_to(found: Float32, expected: Array) -> None:
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_minibatch", [True, False])
+@pytest.mark.parametrize(("staleness", "kappa"), [(0, 0.5), (3, 0.5), (3, 1.0), (7, 0.0)])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_push_steps_by_count_and_staleness(
+    count: int, staleness: int, kappa: float, per_minibatch: bool
+) -> None:
+    shard, gradient = held(), numbers(1)
+    factor = (count if per_minibatch else 1) * (1.0 + staleness) ** -kappa
+    expected = shard.values.astype(float) - RATE * factor * gradient.astype(float)
+    values = at_once(kappa, per=per_minibatch).apply(shard, ME, gradient, count, staleness)
+    assert values is shard.values
+    assert shard.minibatches == count
+    close_to(shard.values, expected)
+
+
+def test_the_schedule_is_asked_where_the_shard_stands_before_the_push() -> None:
+    asked: list[float] = []
+    update = at_once(schedule=lambda progress: asked.append(progress) or 0.5)
+    update.planned = 8
+    shard = held()
+    for count in (1, 3, 4):
+        update.apply(shard, ME, numbers(1), count, 0)
+    assert asked == [0.0, 1 / 8, 4 / 8]
+    close_to(shard.values, numbers(0).astype(float) - RATE * 0.5 * 8 * numbers(1).astype(float))
+
+
+@pytest.mark.parametrize("lam", [0.04, 2.0])
+def test_a_late_gradient_is_corrected_by_how_far_the_parameters_went(lam: float) -> None:
+    """Zheng et al. 2017, equation 10: g + λ g² (w - w_then)."""
+    shard, update = held(), at_once(lam=lam)
+    update.released(shard, ME)
+    then = shard.values.astype(float)
+    update.apply(shard, OTHER, numbers(2), 1, 0)
+    update.released(shard, OTHER)
+    now, gradient = shard.values.astype(float), numbers(3)
+    kept = gradient.copy()
+    update.apply(shard, ME, gradient, 1, 1)
+    g = kept.astype(float)
+    close_to(shard.values, now - RATE * (g + lam * g * g * (now - then)))
+    np.testing.assert_array_equal(gradient, kept, "the sender's buffer is lent, not given")
+
+
+def test_what_a_participant_was_sent_last_is_what_counts() -> None:
+    shard, update = held(), at_once(lam=1.0)
+    for seed in (2, 3):
+        update.released(shard, ME)
+        last = shard.values.astype(float)
+        update.apply(shard, OTHER, numbers(seed), 1, 0)
+    now, g = shard.values.astype(float), numbers(4).astype(float)
+    update.apply(shard, ME, numbers(4), 1, 1)
+    close_to(shard.values, now - RATE * (g + g * g * (now - last)))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_nothing_is_corrected_in_time_or_where_nothing_was_sent(known: bool) -> None:
+    """In time the parameters have not moved; and of a sender that got no values by its pushes
+    nothing is known."""
+    plain, corrected = held(), held()
+    one, other = at_once(), at_once(lam=3.0)
+    if known:
+        other.released(corrected, ME)
+    one.apply(plain, ME, numbers(5), 2, 0 if known else 4)
+    other.apply(corrected, ME, numbers(5), 2, 0 if known else 4)
+    np.testing.assert_array_equal(plain.values, corrected.values)
+
+
+def test_without_compensation_no_copies_are_kept() -> None:
+    shard, update = held(), at_once(0.5)
+    update.released(shard, ME)
+    update.apply(shard, ME, numbers(1), 1, 3)
+    assert not shard.seen
+
+
+def parts(weights: Sequence[int]) -> list[Part]:
+    return [Part(numbers(10 + place), weight) for place, weight in enumerate(weights)]
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1, 2, 5), (3, 3, 3, 3, 3, 3, 3)])
+def test_a_step_follows_the_mean_weighed_by_minibatches(weights: Sequence[int]) -> None:
+    shard = held()
+    pushed = parts(weights)
+    gradients = [part.gradient.astype(float) for part in pushed]
+    mean = sum(w * g for w, g in zip(weights, gradients, strict=True)) / sum(weights)
+    expected = shard.values.astype(float) - RATE * mean
+    Together(make_rule(section()), constant).close(shard, pushed)
+    close_to(shard.values, expected)
+    assert shard.minibatches == sum(weights)
+    for place, part in enumerate(pushed):
+        np.testing.assert_array_equal(part.gradient, numbers(10 + place))
+
+
+def test_the_step_of_one_part_is_the_rule_bit_for_bit() -> None:
+    """However many minibatches are in it: one step along their mean."""
+    alone, together = held(rule="rmsprop"), held(rule="rmsprop")
+    rule = make_rule(section("rmsprop"))
+    update = Together(rule, constant)
+    for seed in range(3):
+        rule.apply(alone.values, numbers(seed), alone.state, 1.0, ())
+        update.close(together, [Part(numbers(seed), 4)])
+    np.testing.assert_array_equal(alone.values, together.values)
+
+
+def test_the_order_of_the_parts_is_the_order_of_the_sum() -> None:
+    """Float32 sums depend on their order: equal orders, equal bits."""
+    ends = []
+    for order in ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4), (4, 3, 2, 1, 0)):
+        shard, pushed = held(), parts((1, 2, 3, 4, 5))
+        Together(make_rule(section()), constant).close(shard, [pushed[place] for place in order])
+        ends.append(shard.values)
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert (ends[0] != ends[2]).any()
+    close_to(ends[2], ends[0])
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5])
+def test_elastic_averaging_moves_both_by_the_same_difference(alpha: float) -> None:
+    """Zhang et al. 2015, equations 5 and 6."""
+    shard, worker = held(), numbers(1)
+    x, z = worker.astype(float), shard.values.astype(float)
+    fresh = Elastic(alpha).apply(shard, ME, worker, 16, 3)
+    close_to(shard.values, z + alpha * (x - z))
+    close_to(fresh, x - alpha * (x - z))
+    assert fresh is not shard.values
+    assert shard.minibatches == 16
+    np.testing.assert_array_equal(worker, numbers(1))
+
+
+def test_a_repeated_answer_moves_no_centre() -> None:
+    shard, update, worker = held(), Elastic(0.25), numbers(1)
+    update.apply(shard, ME, worker, 1, 0)
+    centre = shard.values.copy()
+    again = update.again(shard, worker)
+    assert again is not None
+    np.testing.assert_array_equal(shard.values, centre)
+    assert shard.minibatches == 1
+    x, z = worker.astype(float), centre.astype(float)
+    close_to(again, x - 0.25 * (x - z))
+    for strange in (worker[:-1], worker.astype(np.float16)):
+        assert update.again(shard, strange) is None
+
+
+@pytest.mark.parametrize("update", [at_once(), Together(make_rule(section()), constant)])
+def test_in_other_modes_a_repeat_gets_the_shards_own_values(update: Update) -> None:
+    assert update.again(held(), numbers(1)) is None
+
+
+def test_each_mode_takes_its_own_kind_of_push_alone() -> None:
+    with pytest.raises(AssertionError, match="closes steps"):
+        Together(make_rule(section()), constant).apply(held(), ME, numbers(1), 1, 0)
+    for update in (at_once(), Elastic(0.5)):
+        with pytest.raises(AssertionError, match="at once"):
+            update.close(held(), parts((1, 1)))

@@ -1,0 +1,160 @@
+"""In which form a shard is pushed: whole, compressed or as factors; what arrives is the gradient."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualshard.common.codecs import encoded_bytes
+from dualshard.common.factors import unpack
+from dualshard.common.job import Job
+from dualshard.common.messages import Portion
+from dualshard.common.sharding import Shards
+from dualshard.common.types import Float32
+from dualshard.worker.batches import Lease, Minibatch
+from dualshard.worker.exchange import Exchange
+from dualshard.worker.model import Factors
+from dualshard.worker.parcels import Parcel, Parcels
+
+INPUTS, OUTPUTS, SAMPLES = 40, 30, 4
+LAYOUT: list[list[Any]] = [
+    ["dense1.weight", True, INPUTS, OUTPUTS],
+    ["dense1.bias", False, OUTPUTS],
+]
+SIZE = INPUTS * OUTPUTS + OUTPUTS
+NAMES = ("dense1.weight",)
+
+
+def exchange(number: int = 0, samples: int = SAMPLES, seed: int = 1) -> Exchange:
+    """A lane with one minibatch whose weight's gradient has factors."""
+    made = Exchange(number, np.empty(SIZE, np.float32), 1)
+    left, right = factors(samples, seed)[NAMES[0]]
+    made.gradient[: INPUTS * OUTPUTS] = (left.T @ right).ravel()
+    made.gradient[INPUTS * OUTPUTS :] = np.arange(OUTPUTS)
+    inputs, labels = np.zeros((samples, INPUTS), np.float32), np.zeros(samples, np.int64)
+    lease = Lease("tcp://there:1", Portion(0, 0, True, inputs, labels), 1)
+    made.batches = [Minibatch(lease, 0, inputs, labels)]
+    return made
+
+
+def factors(samples: int = SAMPLES, seed: int = 1) -> dict[str, Factors]:
+    random = np.random.default_rng(seed)
+    left = random.standard_normal((samples, INPUTS), dtype=np.float32)
+    return {NAMES[0]: (left, random.standard_normal((samples, OUTPUTS), dtype=np.float32))}
+
+
+def parcels(elements: int = 500, **settings: Any) -> Parcels:
+    tables: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, name = key.split("__")
+        tables.setdefault(section, {})[name] = value
+    return Parcels(Job.from_dict(tables), Shards(SIZE, elements), LAYOUT, NAMES)
+
+
+def arrived(parcel: Parcel, size: int) -> Float32:
+    out = np.empty(size, np.float32)
+    unpack(list(parcel.pieces), parcel.gradient, out)
+    return out
+
+
+def is_plain(parcel: Parcel, lane: Exchange, begin: int, end: int) -> bool:
+    return parcel.encoding == "f32" and np.shares_memory(parcel.gradient, lane.gradient[begin:end])
+
+
+@pytest.mark.parametrize("elements", [SIZE, 500, 331])
+def test_factors_arrive_as_the_gradient_and_are_fewer_bytes(elements: int) -> None:
+    lane, packer, shards = exchange(), parcels(elements), Shards(SIZE, elements)
+    assert packer.skipped(SAMPLES) == {NAMES[0]}
+    dense = lane.gradient.copy()
+    lane.gradient[: INPUTS * OUTPUTS] = np.nan  # nobody reads it
+    sent = 0
+    for shard in range(shards.count):
+        begin, end = shards.span(shard)
+        parcel = packer.pack(lane, shard, factors())
+        sent += parcel.nbytes
+        found = parcel.gradient
+        if parcel.encoding == "factors":
+            found = arrived(parcel, end - begin)
+        np.testing.assert_allclose(found, dense[begin:end], rtol=1e-4, atol=1e-5)
+    assert sent < 4 * SIZE
+    if elements == SIZE:
+        assert sent == 4 * (SAMPLES * (INPUTS + OUTPUTS) + OUTPUTS)
+
+
+def test_without_factors_or_with_too_many_samples_the_gradient_goes_as_it_is() -> None:
+    lane, packer = exchange(), parcels()
+    assert is_plain(packer.pack(lane, 0, {}), lane, 0, 500)
+    big = exchange(samples=64)
+    assert packer.skipped(64) == frozenset()
+    assert is_plain(packer.pack(big, 1, factors(64)), big, 500, 1000)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train__factors": "off"},
+        {"optimizer__clip": 1.0},
+        {"optimizer__clip_value": 1.0},
+        {"train__n_push": 2},
+        {"train__mode": "bsp", "train__n_push": 2},
+        {"train__n_fetch": 2},
+        {"train__mode": "local"},
+        {"train__mode": "easgd", "train__n_push": 1},
+    ],
+)
+def test_what_is_not_the_plain_gradient_of_one_minibatch_has_no_factors(
+    settings: dict[str, Any],
+) -> None:
+    lane, packer = exchange(), parcels(**settings)
+    assert packer.skipped(SAMPLES) == frozenset()
+    assert is_plain(packer.pack(lane, 0, factors()), lane, 0, 500)
+
+
+@pytest.mark.parametrize("mode", ["async", "ssp", "bsp"])
+def test_every_mode_of_gradients_has_factors(mode: str) -> None:
+    packer = parcels(train__mode=mode)
+    assert packer.pack(exchange(), 0, factors()).encoding == "factors"
+
+
+@pytest.mark.parametrize("name", ["f16", "bf16", "int8", "topk"])
+def test_compression_promises_its_bytes(name: str) -> None:
+    lane, packer = exchange(), parcels(train__compression=name, train__topk=0.1)
+    assert packer.skipped(SAMPLES) == frozenset()
+    for shard, size in ((0, 500), (2, 230)):
+        parcel = packer.pack(lane, shard, factors())
+        assert parcel.encoding == name
+        assert parcel.nbytes == encoded_bytes(name, size, 0.1)
+
+
+def test_each_lane_keeps_what_it_left_out() -> None:
+    """Error feedback: the second push of a lane holds what its first one dropped; another lane's
+    does not."""
+    one = {"train__compression": "topk", "train__topk": 1 / 500}
+    packer, lane, other = parcels(**one), exchange(0), exchange(1)
+    for place in (lane, other):
+        place.gradient[:] = 0
+        place.gradient[[3, 8]] = 4, 3
+    assert packer.pack(lane, 0, {}).extra.tolist() == [3]
+    lane.gradient[[3, 8]] = 1, 0.5
+    second = packer.pack(lane, 0, {})
+    assert (second.extra.tolist(), second.gradient.tolist()) == ([8], [3.5])
+    assert packer.pack(other, 0, {}).extra.tolist() == [3]
+
+
+def test_without_error_feedback_nothing_is_kept() -> None:
+    settings = {"train__compression": "topk", "train__topk": 1 / 500}
+    packer, lane = parcels(**settings, train__error_feedback=False), exchange()
+    lane.gradient[:] = 0
+    lane.gradient[[3, 8]] = 4, 3
+    assert [packer.pack(lane, 0, {}).extra.tolist() for _ in range(2)] == [[3], [3]]
+
+
+def test_buffers_of_lanes_and_shards_are_apart() -> None:
+    """They are lent until the reply, and lanes reply when they like."""
+    packer, lane, other = parcels(), exchange(0, seed=1), exchange(1, seed=2)
+    sent = [packer.pack(lane, shard, factors(seed=1)) for shard in (0, 1)]
+    kept = [parcel.gradient.copy() for parcel in sent]
+    sent.append(packer.pack(other, 0, factors(seed=2)))
+    for parcel, copy in zip(sent, kept, strict=False):
+        np.testing.assert_array_equal(parcel.gradient, copy)
+    assert (sent[0].gradient != sent[2].gradient).any()
