@@ -40,7 +40,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Shortcut`, `Note`, `Exit`, or one of the role's own, performed by its process."""
+"""`Send`, `Forget`, `Shortcut`, `Note`, `Exit`, or one of the role's own for its process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ mode lets their senders go on (`consistency`), and answers pulls.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,6 +41,11 @@ from .store import BadPush
 from .updates import Part
 
 
+@dataclass(frozen=True, slots=True)
+class WarmedUp:
+    """Local event: the kernels of the job's mode are loaded."""
+
+
 class ParameterServer(Saving):
     """Holds the shards whose buckets the table gives to this rank.
 
@@ -54,7 +60,7 @@ class ParameterServer(Saving):
         self.counters: Counter[str] = Counter()
         self._lanes = lanes
         self._owned: set[int] = set()
-        self._told_ready = False
+        self._warming = self._told_ready = False
         self._tickets = Tickets()
         self._suspects = Suspects(1)
         self._pacing: Pacing | None = None
@@ -75,6 +81,18 @@ class ParameterServer(Saving):
         self.store.before_change = self.copies.before_change
         self._suspects = Suspects(job.train.nonfinite_limit)
         self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
+
+    def warm_up(self) -> None:
+        """The kernels are being loaded: training waits until `WarmedUp` has come."""
+        self._warming = True
+
+    def happened(self, event: object) -> None:
+        if isinstance(event, WarmedUp):
+            self._warming = False
+            if self.cluster.table.owners:
+                self._tell_ready()
+        else:
+            super().happened(event)
 
     # Following the view.
 
@@ -125,8 +143,10 @@ class ParameterServer(Saving):
         self._tell_ready()
 
     def _tell_ready(self) -> None:
-        """Report once that every shard has its first values; a server without shards at once."""
-        if self._told_ready or self.store is None or self._owned - self.store.shards.keys():
+        """Report once that every shard has its first values, and the kernels are there."""
+        if self._told_ready or self._warming or self.store is None:
+            return
+        if self._owned - self.store.shards.keys():
             return
         self._told_ready = True
         self.note("info", f"holds {len(self._owned)} shards, {self.store.bytes_held:,} bytes")

@@ -36,9 +36,9 @@ class Held:
     """One shard: float32 (n,) values after `version` updates made of `minibatches` minibatches,
     what the rule remembers, and its clock.
 
-    `parts` wait for their step. Values that are `lent` may be on their way to somebody, and are never
-    written again: the next update puts others in their place. `seen` are the values that each participant was last sent, kept
-    for delay compensation alone.
+    `parts` wait for their step. Values that are `lent` may be on their way to somebody, and are
+    never written again: the next update puts others in their place. `seen` are the values that
+    each participant was last sent, kept for delay compensation alone.
     """
 
     values: Float32

@@ -11,7 +11,7 @@ import pytest
 from dualshard.bench import training, width
 from dualshard.bench.recipes import OURS, PLAIN
 from dualshard.bench.runs import Run, find_mnist, read_run, train_cluster, train_torch
-from dualshard.bench.training import CLUSTER, TWO_PROCESSES
+from dualshard.bench.training import BSP, CLUSTER, LOCAL, TWO_PROCESSES
 from dualshard.common.errors import RoleError, UserError
 
 
@@ -27,8 +27,8 @@ def test_a_run_is_read_from_its_directory():
         {"kind": "evaluation", "seconds": 2.5, "accuracy": 0.975},
         {"kind": "evaluation", "seconds": 3.5, "accuracy": 0.97},
     ]
-    read = read_run({"samples_per_second": 123.0}, rows)
-    assert read == Run(123.0, ((1.5, 0.96), (2.5, 0.975), (3.5, 0.97)))
+    read = read_run({"samples_per_second": 123.0, "bytes_pushed": 4000}, rows)
+    assert read == Run(123.0, ((1.5, 0.96), (2.5, 0.975), (3.5, 0.97)), 4000)
     assert [read.seconds_to(target) for target in (0.96, 0.97, 0.975, 0.99)] == [1.5, 2.5, 2.5, inf]
     assert read.accuracy == 0.97
 
@@ -37,6 +37,8 @@ def test_each_row_is_against_the_recipe_that_does_best_in_it():
     adam, fused, rmsprop = PLAIN
     found = {
         CLUSTER: [run(60_000.0, (1.0, 0.97), (2.0, 0.975), (3.0, 0.981))],
+        BSP: [run(40_000.0)],
+        LOCAL: [run(150_000.0, (1.0, 0.97), (2.0, 0.975))],
         adam: [run(20_000.0, (2.0, 0.97), (5.0, 0.975))],
         fused: [run(30_000.0, (3.0, 0.97), (6.0, 0.975))],
         rmsprop: [run(10_000.0, (9.0, 0.96))],
@@ -44,7 +46,7 @@ def test_each_row_is_against_the_recipe_that_does_best_in_it():
         TWO_PROCESSES: [run(6_000.0, (8.0, 0.98))],
     }
     rows = {row.name: row for row in training.make_rows(found)}
-    assert len(rows) == 10
+    assert len(rows) == 9 + 3 + 1 + 3
 
     speed = rows["speed of training, against plain PyTorch"]
     assert (speed.against, speed.ratio, speed.goal, speed.holds) == (30_000.0, 2.0, 2.5, False)
@@ -55,7 +57,11 @@ def test_each_row_is_against_the_recipe_that_does_best_in_it():
     assert rows["speed of training, against PyTorch DDP"].ratio == 10.0
     assert rows["time to 97.5 %, against PyTorch with our recipe"].ratio == 2.0
     assert rows["test accuracy after 3 epochs"].value == pytest.approx(98.1)
-    assert [row.goal for row in rows.values() if row.goal] == [2.5, 2.0]
+    assert [row.goal for row in rows.values() if row.goal] == [2.5, 2.0, 4.0, 2.0, 1.0]
+    local = rows["speed of training, local, against plain PyTorch"]
+    assert (local.ratio, local.goal, local.holds) == (5.0, 4.0, True)
+    assert rows["time to 97.5 %, local, against plain PyTorch"].ratio == 2.5
+    assert rows["speed of training, async, against bsp"].ratio == 1.5
 
 
 def test_without_pytorch_only_our_side_is_reported(monkeypatch, tmp_path):

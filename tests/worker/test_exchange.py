@@ -57,7 +57,9 @@ def test_a_lane_is_free_when_it_neither_computes_nor_waits() -> None:
     assert lane.free
     lane.computing = True
     assert not lane.free
-    lane.computing, lane.exchange.waiting = False, {2}
+    lane.computing, lane.exchange.pushing = False, True
+    assert not lane.free
+    lane.exchange.pushing, lane.exchange.pulling = False, True
     assert not lane.free
 
 

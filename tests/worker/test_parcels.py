@@ -1,4 +1,4 @@
-"""In which form a shard is pushed: whole, compressed or as factors; what arrives is the gradient."""
+"""How a shard is pushed: whole, compressed or as factors; what arrives is the gradient."""
 
 from typing import Any
 
