@@ -46,5 +46,5 @@ def saturated(cores: int, busy: Mapping[str, float], machine: float) -> str:
         return "the machine is saturated" + ("" if alone else ", by other programs too")
     full = dict.fromkeys(name.partition(" ")[0] for name, used in busy.items() if used >= FULL)
     if full:
-        return f"the {' and the '.join(full)} is saturated"
+        return f"the {' and the '.join(full)} {'is' if len(full) == 1 else 'are'} saturated"
     return "nothing is saturated: they wait for each other"

@@ -35,7 +35,9 @@ def test_rows_are_printed_and_written(run, tmp_path):
 
 def test_sizes_and_rules_are_lists(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(push_pull, "bench_push_pull", lambda *given: asked.append(given[:4]) or ROWS)
+    monkeypatch.setattr(
+        push_pull, "bench_push_pull", lambda *given: asked.append(given[:4]) or ROWS
+    )
     assert run("pushpull").exit_code == 0
     arguments = ["--sizes", "1,8", "--rules", "adam", "--rounds", "2", "--seconds", "0.1"]
     assert run("pushpull", *arguments).exit_code == 0

@@ -3,6 +3,7 @@ thing."""
 
 import subprocess
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -114,14 +115,14 @@ def test_the_protocol_of_the_account_is_one_exchange_of_a_shard():
 def test_groups_of_shards_have_one_owner_each_and_go_to_all_servers_in_turn():
     with Model(10 * SHARD_ELEMENTS, [0, 1] * 5) as model:
         assert model.groups(2) == [[0, 2], [1, 3], [4, 6], [5, 7], [8], [9]]
-        assert sorted(sum(model.groups(8), [])) == list(range(10))
+        assert sorted(chain.from_iterable(model.groups(8))) == list(range(10))
 
 
 def test_copies_are_checked(monkeypatch):
     monkeypatch.setattr(copying, "_in_shards", lambda target, source: None)
     with Copies(1000) as copies:
         wrong, right = copies.variants.values()
-        with pytest.raises(RoleError, match="^a copy in memory is not what was copied$"):
+        with pytest.raises(RoleError, match=r"^a copy in memory is not what was copied$"):
             wrong(0.001)
         assert right(0.001) > 0
 
@@ -133,7 +134,8 @@ def test_the_whole_benchmark_runs_and_checks_itself(monkeypatch):
     monkeypatch.setattr(push_pull, "IN_FLIGHT", (2,))
     said = []
     rows = bench_push_pull([2], ["sgd", "adam"], 1, 0.02, said.append)
-    assert all(row.value and row.ratio for row in rows if row.against)
+    # So short a time may be no tick of the kernel's: then processor time is 0.
+    assert all(row.value and row.ratio for row in rows if row.against and row.unit != "µs")
     assert len(rows) == len({row.name for row in rows}) == 5 + 3 + 3 + 1 + 8
     assert said[0] == "PyTorch RPC is not installed: nothing to compare with (pip install torch)"
     assert "2 MiB, sgd" in said
@@ -155,7 +157,7 @@ def test_parameters_that_are_not_what_the_pushes_make_of_them_are_found(tmp_path
             place.check()
         place.model.pushes[1] += 1
         place.model.parameters_of(0)[7] += 1.0
-        with pytest.raises(RoleError, match="^shard 0 is not what"):
+        with pytest.raises(RoleError, match=r"^shard 0 is not what"):
             place.check()
 
 
