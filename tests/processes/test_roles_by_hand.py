@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dualshard.common.messages import Envelope, Form, Join, Refused
+from dualshard.common.messages import PROTOCOL, Envelope, Form, Join, Refused
 from dualshard.common.transport import ZmqTransport
 from dualshard.common.wire import decode, encode
 
@@ -121,7 +121,7 @@ def test_a_controller_refuses_another_protocol_with_a_table(controller, tmp_path
     lines = reply.detail.splitlines()
     assert lines[0] == "protocol versions differ; install the same dualshard on both"
     assert lines[1].split() == ["this", "role", "controller"]
-    assert lines[2].split() == ["protocol", "99", "1"]
+    assert lines[2].split() == ["protocol", "99", str(PROTOCOL)]
     assert lines[3].split()[:2] == ["python", "3.99.0"]
     assert "worker on elsewhere (pid 4711): it speaks protocol 99, not 1" in first.err
     first.popen.terminate()
