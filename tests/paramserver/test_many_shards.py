@@ -7,6 +7,10 @@ import pytest
 from dualshard.paramserver.consistency import Barrier, Bounded, Clock, Crowd, Verdict, Who
 
 
+AGAIN = 0.3
+"""How often an answer is lost, and the one that is asked for again tells of a later version."""
+
+
 class Table:
     """Some shards and participants that push to all of them, and go on when all have let them."""
 
@@ -25,6 +29,9 @@ class Table:
 
     def begin(self, who: Who) -> None:
         self.waits[who] = set(range(len(self.clocks)))
+        for shard in self.waits[who]:
+            if self.random.random() < AGAIN:
+                self.seen[who][shard] = self.versions[shard]
         self.flying += [(who, shard, self.seen[who][shard]) for shard in self.waits[who]]
 
     def arrive(self) -> None:
