@@ -19,7 +19,10 @@ def machine_facts() -> dict[str, str]:
         "versions": ", ".join(
             [
                 f"Python {platform.python_version()}",
-                *(_installed(name) for name in ("numpy", "scipy", "numba", "pyzmq", "torch")),
+                *(
+                    _installed(name)
+                    for name in ("numpy", "scipy", "numba", "pyzmq", "torch", "ray")
+                ),
             ]
         ),
         "BLAS": ", ".join(_blas()),

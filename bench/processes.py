@@ -41,17 +41,19 @@ def started(
     environment: Mapping[str, str] | None = None,
     *,
     output: int = subprocess.DEVNULL,
+    errors: int | None = None,
     patience: float = PATIENCE,
 ) -> Iterator[subprocess.Popen[str]]:
     """A process that runs in `folder` while the context lasts, with a pipe as standard input.
 
-    When the context is left it gets SIGTERM, and `patience` seconds later SIGKILL.
+    When the context is left it gets SIGTERM, and `patience` seconds later SIGKILL. What it writes
+    goes to `output`, and its errors to `errors` where that is given.
     """
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=output,
-        stderr=output,
+        stderr=output if errors is None else errors,
         cwd=folder,
         env=clean_environment() if environment is None else environment,
         text=True,

@@ -31,10 +31,12 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Run:
-    """What one run came to: samples/s of training, and (seconds, test accuracy) on the way."""
+    """What one run came to: samples/s of training, (seconds, test accuracy) on the way, and of our
+    cluster the bytes of all gradients that travelled."""
 
     samples_per_second: float
     evaluations: tuple[tuple[float, float], ...]
+    bytes_pushed: float = 0.0
 
     def seconds_to(self, accuracy: float) -> float:
         """Seconds of training until an evaluation first showed this accuracy; infinity if none."""
@@ -70,8 +72,9 @@ def train_cluster(source: str, folder: Path, settings: Mapping[str, object]) -> 
         RoleError: it failed, or ran for more than `ROLE_LIMIT` seconds.
     """
     folder.mkdir()
-    wanted = {"data.source": source, "data.batch_size": BATCH, "model.args": NET, **settings}
-    options = [part for key, value in wanted.items() for part in ("--set", f"{key}={value}")]
+    net = {} if "model.ref" in settings else {"model.args": NET}
+    wanted = {"data.source": source, "data.batch_size": BATCH, **net, **settings}
+    options = [part for item in wanted.items() for part in ("--set", f"{item[0]}={told(item[1])}")]
     command = module_command("deploy", "train", "--out", folder / "run", *options)
     with started(command, folder, output=subprocess.PIPE) as process:
         finish(process, "dualshard train", ROLE_LIMIT)
@@ -81,12 +84,18 @@ def train_cluster(source: str, folder: Path, settings: Mapping[str, object]) -> 
     )
 
 
+def told(value: object) -> str:
+    """A value as the command line takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def read_run(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> Run:
     """A run from its summary.json and the lines of its metrics.jsonl."""
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
     return Run(
         summary["samples_per_second"],
         tuple((row["seconds"], row["accuracy"]) for row in evaluations),
+        summary["bytes_pushed"],
     )
 
 

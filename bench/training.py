@@ -1,4 +1,5 @@
-"""`bench train`: the local cluster on MNIST against PyTorch in one process, and DDP in two."""
+"""`bench train`: the local cluster on MNIST against PyTorch in one process, and DDP in two; our
+modes against each other; and what an exchange costs a large step (`overlap`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .overlap import bench_overlap
 from .recipes import DDP, OURS, PLAIN
 from .report import Row, compare, number
 from .runs import Run, find_mnist, train_cluster, train_torch
@@ -15,6 +17,15 @@ EPOCHS = 3
 WORKERS = 2
 TARGETS = (0.970, 0.975)
 CLUSTER = "dualshard, 2 workers"
+BSP = f"{CLUSTER}, bsp"
+LOCAL = f"{CLUSTER}, local"
+OUR_SIDES: Mapping[str, Mapping[str, object]] = {
+    CLUSTER: {},
+    BSP: {"train.mode": "bsp"},
+    # The worker's own rule is the default, the outer one averages: sgd with rate 1.
+    LOCAL: {"train.mode": "local", "train.n_push": 64},
+}
+"""The settings in which they differ."""
 TWO_PROCESSES = f"DDP, {DDP}"
 PLAIN_PEER = "plain PyTorch"
 PEERS = {
@@ -27,18 +38,21 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that is read off a run; `goal` is the ratio wanted against plain PyTorch."""
+    """Something that is read off a run; `goal` is the ratio wanted against plain PyTorch, and
+    `local_goal` that of mode local."""
 
     name: str
     unit: str
     of: Callable[[Run], float]
     goal: float | None = None
+    local_goal: float | None = None
 
 
+SPEED = Quantity("speed of training", "samples/s", lambda run: run.samples_per_second, 2.5, 4.0)
 QUANTITIES = (
-    Quantity("speed of training", "samples/s", lambda run: run.samples_per_second, 2.5),
+    SPEED,
     Quantity("time to 97.0 %", "s", lambda run: run.seconds_to(TARGETS[0])),
-    Quantity("time to 97.5 %", "s", lambda run: run.seconds_to(TARGETS[1]), 2.0),
+    Quantity("time to 97.5 %", "s", lambda run: run.seconds_to(TARGETS[1]), 2.0, 2.0),
 )
 
 Side = Callable[[Path, int], Run]
@@ -46,7 +60,7 @@ Side = Callable[[Path, int], Run]
 
 
 def bench_train(data: Path | None, rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """Rows of samples/s and of seconds to each accuracy.
+    """Rows of samples/s and of seconds to each accuracy, and of what an exchange costs a step.
 
     Arguments:
         data: the folder with MNIST; None: where it lies beside the project.
@@ -55,8 +69,9 @@ def bench_train(data: Path | None, rounds: int, say: Callable[[str], None]) -> l
     Raises:
         UserError: there is no MNIST. RoleError: a side failed.
     """
-    sides = _sides(find_mnist(data))
-    if len(sides) == 1:
+    mnist = find_mnist(data)
+    sides = _sides(mnist)
+    if len(sides) == len(OUR_SIDES):
         say("PyTorch is not installed: nothing to compare with (pip install torch)")
     found: dict[str, list[Run]] = {name: [] for name in sides}
     with TemporaryDirectory(prefix="dualshard-bench-") as folder:
@@ -68,24 +83,28 @@ def bench_train(data: Path | None, rounds: int, say: Callable[[str], None]) -> l
                     say(f"{when}: {name}: {told(run)}")
                     if turn:
                         found[name].append(run)
-    return make_rows(found)
+        overlap = bench_overlap(mnist, Path(folder), rounds, say)
+    return [*make_rows(found), *overlap]
 
 
 def _sides(mnist: Path) -> dict[str, Side]:
     """Who trains in each round, in this order."""
 
-    def cluster(folder: Path, seed: int) -> Run:
-        settings = {"job.epochs": EPOCHS, "job.evaluate_every": 0.25}
-        workers = {"worker.count": WORKERS, "job.seed": seed}
-        return train_cluster(f"idx:{mnist}", folder, {**settings, **workers})
+    def cluster(more: Mapping[str, object]) -> Side:
+        settings = {"job.epochs": EPOCHS, "job.evaluate_every": 0.25, "worker.count": WORKERS}
+        source = f"idx:{mnist}"
+        return lambda folder, seed: train_cluster(
+            source, folder, {**settings, "job.seed": seed, **more}
+        )
 
     def torch(recipe: str, processes: int) -> Side:
         return lambda folder, seed: train_torch(folder, mnist, recipe, seed, processes=processes)
 
+    ours = {name: cluster(more) for name, more in OUR_SIDES.items()}
     if find_spec("torch") is None:
-        return {CLUSTER: cluster}
+        return ours
     plain = {recipe: torch(recipe, 1) for recipe in (*PLAIN, OURS)}
-    return {CLUSTER: cluster, **plain, TWO_PROCESSES: torch(DDP, 2)}
+    return {**ours, **plain, TWO_PROCESSES: torch(DDP, 2)}
 
 
 def told(run: Run) -> str:
@@ -97,24 +116,40 @@ def told(run: Run) -> str:
 def make_rows(found: Mapping[str, list[Run]]) -> list[Row]:
     """The rows of all rounds, by side. Of several recipes of a peer, each row takes the one that
     does best in it."""
-    ours = found[CLUSTER]
     peers = {name: recipes for name, recipes in PEERS.items() if recipes[0] in found}
     rows = []
-    for peer, recipes in peers.items() or [("", ())]:
-        for quantity in QUANTITIES:
-            theirs = [found[recipe] for recipe in recipes] or [[]]
-            candidates = [_row(quantity, peer, ours, runs) for runs in theirs]
-            rows.append(min(candidates, key=lambda row: inf if row.ratio is None else row.ratio))
-    accuracy = [100 * run.accuracy for run in ours]
-    return [*rows, compare(f"test accuracy after {EPOCHS} epochs", "%", accuracy)]
+    for side, against in ((CLUSTER, peers or {"": ()}), (LOCAL, _only_plain(peers) or {"": ()})):
+        for peer, recipes in against.items():
+            for quantity in QUANTITIES:
+                theirs = [found[recipe] for recipe in recipes] or [[]]
+                made = [_row(quantity, side, peer, found[side], runs) for runs in theirs]
+                rows.append(min(made, key=lambda row: inf if row.ratio is None else row.ratio))
+    fast, slow = ([SPEED.of(run) for run in found[side]] for side in (CLUSTER, BSP))
+    rows.append(compare("speed of training, async, against bsp", "samples/s", fast, slow, 1.0))
+    for side in OUR_SIDES:
+        accuracy = [100 * run.accuracy for run in found[side]]
+        name = f"test accuracy after {EPOCHS} epochs{_mode(side)}"
+        rows.append(compare(name, "%", accuracy))
+    return rows
 
 
-def _row(quantity: Quantity, peer: str, ours: list[Run], theirs: list[Run]) -> Row:
+def _only_plain(peers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {name: recipes for name, recipes in peers.items() if name == PLAIN_PEER}
+
+
+def _mode(side: str) -> str:
+    """`, local` of the side in this mode."""
+    return side.removeprefix(CLUSTER)
+
+
+def _row(quantity: Quantity, side: str, peer: str, ours: list[Run], theirs: list[Run]) -> Row:
+    name = f"{quantity.name}{_mode(side)}"
+    goal = quantity.local_goal if side == LOCAL else quantity.goal
     return compare(
-        f"{quantity.name}, against {peer}" if peer else quantity.name,
+        f"{name}, against {peer}" if peer else name,
         quantity.unit,
         [quantity.of(run) for run in ours],
         [quantity.of(run) for run in theirs],
-        quantity.goal if peer == PLAIN_PEER else None,
+        goal if peer == PLAIN_PEER else None,
         less_is_better=quantity.unit == "s",
     )

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from rich.console import Console
@@ -16,8 +16,11 @@ from .signals import ENDING
 if TYPE_CHECKING:
     from ..bench.report import Row
 
+Command = TypeVar("Command", bound=Callable[..., object])
 WIDTH = 160
 """Columns of the table where the output is no terminal."""
+
+RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 
 data_option = click.option(
     "--data",
@@ -25,6 +28,33 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     help="The folder with MNIST's IDX files.",
 )
+
+
+def seconds_option(default: float) -> Callable[[Command], Command]:
+    """How long one measurement takes."""
+    return click.option(
+        "--seconds",
+        default=default,
+        show_default=True,
+        type=click.FloatRange(0.01, 60),
+        help="How long each measurement of a round takes.",
+    )
+
+
+def _sizes(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """`64,256` as numbers."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not a list of MiB like 64,256")
+    return [int(part) for part in parts]
+
+
+def _rules(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """`sgd,adam` as names."""
+    parts = text.split(",")
+    if not set(parts) <= set(RULES):
+        raise click.BadParameter(f"{text!r} is not a list of {', '.join(RULES)}")
+    return parts
 
 
 @click.group(invoke_without_command=True)
@@ -37,19 +67,73 @@ def bench(context: click.Context) -> None:
 
 @bench.command()
 @json_option
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
 @click.option(
-    "--seconds",
-    default=0.3,
+    "--sizes",
+    default="64,256",
     show_default=True,
-    type=click.FloatRange(0.01, 60),
-    help="How long each measurement of a round takes.",
+    metavar="MIB,...",
+    callback=_sizes,
+    help="Sizes of the models.",
 )
-def wire(json_file: Path | None, rounds: int, seconds: float) -> None:
-    """Push-and-pull of 1 MiB shards against a raw ZeroMQ echo."""
-    from ..bench.push_pull import bench_wire
+@click.option(
+    "--rules",
+    default=",".join(RULES),
+    show_default=True,
+    metavar="RULE,...",
+    callback=_rules,
+    help="Update rules; the first one is compared with everyone.",
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@seconds_option(0.5)
+def pushpull(
+    json_file: Path | None, sizes: list[int], rules: list[str], rounds: int, seconds: float
+) -> None:
+    """Push, apply and pull of whole models against raw ZeroMQ, memory, PyTorch RPC and Ray."""
+    from ..bench.push_pull import bench_push_pull
 
-    _report(json_file, lambda: bench_wire(rounds, seconds, click.echo))
+    _report(json_file, lambda: bench_push_pull(sizes, rules, rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@seconds_option(0.5)
+def scale(json_file: Path | None, rounds: int, seconds: float) -> None:
+    """Aggregate bandwidth of 1 to 4 servers and of 1 to 4 workers, and what is saturated."""
+    from ..bench.scale import bench_scale
+
+    _report(json_file, lambda: bench_scale(rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
+def straggler(json_file: Path | None, rounds: int) -> None:
+    """Four workers, one ten times slower: time to an accuracy in each mode."""
+    from ..bench.straggler import bench_straggler
+
+    _report(json_file, lambda: bench_straggler(rounds, click.echo))
+
+
+@bench.command()
+@json_option
+@data_option
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+def compression(json_file: Path | None, data: Path | None, seeds: int) -> None:
+    """Test accuracy on MNIST and bytes pushed, by the way in which gradients travel."""
+    from ..bench.compression import bench_compression
+
+    _report(json_file, lambda: bench_compression(data, seeds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option("--size", default=256, show_default=True, type=click.IntRange(1), metavar="MIB")
+def memory(json_file: Path | None, size: int) -> None:
+    """Resident memory of a server, by rule and transport, against what it has to hold."""
+    from ..bench.resident import bench_memory
+
+    _report(json_file, lambda: bench_memory(size, click.echo))
 
 
 @bench.command()

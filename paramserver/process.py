@@ -15,7 +15,7 @@ from .disk import Disk
 from .modes import make_store
 from .saving import CloseFile, OpenFile, Restore, WriteShard
 from .sharing import SharedLanes
-from .state import ParameterServer
+from .state import ParameterServer, WarmedUp
 from .updates import Part
 
 
@@ -28,7 +28,7 @@ class ParameterServerProcess:
             self._runtime.courier(), lanes=SharedLanes(), **self._runtime.session()
         )
         self._loop = self._runtime.loop(self._state, self._perform)
-        self._beside = Background(self._loop.post, "checkpoint")
+        self._beside = Background(self._loop.post, "parameter server")
         self._disk = Disk()
 
     def run(self) -> Exit:
@@ -43,11 +43,13 @@ class ParameterServerProcess:
         self._runtime.telemetry.rename(f"paramserver-{action.rank}")
         job = Job.from_dict(action.job)
         self._state.configure(job)
-        warm_up(job)
+        # Beside the loop: where they have to be compiled first that lasts longer than a lease.
+        self._state.warm_up()
+        self._beside.submit(partial(warm_up, job))
 
 
-def warm_up(job: Job) -> None:
-    """Load the kernels of the job's mode now, so that the first push does not wait for them."""
+def warm_up(job: Job) -> WarmedUp:
+    """Load the kernels of the job's mode, so that the first push does not wait for them."""
     store, pair = make_store(job), [(0, 0), (1, 0)]
     store.crowd.see(pair, training=False)
     store.crowd.turn(0)
@@ -61,3 +63,4 @@ def warm_up(job: Job) -> None:
         store.settle(0)
     for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
         warm_up_codec(name)
+    return WarmedUp()

@@ -6,7 +6,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from dualshard.bench import push_pull
+from dualshard.bench import push_pull, scale
 from dualshard.bench.machine import machine_facts
 from dualshard.bench.report import Row
 from dualshard.deploy import bench
@@ -17,20 +17,32 @@ ROWS = [Row("speed", 3000.0, "samples/s", 1000.0, 3.0, 2.5), Row("accuracy", 98.
 
 @pytest.fixture
 def run(monkeypatch):
-    """Calls the command; `bench wire` has the rows above, and signals are left as they are."""
+    """Calls the command; `bench scale` has the rows above, and signals are left as they are."""
     monkeypatch.setattr(bench.signal, "signal", lambda number, handler: None)
-    monkeypatch.setattr(push_pull, "bench_wire", lambda rounds, seconds, say: ROWS)
+    monkeypatch.setattr(scale, "bench_scale", lambda rounds, seconds, say: ROWS)
     return lambda *arguments: CliRunner().invoke(dualshard, ["bench", *map(str, arguments)])
 
 
 def test_rows_are_printed_and_written(run, tmp_path):
-    result = run("wire", "--json", tmp_path / "rows.json")
+    result = run("scale", "--json", tmp_path / "rows.json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads((tmp_path / "rows.json").read_text()) == [row.to_dict() for row in ROWS]
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "| speed | 3,000 samples/s | 1,000 | 3.00 | 2.50 | yes |" in lines
     assert "| accuracy | 98.20 % | | | | |" in lines
     assert result.stdout.startswith("\ncommand: dualshard")
+
+
+def test_sizes_and_rules_are_lists(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        push_pull, "bench_push_pull", lambda *given: asked.append(given[:4]) or ROWS
+    )
+    assert run("pushpull").exit_code == 0
+    arguments = ["--sizes", "1,8", "--rules", "adam", "--rounds", "2", "--seconds", "0.1"]
+    assert run("pushpull", *arguments).exit_code == 0
+    rules = ["sgd", "momentum", "adagrad", "rmsprop", "adam"]
+    assert asked == [([64, 256], rules, 5, 0.5), ([1, 8], ["adam"], 2, 0.1)]
 
 
 def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
@@ -55,11 +67,24 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name a benchmark: wire, train, width, apply; see "),
-        (["speed"], "No such command 'speed'"),
-        (["wire", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),
         (
-            ["wire", "--json", "nowhere/rows.json"],
+            [],
+            "name a benchmark: pushpull, scale, straggler, compression, memory, train, width, "
+            "apply; see ",
+        ),
+        (["speed"], "No such command 'speed'"),
+        (["scale", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),
+        (
+            ["pushpull", "--sizes", "64,0"],
+            "Invalid value for '--sizes': '64,0' is not a list of MiB like 64,256; ",
+        ),
+        (
+            ["pushpull", "--rules", "sgd,lion"],
+            "Invalid value for '--rules': 'sgd,lion' is not a list of sgd, momentum, adagrad, "
+            "rmsprop, adam; ",
+        ),
+        (
+            ["scale", "--json", "nowhere/rows.json"],
             "--json = nowhere/rows.json: expected a file that can be written; there is no folder "
             "nowhere: choose another",
         ),
