@@ -12,7 +12,9 @@ participant goes on when each of its shards has let it.
   epoch, because work is dealt out afresh in each.
 - `Barrier`: bulk synchronous, with backup workers (Chen et al. 2016, "Revisiting distributed
   synchronous SGD", section 3). A step closes when a quorum of the participants has pushed; what
-  comes later for it is dropped.
+  comes later for it is dropped. Shards close with different pushes, and so everyone may come to
+  wait at another shard, each with too few: a step also closes when all have come to it, in time or
+  late. Then whoever began its push first waits for nobody: no cycle is left.
 
 Nobody waits for a participant that rests (it has no data left in this epoch) or has gone.
 """
@@ -187,11 +189,13 @@ class Barrier(Clock):
         super().__init__(crowd)
         self.quorum = quorum
         self.pushed: set[Who] = set()
+        self._late: set[Who] = set()  # since the last step closed
         self._over: set[Who] = set()
 
     def _push(self, who: Who, version: int, held: int) -> Verdict:
         if version < held:
             self._over.add(who)
+            self._late.add(who)
             return Verdict.LATE
         self.pushed.add(who)
         return Verdict.HOLD
@@ -200,10 +204,12 @@ class Barrier(Clock):
         if not self.pushed:
             return set()
         # What has been counted on rounds like 0.1 + 0.2 must not ask for one more.
-        needed = ceil(self.quorum * len(self.crowd.active | self.pushed) - 1e-9)
-        if len(self.pushed) < needed:
+        expected = self.crowd.active | self.pushed
+        needed = ceil(self.quorum * len(expected) - 1e-9)
+        if len(self.pushed) < needed and not expected <= self.pushed | self._late:
             return set()
         step, self.pushed = self.pushed, set()
+        self._late.clear()
         self._over |= step
         return step
 
@@ -214,5 +220,5 @@ class Barrier(Clock):
 
     def forget(self, who: Who) -> None:
         super().forget(who)
-        self.pushed.discard(who)
-        self._over.discard(who)
+        for some in (self.pushed, self._over, self._late):
+            some.discard(who)

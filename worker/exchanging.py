@@ -186,6 +186,8 @@ class Exchanger(ShardClient):
         assert self.replica is not None
         exchange.since_fetch = 0
         exchange.pulling = True
+        if exchange.stale:  # servers will wait for it again, until it has pushed or said otherwise
+            exchange.rested = min(exchange.rested, self.cluster.epoch - 1)
         exchange.queue = list(range(self.replica.shards.count))
         self._pump(exchange)
 

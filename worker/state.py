@@ -256,13 +256,23 @@ class Worker(Exchanger):
 
     def _compute_in_turn(self) -> None:
         """Where the order counts, minibatch j of the epoch goes to lane j modulo their number."""
+        self._skip_pushing()
         while self.lanes[self._turn].free and self._next_step(self.lanes[self._turn]):
             self._turn = (self._turn + 1) % len(self.lanes)
+            self._skip_pushing()
         if not len(self._ring) and not self._undrained():
             self._turn = 0
             for lane in self.lanes:
                 if lane.free:
                     self._nothing_to_do(lane)
+
+    def _skip_pushing(self) -> None:
+        """A lane whose push waits for another lane's must not keep minibatches from that one. So it
+        may be where portions come after the end, of a worker that has died."""
+        while self.lanes[self._turn].exchange.pushing and any(
+            lane.free and lane.exchange.taken for lane in self.lanes
+        ):
+            self._turn = (self._turn + 1) % len(self.lanes)
 
     def _next_step(self, lane: Lane) -> bool:
         """Give a free lane its next minibatches; with none left, push what has accrued.

@@ -12,7 +12,7 @@ from dualshard.common.memory import FaultPlan
 
 BAD = FaultPlan(drop=0.2, duplicate=0.2, reorder=0.2, jitter=0.01)
 FAULTS = ("drop", "duplicate", "reorder")
-SAMPLES, EPOCHS, WORKERS = 320, 2, 2
+SAMPLES, EPOCHS, WORKERS = 192, 2, 2
 MODES: dict[str, dict[str, Any]] = {
     "async": {"train__mode": "async"},
     "ssp": {"train__mode": "ssp", "train__staleness": 1},

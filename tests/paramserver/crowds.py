@@ -37,6 +37,8 @@ class Driven:
         """Pushes of this epoch; who comes back stands where the slowest was."""
         self.version = 0
         self.parts: set[Who] = set()
+        self.late: set[Who] = set()
+        """Those that have come too late since the last step closed."""
         self.pushed = self.applied = self.dropped = self.lost = 0
         self.warm = False
         self._show(self.everyone[:present], training=False)
@@ -97,6 +99,7 @@ class Driven:
         late = isinstance(self.clock, Barrier) and self.seen[who] < self.version
         if late:
             assert verdict is Verdict.LATE
+            self.late.add(who)
             self.dropped += 1
         elif isinstance(self.clock, Barrier):
             assert verdict is Verdict.HOLD
@@ -133,6 +136,7 @@ class Driven:
         self.status[who] = ABSENT
         self.lost += len(self.parts & {who})
         self.parts.discard(who)
+        self.late.discard(who)
         self._show([one for one in self.present if one != who], training=True)
         self._settle()
 
@@ -157,10 +161,11 @@ class Driven:
         needed = self.needed
         if step := self.clock.closes():
             assert step == self.parts, "a step is made of all that was pushed for it"
-            assert len(step) >= needed
+            assert len(step) >= needed or self.active <= step | self.late
             assert all(self.seen[who] == self.version for who in step)
             self.applied += len(step)
             self.parts.clear()
+            self.late.clear()
             self.version += 1
         for who in self.clock.released():
             assert self.status[who] == WAITS, f"{who} was released and did not wait"
@@ -201,6 +206,7 @@ class Driven:
         else:
             assert self.waiting == self.parts
             assert not self.parts or len(self.parts) < self.needed
+            assert not self.parts or not self.active <= self.parts | self.late
 
     def key(self) -> Any:
         """Equal for states from which the same can happen."""
@@ -210,5 +216,6 @@ class Driven:
             tuple(self.seen[who] == self.version for who in self.everyone),
             tuple(self.ticks[who] - slowest for who in self.everyone),
             frozenset(self.parts),
+            frozenset(self.late),
             tuple(who for who in self.everyone if who in self.crowd),
         )

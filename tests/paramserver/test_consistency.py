@@ -55,7 +55,7 @@ def get_away(driven: Driven) -> None:
 def test_any_history(name: str) -> None:
     machine = type("AnyHistory", (Machine,), {"make": staticmethod(RULES[name])})
     case = machine.TestCase
-    case.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
     case().runTest()
 
 
@@ -148,3 +148,21 @@ def test_those_who_enter_together_begin_beside_the_slowest() -> None:
     assert clock.released() == {(1, 0)}, "it need not wait until they have made nine"
     clock.push((1, 0), 10, 10)
     assert clock.released() == set()
+
+
+def test_a_step_closes_when_all_have_come_to_it_in_time_or_late() -> None:
+    """Two came late, and may by now wait at another shard, for the one that waits here."""
+    crowd = Crowd()
+    crowd.see([(1, 0), (2, 0), (3, 0)], training=False)
+    crowd.turn(0)
+    clock = Barrier(crowd, 0.5)
+    for late in ((2, 0), (3, 0)):
+        clock.push(late, 0, 1)
+        assert clock.closes() == set()
+        assert clock.released() == {late}
+    clock.push((1, 0), 1, 1)
+    assert clock.closes() == clock.released() == {(1, 0)}
+    clock.push((1, 0), 2, 2)
+    assert clock.closes() == set(), "that was for one step alone: now two are needed again"
+    clock.push((3, 0), 2, 2)
+    assert clock.closes() == {(1, 0), (3, 0)}
