@@ -35,8 +35,9 @@ class Lanes(Protocol):
 @dataclass(slots=True)
 class Ticket:
     """A push that was taken and not answered yet: `left` are the shards whose clocks have not let
-    its sender go on. `staleness` is that of each shard, -1 for late; `values` are those to be sent
-    where they are not the shard's own, and those `delivered` are in shared memory. A `bad` push is
+    its sender go on; `versions` are those of the others when they did. `staleness` is that of each
+    shard, -1 for late; `values` are those to be sent where they are not the shard's own, and those
+    `delivered` are in shared memory. A `bad` push is
     counted, so that nobody waits for it, and refused when its sender may go on."""
 
     peer: Peer
@@ -46,6 +47,7 @@ class Ticket:
     left: set[int]
     bad: BadPush | None = None
     staleness: dict[int, int] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
     values: dict[int, Float32] = field(default_factory=dict)
     delivered: set[int] = field(default_factory=set)
 

@@ -1,13 +1,10 @@
 """A parameter server's state: events in, actions out. No socket, thread or clock.
 
-It follows the controller's bucket table, takes first values, takes pushes and answers them when the
-mode lets their senders go on (`consistency`), and answers pulls.
+It follows the controller's bucket table and view, takes first values, answers pulls, and shares
+memory with workers of its host. Pushes are taken in `pushing`, checkpoints made in `saving`.
 """
 
-from collections import Counter
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..common import modes
 from ..common.cluster import Cluster
@@ -15,30 +12,19 @@ from ..common.delivery import Courier, Peer
 from ..common.errors import RemoteError
 from ..common.job import Job
 from ..common.messages import (
-    Accuse,
     Ack,
     Attach,
     Envelope,
-    Form,
-    Message,
     Pull,
-    Push,
-    Pushed,
     Ready,
-    Rest,
-    Shard,
     Start,
     WrongOwner,
 )
-from ..common.types import Array, Float32, Role
-from ..common.wire import take_over
-from .consistency import Who
+from ..common.types import Role
 from .modes import make_store, segments_of
-from .pacing import Pacing
-from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
-from .saving import Saving
+from .pushes import Lanes
+from .pushing import Pushing
 from .store import BadPush
-from .updates import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +32,7 @@ class WarmedUp:
     """Local event: the kernels of the job's mode are loaded."""
 
 
-class ParameterServer(Saving):
+class ParameterServer(Pushing):
     """Holds the shards whose buckets the table gives to this rank.
 
     Arguments:
@@ -56,31 +42,17 @@ class ParameterServer(Saving):
     role = Role.PARAMSERVER
 
     def __init__(self, courier: Courier, *, lanes: Lanes | None = None, **session: object) -> None:
-        super().__init__(courier, **session)
-        self.counters: Counter[str] = Counter()
-        self._lanes = lanes
-        self._owned: set[int] = set()
+        super().__init__(courier, lanes=lanes, **session)
         self._warming = self._told_ready = False
-        self._tickets = Tickets()
-        self._suspects = Suspects(1)
-        self._pacing: Pacing | None = None
-        self.requests |= {
-            Start: self._on_start,
-            Pull: self._on_pull,
-            Push: self._on_push,
-            Rest: self._on_rest,
-            Attach: self._on_attach,
-        }
+        self.requests |= {Start: self._on_start, Pull: self._on_pull, Attach: self._on_attach}
         self.replies[Ready] = lambda request, reply: None
-        self.replies[Accuse] = lambda request, reply: None
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
+        super().configure(job)
         self._job = job
         self.store = make_store(job)
         self.store.before_change = self.copies.before_change
-        self._suspects = Suspects(job.train.nonfinite_limit)
-        self._pacing = Pacing(modes.n_push(job)) if modes.paced(job) else None
 
     def warm_up(self) -> None:
         """The kernels are being loaded: training waits until `WarmedUp` has come."""
@@ -161,21 +133,6 @@ class ParameterServer(Saving):
 
     # First values, pulls, shared memory.
 
-    def _ours(self, peer: Peer, envelope: Envelope, *shards: int, started: bool = True) -> bool:
-        """Whether a request for shards can be served here and now; says so if not."""
-        message = envelope.message
-        assert isinstance(message, Start | Pull | Push)
-        known = self.store.shards.keys() if self.store is not None else ()
-        if (
-            message.table_epoch == self.cluster.table.epoch
-            and self._owned.issuperset(shards)
-            and (not started or all(shard in known for shard in shards))
-        ):
-            return True
-        self.counters["wrong_owner"] += 1
-        self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
-        return False
-
     def _on_start(self, peer: Peer, envelope: Envelope) -> None:
         start = envelope.message
         assert isinstance(start, Start)
@@ -230,253 +187,3 @@ class ParameterServer(Saving):
             self.refuse(peer, envelope, "lane", str(refused))
             return
         self.answer(peer, envelope, Ack())
-
-    # Pushes.
-
-    def _on_push(self, peer: Peer, envelope: Envelope) -> None:
-        push = envelope.message
-        assert isinstance(push, Push)
-        who = (envelope.source, push.lane)
-        try:
-            self._check_form(push)
-            if not self._ours(peer, envelope, *push.shards):
-                return
-            assert self.store is not None
-            if who not in self.store.crowd:  # its view is ahead, or it was put out
-                self.counters["wrong_owner"] += 1
-                self.answer(peer, envelope, WrongOwner(self.cluster.table.epoch))
-                return
-        except BadPush as bad:
-            self._refuse_push(peer, envelope, bad)
-            return
-        ticket = Ticket(peer, envelope, push, who, set(push.shards))
-        try:
-            gradients = self._checked(who, push)
-        except BadPush as bad:
-            if bad.code == "turn":
-                self._refuse_push(peer, envelope, bad)
-            else:
-                ticket.bad = bad
-                self._take(ticket, [])
-            return
-        self._suspects.cleared(envelope.source, push.shards)
-        self._take(ticket, gradients)
-
-    def _check_form(self, push: Push) -> None:
-        """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
-        one = len(push.shards) == len(push.versions) and len(set(push.shards)) == len(push.shards)
-        if not one or not push.shards or (len(push.shards) > 1 and not push.shared):
-            shown = f"{len(push.shards)} shards and {len(push.versions)} versions"
-            raise BadPush("shape", f"a push names each of its shards once, not {shown}")
-        if push.fetch:
-            check_values(push.fetch)
-        lanes = modes.participants(self._job)
-        if not 0 <= push.lane < lanes:
-            raise BadPush(
-                "lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}"
-            )
-
-    def _checked(self, who: Who, push: Push) -> list[Float32]:
-        """The gradient of each shard. Raises `BadPush` if one of them must not be applied."""
-        assert self.store is not None
-        gradients = []
-        for shard, version in zip(push.shards, push.versions, strict=True):
-            gradient = self._gradient(who[0], push, shard)
-            self.store.check(shard, who, version, push.count, gradient)
-            gradients.append(gradient)
-        return gradients
-
-    def _gradient(self, source: int, push: Push, shard: int) -> Float32:
-        """A pushed gradient, from the message or from the worker's segment."""
-        assert self._shards is not None
-        begin, end = self._shards.span(shard)
-        if not push.shared:
-            return decoded(push, end - begin)
-        shared = self._lanes.gradient(source, push.lane, begin, end) if self._lanes else None
-        if shared is None:
-            raise BadPush("lane", f"lane {push.lane} of the sender is not attached")
-        return shared
-
-    def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
-        """Apply a sound push, or keep it for its step; of a bad one there are no gradients."""
-        assert self.store is not None
-        push, who = ticket.push, ticket.who
-        self._tickets.add(ticket)
-        turned = self._wake(who, push.epoch)
-        if self._pacing is not None:
-            self._pacing.note(who, push.pace)
-        for index, (shard, version) in enumerate(zip(push.shards, push.versions, strict=True)):
-            if ticket.bad:
-                self.store.abstain(shard, who, version)
-            else:
-                self._apply(ticket, shard, version, gradients[index])
-            if not turned:
-                self._settle(shard)
-        if turned:
-            self._settle_all()
-
-    def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
-        assert self.store is not None
-        push, room = ticket.push, self._room(ticket, shard)
-        # What was received is ours to keep: then the next values need no memory of their own, and
-        # no copy to be sent.
-        taken = take_over(gradient) if self._absorbs(push) else None
-        part = Part(gradient if taken is None else taken, push.count, taken is not None)
-        staleness, values = self.store.push(shard, ticket.who, version, part, room)
-        ticket.staleness[shard] = staleness
-        if room is not None:
-            ticket.delivered.add(shard)
-        elif values is not None:
-            ticket.values[shard] = values
-        self.counters["late" if staleness < 0 else "pushes"] += 1
-        self.counters["staleness"] += max(staleness, 0)
-
-    def _wake(self, who: Who, epoch: int) -> bool:
-        """A participant takes part in `epoch`; whether that is a new one."""
-        assert self.store is not None
-        turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
-        if self.store.crowd.wake(who):
-            self.store.join([who])
-        return turned
-
-    def _settle(self, shard: int) -> None:
-        """Let all go on whom a shard keeps waiting no longer."""
-        assert self.store is not None
-        for who in self.store.settle(shard):
-            ticket = self._tickets.release(who, shard)
-            if ticket is None:
-                continue
-            if ticket.push.fetch and not ticket.bad:
-                self.store.released(shard, who)
-                if ticket.push.shared and shard not in ticket.delivered:
-                    self._deliver(ticket.envelope.source, shard)
-            if not ticket.left:
-                self._answer_push(ticket)
-
-    def _settle_all(self) -> None:
-        assert self.store is not None
-        for shard in self.store.shards:
-            self._settle(shard)
-
-    def _answer_push(self, ticket: Ticket) -> None:
-        """All shards of a push have let its sender go on."""
-        if ticket.bad:
-            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad)
-            return
-        push = ticket.push
-        steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
-        reply: Message
-        if push.shared or not push.fetch:
-            staleness = [ticket.staleness[shard] for shard in push.shards]
-            reply = self._pushed(push, staleness, steps)
-        else:
-            (shard,) = push.shards
-            stale = ticket.staleness[shard]
-            reply = self._fresh(shard, push.fetch, ticket.values.get(shard), stale, steps)
-        self.answer(ticket.peer, ticket.envelope, reply, remember=False)
-
-    def _pushed(self, push: Push, staleness: list[int], steps: int = 0) -> Pushed:
-        assert self.store is not None
-        held = [self.store.shards[shard] for shard in push.shards]
-        versions = [one.version for one in held]
-        return Pushed(push.shards, versions, staleness, held[0].minibatches, steps)
-
-    def _fresh(
-        self,
-        shard: int,
-        encoding: str,
-        values: Float32 | None = None,
-        staleness: int = 0,
-        steps: int = 0,
-    ) -> Shard:
-        """A shard to send: a copy, since a live view could tear under the next push, but of values
-        that will not be written again.
-
-        Raises:
-            BadPush: there is no such encoding.
-        """
-        assert self.store is not None
-        held = self.store.shards[shard]
-        if encoding == "f32" and (values is not None or held.lent):
-            payload: Array = held.values if values is None else values
-        else:
-            payload = encoded(encoding, held.values if values is None else values)
-        late = staleness < 0
-        stale = max(staleness, 0)
-        return Shard(shard, held.version, held.minibatches, stale, late, steps, encoding, payload)
-
-    def _absorbs(self, push: Push) -> bool:
-        """Whether the gradient's memory may become the shard's."""
-        plain = not push.shared and push.encoding == "f32"
-        return plain and not modes.closes_steps(self._job) and self._job.train.mode != "easgd"
-
-    def _room(self, ticket: Ticket, shard: int) -> Float32 | None:
-        """Where a sender that shares memory wants its fresh values, if they are there at once."""
-        push = ticket.push
-        if not push.shared or not push.fetch or modes.waits(self._job) or self._lanes is None:
-            return None
-        assert self._shards is not None
-        return self._lanes.parameters(ticket.who[0], *self._shards.span(shard))
-
-    def _deliver(self, source: int, shard: int) -> None:
-        """Write a shard into the memory that a worker shares."""
-        assert self.store is not None
-        assert self._lanes is not None
-        assert self._shards is not None
-        room = self._lanes.parameters(source, *self._shards.span(shard))
-        if room is not None:
-            np.copyto(room, self.store.shards[shard].values)
-
-    def repeated(self, peer: Peer, envelope: Envelope) -> None:
-        """A repeat of what was answered gets fresh values; it is not applied again. One that is
-        still waited for says nothing new."""
-        message = envelope.message
-        if envelope.form is not Form.REQUEST or self._tickets.holds(envelope):
-            return
-        reply: Message
-        if isinstance(message, Pull):
-            reply = self._fresh(message.shard, message.encoding)
-        elif isinstance(message, Push):
-            reply = self._again(envelope.source, message)
-        else:
-            return
-        self.counters["repeats"] += 1
-        self.answer(peer, envelope, reply, remember=False)
-
-    def _again(self, source: int, push: Push) -> Message:
-        """The answer to a push that was answered before."""
-        assert self.store is not None
-        if push.fetch and not push.shared:
-            (shard,) = push.shards
-            return self._fresh(shard, push.fetch, self.store.again(shard, push.gradient))
-        # Between two exchanges a worker that steps by itself may be far from what it was sent.
-        if push.fetch and not modes.rounds(self._job):
-            for shard in push.shards:
-                self._deliver(source, shard)
-        return self._pushed(push, [0] * len(push.shards))
-
-    def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
-        rest = envelope.message
-        assert isinstance(rest, Rest)
-        self.answer(peer, envelope, Ack())
-        if self.store is not None:
-            self.store.crowd.rest((envelope.source, rest.lane), rest.epoch)
-            self._settle_all()
-
-    # Bad pushes.
-
-    def _refuse_push(self, peer: Peer, envelope: Envelope, bad: BadPush) -> None:
-        member = self.cluster.member(envelope.source)
-        who = member.name if member else f"{envelope.source:016x}"
-        self.counters[f"refused:{bad.code}:{who}"] += 1
-        if self.counters[f"refused:{bad.code}:{who}"] == 1:
-            self.note("warning", f"refused a push of {who}: {bad}")
-        self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-        push = envelope.message
-        assert isinstance(push, Push)
-        if (
-            bad.code == "nonfinite"
-            and self._suspects.accused(envelope.source, push.shards)
-            and self._job.train.nonfinite != "skip"
-        ):
-            self.tell(Accuse(envelope.source, self._job.train.nonfinite_limit))

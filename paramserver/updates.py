@@ -32,13 +32,21 @@ class Part:
 
 
 @dataclass(slots=True)
+class Seen:
+    """What a participant was last sent in answer to a push: the values, and their version."""
+
+    version: int
+    values: Float32
+
+
+@dataclass(slots=True)
 class Held:
     """One shard: float32 (n,) values after `version` updates made of `minibatches` minibatches,
     what the rule remembers, and its clock.
 
     `parts` wait for their step. Values that are `lent` may be on their way to somebody, and are
-    never written again: the next update puts others in their place. `seen` are the values that
-    each participant was last sent, kept for delay compensation alone.
+    never written again: the next update puts others in their place. `seen` is kept for delay
+    compensation alone.
     """
 
     values: Float32
@@ -49,7 +57,7 @@ class Held:
     minibatches: int = 0
     parts: dict[Who, Part] = field(default_factory=dict)
     lent: bool = False
-    seen: dict[Who, Float32] = field(default_factory=dict)
+    seen: dict[Who, Seen] = field(default_factory=dict)
 
     def own(self) -> Float32:
         """The values, to be written in place."""
@@ -105,7 +113,8 @@ class AtOnce(Update):
     A push of n accumulated minibatches moves them as far as n pushes would (for sgd exactly: rate
     times the sum). `per_minibatch` off: one step however many minibatches are in it, for the
     pseudo-gradients of `local`. With λ > 0 the gradient is compensated for its delay first
-    (DC-ASGD, Zheng et al. 2017, equation 10).
+    (DC-ASGD, Zheng et al. 2017, equation 10), where the values are known that it was computed on:
+    those of a pull, or of an answer that was sent twice, are not kept.
     """
 
     def __init__(
@@ -128,9 +137,10 @@ class AtOnce(Update):
         scale = self._schedule(self._progress(held)) * (part.count if self._per_minibatch else 1)
         if self._kappa:
             scale *= (1.0 + staleness) ** -self._kappa
-        if self._compensation and staleness and who in held.seen:
+        seen = held.seen.get(who)
+        if seen and staleness and seen.version == held.version - staleness:
             room = self._room(gradient.size)
-            compensate(gradient, held.values, held.seen[who], self._compensation, room)
+            compensate(gradient, held.values, seen.values, self._compensation, room)
             part = Part(gradient := room, part.count)
         if part.ours:
             args = (held.values, gradient, held.state, scale, held.segments)
@@ -144,8 +154,9 @@ class AtOnce(Update):
 
     def released(self, held: Held, who: Who) -> None:
         if self._compensation:
-            seen = held.seen.setdefault(who, np.empty_like(held.values))
-            np.copyto(seen, held.values)
+            seen = held.seen.setdefault(who, Seen(0, np.empty_like(held.values)))
+            seen.version = held.version
+            np.copyto(seen.values, held.values)
 
 
 class Together(Update):

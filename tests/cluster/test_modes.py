@@ -275,7 +275,7 @@ def test_averaging_where_some_have_more_rounds_than_others(tmp_path: Path, outer
                     del streams[who]
                     continue
                 step = sum(loop.gradient(loop.vector, batch) for batch in taken)
-                store.push(0, who, version, len(taken), step)
+                store.push(0, who, version, Part(step, len(taken)))
             store.settle(0)
     assert sim.model is not None
     np.testing.assert_allclose(sim.model, store.shards[0].values, rtol=1e-5)

@@ -166,8 +166,18 @@ def test_values_travel_in_no_other_encoding(encoding: str) -> None:
 
 def test_so_many_bad_pushes_in_a_row_accuse_once() -> None:
     suspects = Suspects(3)
-    assert [suspects.accused(1) for _ in range(2)] == [False, False]
-    assert not suspects.accused(2), "each worker is counted for itself"
-    suspects.cleared(1)
-    suspects.cleared(9)
-    assert [suspects.accused(1) for _ in range(5)] == [False, False, True, False, False]
+    assert [suspects.accused(1, [7]) for _ in range(2)] == [False, False]
+    assert not suspects.accused(2, [7]), "each worker is counted for itself"
+    assert not suspects.accused(1, [8]), "and each of its shards"
+    suspects.cleared(1, [7])
+    suspects.cleared(9, [7])
+    assert [suspects.accused(1, [7]) for _ in range(5)] == [False, False, True, False, False]
+
+
+def test_a_push_of_several_shards_accuses_once() -> None:
+    suspects = Suspects(2)
+    assert [suspects.accused(1, [3, 4, 5]) for _ in range(3)] == [False, True, False]
+    suspects.cleared(1, [3, 4, 5])
+    assert not suspects.accused(1, [3])
+    suspects.cleared(1, [4])
+    assert suspects.accused(1, [3, 4]), "shard 3 was bad twice in a row"

@@ -40,6 +40,15 @@ def at_once(
     return AtOnce(make_rule(section()), schedule, kappa, per_minibatch=per, compensation=lam)
 
 
+def push(
+    update: Update, shard: Held, who: Who, part: Part, staleness: int, room: Float32 | None = None
+) -> Float32 | None:
+    """A push as the store makes it."""
+    found = update.apply(shard, who, part, staleness, room)
+    shard.version += 1
+    return found
+
+
 def close_to(found: Float32, expected: Array) -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
@@ -54,8 +63,8 @@ def test_a_push_steps_by_count_and_staleness(
     shard, gradient = held(), numbers(1)
     factor = (count if per_minibatch else 1) * (1.0 + staleness) ** -kappa
     expected = shard.values.astype(float) - RATE * factor * gradient.astype(float)
-    values = at_once(kappa, per=per_minibatch).apply(shard, ME, gradient, count, staleness)
-    assert values is shard.values
+    update = at_once(kappa, per=per_minibatch)
+    assert update.apply(shard, ME, Part(gradient, count), staleness) is None
     assert shard.minibatches == count
     close_to(shard.values, expected)
 
@@ -66,9 +75,65 @@ def test_the_schedule_is_asked_where_the_shard_stands_before_the_push() -> None:
     update.planned = 8
     shard = held()
     for count in (1, 3, 4):
-        update.apply(shard, ME, numbers(1), count, 0)
+        update.apply(shard, ME, Part(numbers(1), count), 0)
     assert asked == [0.0, 1 / 8, 4 / 8]
     close_to(shard.values, numbers(0).astype(float) - RATE * 0.5 * 8 * numbers(1).astype(float))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
+def test_memory_that_is_ours_becomes_the_values(rule: str) -> None:
+    """A received gradient is overwritten with what comes next; what was sent before stays."""
+    shard, plain = held(rule=rule), held(rule=rule)
+    update = AtOnce(make_rule(section(rule)), constant)
+    for seed in range(3):
+        before, sent = shard.values, shard.values.copy()
+        gradient = numbers(seed)
+        update.apply(shard, ME, Part(gradient, 1, ours=True), 0)
+        assert shard.values is gradient
+        np.testing.assert_array_equal(before, sent)
+        update.apply(plain, ME, Part(numbers(seed), 1), 0)
+        np.testing.assert_array_equal(shard.values, plain.values)
+
+
+@pytest.mark.parametrize("update", [at_once(), Elastic(0.25)])
+def test_values_on_their_way_are_never_written_again(update: Update) -> None:
+    shard = held()
+    shard.lent = True
+    sent, kept = shard.values, shard.values.copy()
+    update.apply(shard, ME, Part(numbers(1), 1), 0)
+    np.testing.assert_array_equal(sent, kept)
+    assert shard.values is not sent
+    assert (shard.values != kept).any()
+    own = shard.values
+    update.apply(shard, ME, Part(numbers(2), 1), 0)
+    assert shard.values is own, "copied once: nobody has these"
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+@pytest.mark.parametrize("update", [at_once(0.5, lam=1.0), Elastic(0.25)])
+def test_who_shares_memory_gets_the_values_there(update: Update, staleness: int) -> None:
+    shard, twin, room = held(), held(), np.full(SIZE, np.nan, np.float32)
+    for one in (shard, twin):
+        update.released(one, ME)
+        push(update, one, OTHER, Part(numbers(2), 1), 0)
+    found = push(update, shard, ME, Part(numbers(1), 1), staleness, room)
+    fresh = push(update, twin, ME, Part(numbers(1), 1), staleness)
+    np.testing.assert_array_equal(room, twin.values if fresh is None else fresh)
+    assert found is None or found is room
+    np.testing.assert_array_equal(shard.values, twin.values)
+
+
+def test_compensation_spares_memory_that_is_ours() -> None:
+    """The corrected gradient lies in scratch, which no shard may keep."""
+    shard, other, update = held(), held(), at_once(lam=1.0)
+    update.released(shard, ME)
+    push(update, shard, OTHER, Part(numbers(2), 1), 0)
+    push(update, shard, ME, Part(numbers(3), 1, ours=True), 1)
+    kept = shard.values.copy()
+    update.released(other, ME)
+    push(update, other, OTHER, Part(numbers(4), 1), 0)
+    push(update, other, ME, Part(numbers(5), 1, ours=True), 1)
+    np.testing.assert_array_equal(shard.values, kept)
 
 
 @pytest.mark.parametrize("lam", [0.04, 2.0])
@@ -77,11 +142,11 @@ def test_a_late_gradient_is_corrected_by_how_far_the_parameters_went(lam: float)
     shard, update = held(), at_once(lam=lam)
     update.released(shard, ME)
     then = shard.values.astype(float)
-    update.apply(shard, OTHER, numbers(2), 1, 0)
+    push(update, shard, OTHER, Part(numbers(2), 1), 0)
     update.released(shard, OTHER)
     now, gradient = shard.values.astype(float), numbers(3)
     kept = gradient.copy()
-    update.apply(shard, ME, gradient, 1, 1)
+    push(update, shard, ME, Part(gradient, 1), 1)
     g = kept.astype(float)
     close_to(shard.values, now - RATE * (g + lam * g * g * (now - then)))
     np.testing.assert_array_equal(gradient, kept, "the sender's buffer is lent, not given")
@@ -92,9 +157,9 @@ def test_what_a_participant_was_sent_last_is_what_counts() -> None:
     for seed in (2, 3):
         update.released(shard, ME)
         last = shard.values.astype(float)
-        update.apply(shard, OTHER, numbers(seed), 1, 0)
+        push(update, shard, OTHER, Part(numbers(seed), 1), 0)
     now, g = shard.values.astype(float), numbers(4).astype(float)
-    update.apply(shard, ME, numbers(4), 1, 1)
+    push(update, shard, ME, Part(numbers(4), 1), 1)
     close_to(shard.values, now - RATE * (g + g * g * (now - last)))
 
 
@@ -106,15 +171,29 @@ def test_nothing_is_corrected_in_time_or_where_nothing_was_sent(known: bool) -> 
     one, other = at_once(), at_once(lam=3.0)
     if known:
         other.released(corrected, ME)
-    one.apply(plain, ME, numbers(5), 2, 0 if known else 4)
-    other.apply(corrected, ME, numbers(5), 2, 0 if known else 4)
+    push(one, plain, ME, Part(numbers(5), 2), 0 if known else 4)
+    push(other, corrected, ME, Part(numbers(5), 2), 0 if known else 4)
+    np.testing.assert_array_equal(plain.values, corrected.values)
+
+
+def test_what_was_computed_on_other_values_is_left_alone() -> None:
+    """Its sender has pulled since, or goes on with an older answer that came first."""
+    plain, corrected = held(), held()
+    one, other = at_once(), at_once(lam=3.0)
+    for shard, update in ((plain, one), (corrected, other)):
+        for seed in range(3):
+            push(update, shard, OTHER, Part(numbers(seed), 1), 0)
+        update.released(shard, ME)
+        push(update, shard, OTHER, Part(numbers(3), 1), 0)
+        for staleness in (2, 3):
+            push(update, shard, ME, Part(numbers(4), 1), staleness)
     np.testing.assert_array_equal(plain.values, corrected.values)
 
 
 def test_without_compensation_no_copies_are_kept() -> None:
     shard, update = held(), at_once(0.5)
     update.released(shard, ME)
-    update.apply(shard, ME, numbers(1), 1, 3)
+    update.apply(shard, ME, Part(numbers(1), 1), 3)
     assert not shard.seen
 
 
@@ -164,7 +243,8 @@ def test_elastic_averaging_moves_both_by_the_same_difference(alpha: float) -> No
     """Zhang et al. 2015, equations 5 and 6."""
     shard, worker = held(), numbers(1)
     x, z = worker.astype(float), shard.values.astype(float)
-    fresh = Elastic(alpha).apply(shard, ME, worker, 16, 3)
+    fresh = Elastic(alpha).apply(shard, ME, Part(worker, 16), 3)
+    assert fresh is not None
     close_to(shard.values, z + alpha * (x - z))
     close_to(fresh, x - alpha * (x - z))
     assert fresh is not shard.values
@@ -174,7 +254,7 @@ def test_elastic_averaging_moves_both_by_the_same_difference(alpha: float) -> No
 
 def test_a_repeated_answer_moves_no_centre() -> None:
     shard, update, worker = held(), Elastic(0.25), numbers(1)
-    update.apply(shard, ME, worker, 1, 0)
+    update.apply(shard, ME, Part(worker, 1), 0)
     centre = shard.values.copy()
     again = update.again(shard, worker)
     assert again is not None
@@ -193,7 +273,7 @@ def test_in_other_modes_a_repeat_gets_the_shards_own_values(update: Update) -> N
 
 def test_each_mode_takes_its_own_kind_of_push_alone() -> None:
     with pytest.raises(AssertionError, match="closes steps"):
-        Together(make_rule(section()), constant).apply(held(), ME, numbers(1), 1, 0)
+        Together(make_rule(section()), constant).apply(held(), ME, Part(numbers(1), 1), 0)
     for update in (at_once(), Elastic(0.5)):
         with pytest.raises(AssertionError, match="at once"):
             update.close(held(), parts((1, 1)))

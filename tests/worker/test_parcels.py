@@ -1,4 +1,4 @@
-"""How a shard is pushed: whole, compressed or as factors; what arrives is the gradient."""
+"""In which form a shard is pushed: whole, compressed or as factors; what arrives is the same."""
 
 from typing import Any
 
