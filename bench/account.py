@@ -47,12 +47,15 @@ def account_rows(rows: Sequence[Row], say: Callable[[str], None]) -> list[Row]:
 
 def make_parts() -> dict[str, Callable[[int], object]]:
     """What is done with each shard beside moving it: functions of the number of a shard."""
-    gradients, values, targets = (start(seed, 0.1, SHARDS) for seed in (1, 2, 3))
+    gradients, values, targets, taken = (start(seed, 0.1, SHARDS) for seed in (1, 2, 3, 4))
     side = start_side("sgd", SHARDS)
+
+    def update(shard: int) -> None:
+        side.rule.apply(side.parameters[shard], taken[shard], side.states[shard], absorb=True)
+
     return {
         "check for NaN and infinity": lambda shard: finite(gradients[shard]),
-        "sgd": lambda shard: side.apply(shard, gradients[shard]),
-        "copy of the reply, on the server": lambda shard: values[shard].copy(),
+        "sgd, into the memory that the gradient came in": update,
         "copy to its place, on the worker": lambda shard: np.copyto(targets[shard], values[shard]),
         "wire and delivery, on both ends": make_protocol(gradients, values),
     }

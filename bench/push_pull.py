@@ -36,7 +36,8 @@ BF16_GOAL, TCP_GOAL, COPY_GOAL, SMALL_GOAL = 1.4, 5.0, 1.0, 2.5
 COPY = "copy in memory, 2 threads"
 PEERS = {"PyTorch RPC": ("torch", "peer_torch_rpc", 5.0), "Ray": ("ray", "peer_ray", 3.5)}
 """The package, the module and the goal of each."""
-PROCESSOR = "processor time of both ends for 1 MiB there and back: "
+PROCESSOR = "processor time a round trip: "
+"""Of both ends together, for 1 MiB there and 1 MiB back."""
 SMALL_ELEMENTS = 25_000
 """A model of 100 kB."""
 NAMES = {"tcp": "tcp", "ipc": "ipc", "shm": "shared memory"}

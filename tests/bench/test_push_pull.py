@@ -136,7 +136,7 @@ def test_the_whole_benchmark_runs_and_checks_itself(monkeypatch):
     rows = bench_push_pull([2], ["sgd", "adam"], 1, 0.02, said.append)
     # So short a time may be no tick of the kernel's: then processor time is 0.
     assert all(row.value and row.ratio for row in rows if row.against and row.unit != "µs")
-    assert len(rows) == len({row.name for row in rows}) == 5 + 3 + 3 + 1 + 8
+    assert len(rows) == len({row.name for row in rows}) == 5 + 3 + 3 + 1 + 7
     assert said[0] == "PyTorch RPC is not installed: nothing to compare with (pip install torch)"
     assert "2 MiB, sgd" in said
     assert "  shared memory: 2 shards in flight" in said
