@@ -176,6 +176,8 @@ class Pushing(Saving):
     def _wake(self, who: Who, epoch: int) -> bool:
         """A participant takes part in `epoch`; whether that is a new one."""
         assert self.store is not None
+        if who not in self.store.crowd:
+            return False
         turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
         if self.store.crowd.wake(who):
             self.store.join([who])
@@ -279,28 +281,34 @@ class Pushing(Saving):
         message = envelope.message
         if envelope.form is not Form.REQUEST or self._tickets.holds(envelope):
             return
-        reply: Message
-        if isinstance(message, Pull):
-            reply = self._fresh(message.shard, message.encoding)
-        elif isinstance(message, Push):
+        try:
             reply = self._again(envelope.source, message)
-        else:
-            return
-        self.counters["repeats"] += 1
-        self.answer(peer, envelope, reply, remember=False)
+        except BadPush:
+            return  # not what was answered before: whoever sent this keeps no order
+        if reply is not None:
+            self.counters["repeats"] += 1
+            self.answer(peer, envelope, reply, remember=False)
 
-    def _again(self, source: int, push: Push) -> Message:
-        """The answer to a push that was answered before."""
+    def _again(self, source: int, message: Message) -> Message | None:
+        """The answer to a pull or push that was answered before; None for what is neither, or is
+        of shards that are not here. Raises `BadPush` as at first."""
+        known = self.store.shards if self.store is not None else {}
+        if isinstance(message, Pull):
+            here = message.shard in known
+            return self._fresh(message.shard, message.encoding) if here else None
+        if not isinstance(message, Push) or not all(shard in known for shard in message.shards):
+            return None
+        self._check_form(message)
         assert self.store is not None
-        if push.fetch and not push.shared:
-            (shard,) = push.shards
-            return self._fresh(shard, push.fetch, self.store.again(shard, push.gradient))
+        if message.fetch and not message.shared:
+            (shard,) = message.shards
+            return self._fresh(shard, message.fetch, self.store.again(shard, message.gradient))
         # Between two exchanges a worker that steps by itself may be far from what it was sent.
-        if push.fetch and not modes.rounds(self._job):
-            for shard in push.shards:
+        if message.fetch and not modes.rounds(self._job):
+            for shard in message.shards:
                 self._deliver(source, shard)
-        versions = {shard: self.store.shards[shard].version for shard in push.shards}
-        return self._pushed(push, [0] * len(push.shards), versions)
+        versions = {shard: known[shard].version for shard in message.shards}
+        return self._pushed(message, [0] * len(message.shards), versions)
 
     def _on_rest(self, peer: Peer, envelope: Envelope) -> None:
         rest = envelope.message

@@ -106,6 +106,9 @@ class Saving(Session):
     def _on_snapshot(self, peer: Peer, envelope: Envelope) -> None:
         snapshot = envelope.message
         assert isinstance(snapshot, Snapshot)
+        if peer != self.controller:  # it names a folder that is written to
+            self.refuse(peer, envelope, "stranger", "the controller alone asks for checkpoints")
+            return
         if self.store is None or self._saving:
             doing = f"checkpoint {self._saving} is being written" if self._saving else "no job yet"
             self.refuse(peer, envelope, "busy", doing)
