@@ -6,7 +6,6 @@ import pytest
 
 from dualshard.paramserver.consistency import Barrier, Bounded, Clock, Crowd, Verdict, Who
 
-
 AGAIN = 0.3
 """How often an answer is lost, and the one that is asked for again tells of a later version."""
 
