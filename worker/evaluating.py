@@ -1,4 +1,4 @@
-"""A worker's evaluations: the servers' parameters, measured on the test split beside training. Pure."""
+"""A worker's evaluations: the servers' parameters, measured on the test split meanwhile. Pure."""
 
 from collections import deque
 
