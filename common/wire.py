@@ -1,9 +1,9 @@
 """Messages to frames and back. Pure: bytes in, checked data out.
 
-A message is one msgpack header frame and one raw frame an array. Nothing is unpickled, no object
-hook runs, and kinds, types, sizes, dtypes and shapes are checked against limits before anything
-is allocated or viewed. What a header claims is believed only once its bytes are there: memory is
-bounded by what has arrived, never by a number in it. The header is
+A message is one msgpack header frame and one raw frame an array, but for empty ones at the end.
+Nothing is unpickled, no object hook runs, and kinds, types, sizes, dtypes and shapes are checked
+against limits before anything is allocated or viewed. What a header claims is believed only once
+its bytes are there: memory is bounded by what has arrived, never by a number in it. The header is
 
     [protocol, kind, source, form, sequence, floor, fields, arrays]
 
@@ -75,6 +75,8 @@ def encode(envelope: Envelope) -> Frames:
     if size > PAYLOAD_LIMIT:
         raise RoleError(f"{schema.name} of {size} bytes: one message carries {PAYLOAD_LIMIT}")
     frames[0] = _packed(envelope, schema, rows)
+    if bare := _bare(rows):
+        del frames[-bare:]
     return frames
 
 
@@ -175,13 +177,24 @@ def _header(frames: Sequence[Frame]) -> list[Any]:
 def _arrays(schema: "_Schema", rows: object, frames: Sequence[Frame]) -> list[Array]:
     """The array fields of a message, each checked against its frame before it is viewed."""
     count, came = len(schema.arrays), len(frames) - 1
-    if type(rows) is not list or len(rows) != count or came != count:
+    if type(rows) is not list or len(rows) != count or not came <= count <= came + _bare(rows):
         raise MalformedFrame(f"{schema.name}: expected {count} arrays and frames, got {came}")
     if not count:
         return []
     if sum(map(len, frames)) - len(frames[0]) > PAYLOAD_LIMIT:
         raise MalformedFrame(f"{schema.name}: payload over {PAYLOAD_LIMIT} bytes")
-    return [_array(schema.labels[at], rows[at], frames[at + 1]) for at in range(count)]
+    carried = [*frames[1:], *[b""] * (count - came)]
+    return [_array(schema.labels[at], rows[at], carried[at]) for at in range(count)]
+
+
+def _bare(rows: list[Any]) -> int:
+    """How many arrays at the end are empty: those have no frame."""
+    count = 0
+    for row in reversed(rows):
+        if type(row) is not list or row[1:] != [0]:
+            break
+        count += 1
+    return count
 
 
 def _array(name: str, row: object, frame: Frame) -> Array:
