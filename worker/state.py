@@ -5,36 +5,29 @@ lets them exchange with the servers as the mode says (`exchanging`): Downpour SG
 2012, algorithm 7.1 of its appendix) where nobody waits.
 """
 
-from collections import deque
 from collections.abc import Collection
 from itertools import islice
 
 from ..common import modes
 from ..common.cluster import Cluster
-from ..common.delivery import Courier, Open, Peer
+from ..common.delivery import Courier, Open
 from ..common.job import Job
 from ..common.messages import (
     Describe,
     Done,
-    Envelope,
-    Evaluate,
-    Evaluated,
     Fetch,
     Message,
     Portion,
-    Pull,
     Refused,
     Rest,
-    Shard,
     Start,
 )
 from ..common.node import NoShortcut
-from ..common.types import Member, Role
+from ..common.types import Role
 from .batches import Minibatch, Ring
-from .evaluation import Evaluation, HeldOut
-from .events import Build, Built, Compute, Computed, Measure, Measured, Partly
+from .evaluating import Evaluating
+from .events import Build, Built, Compute, Computed, Partly
 from .exchange import Exchange, Lane, Replica
-from .exchanging import Exchanger
 from .parcels import Parcels
 
 CREDITS = 2
@@ -43,7 +36,7 @@ BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself: handing over costs time."""
 
 
-class Worker(Exchanger):
+class Worker(Evaluating):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
@@ -61,9 +54,6 @@ class Worker(Exchanger):
         self._newest = -1  # the last epoch of which a data server has told
         self._turn = 0
         self._turns_of = -1  # the epoch in which the lanes take turns
-        self._tests = HeldOut()
-        self._evaluations: deque[Evaluation] = deque()
-        self.requests[Evaluate] = self._on_evaluate
         self.replies |= {
             Describe: self._on_described,
             Start: self._on_started,
@@ -112,13 +102,8 @@ class Worker(Exchanger):
             self.push_from(self.lanes[event.lane].exchange, event.begin, event.factors)
         elif isinstance(event, NoShortcut):
             self.no_shortcut(event)
-        elif isinstance(event, Measured):
-            evaluation = self._evaluations.popleft()
-            request = evaluation.request
-            assert isinstance(request.message, Evaluate)
-            reply = Evaluated(request.message.number, event.samples, event.metrics)
-            self.answer(evaluation.peer, request, reply)
-            self._evaluate()
+        else:
+            super().happened(event)
 
     def _on_described(self, request: Open, reply: Message) -> None:
         self._described = True
@@ -208,8 +193,7 @@ class Worker(Exchanger):
         assert isinstance(request.message, Fetch)
         assert isinstance(request.peer, str)
         if request.message.test:
-            self._tests.add(reply)
-            self._evaluate()
+            self.tests_came(reply)
             return
         self._newest = max(self._newest, reply.epoch)
         if reply.portion < 0:
@@ -401,43 +385,3 @@ class Worker(Exchanger):
             self.fail(2, reply.detail)
         else:
             super().refused(request, reply)
-
-    def lost(self, member: Member, request: Open) -> None:
-        super().lost(member, request)
-        if isinstance(request.message, Fetch) and request.message.test:
-            self._evaluate()
-
-    # Evaluation beside training.
-
-    def _on_evaluate(self, peer: Peer, envelope: Envelope) -> None:
-        if self.replica is None:
-            self.refuse(peer, envelope, "early", "this worker has no parameters yet")
-            return
-        self._evaluations.append(Evaluation(peer, envelope, self.replica.shards))
-        self._evaluate()
-
-    def measured(self, request: Open, reply: Shard) -> None:
-        """A shard has come that was pulled for an evaluation."""
-        request.tag.add(reply.shard, reply.values)
-        self._evaluate()
-
-    def _evaluate(self) -> None:
-        """Bring the evaluation at the head of the queue one step further."""
-        if not self._evaluations or self._evaluations[0].running:
-            return
-        evaluation = self._evaluations[0]
-        for shard in evaluation.next():
-            self.ask_owner(Pull(self.cluster.table.epoch, shard), evaluation)
-        if not self._tests.complete:
-            self._ask_for_tests()
-        elif evaluation.complete:
-            evaluation.running = True
-            self.do(Measure(evaluation.vector, self._tests.portions))
-
-    def _ask_for_tests(self) -> None:
-        wanted = Fetch(True, len(self._tests.portions))
-        if any(request.message == wanted for request in self.courier.open_requests()):
-            return
-        servers = self.cluster.of_role(Role.DATASERVER)
-        if servers:
-            self.ask(servers[0].address, wanted)
