@@ -85,6 +85,11 @@ class Ring:
             return bool(self._waiting)
         return not set(expected) - {batch.lease.source for batch in self._waiting}
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next minibatch in the epoch's order; -1 if none is here."""
+        return min((batch.key[0] for batch in self._waiting), default=-1)
+
     def __len__(self) -> int:
         """Minibatches that nobody has taken."""
         return len(self._waiting)

@@ -51,7 +51,9 @@ class Worker(Evaluating):
         self._pulled = False
         self._wants_data = True
         self._drained: dict[str, int] = {}
+        self._newest = -1  # the last epoch of which a data server has told
         self._turn = 0
+        self._turns_of = -1  # the epoch in which the lanes take turns
         self.replies |= {
             Describe: self._on_described,
             Start: self._on_started,
@@ -193,6 +195,7 @@ class Worker(Evaluating):
         if request.message.test:
             self.tests_came(reply)
             return
+        self._newest = max(self._newest, reply.epoch)
         if reply.portion < 0:
             self._drained[request.peer] = max(self._drained.get(request.peer, -1), reply.epoch)
         elif reply.epoch < self.cluster.epoch:
@@ -203,11 +206,13 @@ class Worker(Evaluating):
         self.go_on()
 
     def _undrained(self) -> set[str]:
-        """The data servers that may still have something for this worker in this epoch."""
+        """The data servers that may still have something for this worker in this epoch; its data
+        may come before the view that tells of it."""
+        epoch = max(self.cluster.epoch, self._newest)
         return {
             member.address
             for member in self.cluster.of_role(Role.DATASERVER)
-            if self._drained.get(member.address, -1) < self.cluster.epoch
+            if self._drained.get(member.address, -1) < epoch
         }
 
     def _rest(self, exchange: Exchange) -> None:
@@ -240,21 +245,25 @@ class Worker(Evaluating):
 
     def _compute_in_turn(self) -> None:
         """Where the order counts, minibatch j of the epoch goes to lane j modulo their number."""
+        if (epoch := self._ring.epoch) > self._turns_of:
+            self._turn, self._turns_of = 0, epoch
         self._skip_pushing()
         while self.lanes[self._turn].free and self._next_step(self.lanes[self._turn]):
             self._turn = (self._turn + 1) % len(self.lanes)
             self._skip_pushing()
         if not len(self._ring) and not self._undrained():
-            self._turn = 0
             for lane in self.lanes:
                 if lane.free:
                     self._nothing_to_do(lane)
 
     def _skip_pushing(self) -> None:
         """A lane whose push waits for another lane's must not keep minibatches from that one. So it
-        may be where portions come after the end, of a worker that has died."""
+        may be where portions come after the end, of a worker that has died, and where an epoch may
+        end before all its pushes are made."""
+        assert self.job is not None
+        early = self.job.job.epoch_quorum < 1.0
         while self.lanes[self._turn].exchange.pushing and any(
-            lane.free and lane.exchange.taken for lane in self.lanes
+            lane.free and (lane.exchange.taken or early) for lane in self.lanes
         ):
             self._turn = (self._turn + 1) % len(self.lanes)
 

@@ -317,3 +317,29 @@ def test_the_histogram_counts_every_push(tmp_path: Path) -> None:
     for row in sim.epochs():
         assert sum(row["staleness_histogram"].values()) == row["pushes"] > 0
     assert any("5-8" in row["staleness_histogram"] for row in sim.epochs())
+
+
+@pytest.mark.parametrize("mode", ["bsp", "local"])
+def test_data_of_an_epoch_may_come_before_the_view_that_begins_it(
+    tmp_path: Path, mode: str
+) -> None:
+    """One worker is cut off from the controller while an epoch ends, and the next one begins."""
+    settings = {"train__mode": mode, "train__n_push": 1, "worker__count": 2, "worker__threads": 2}
+    more = {"dataserver__portion": 1, "dataserver__count": 2}
+    job = make_job(blobs(tmp_path), **{**MLP, **settings, **more})
+    clean, late = Simulation(job), Simulation(job)
+    clean.run()
+    late.run_until(
+        lambda: late.controller.ledger is not None and len(late.controller.ledger.done) > 8
+    )
+    late.cut("controller-0", "worker-0")
+    late.run_until(lambda: late.controller.cluster.epoch == 1)
+    moment, steps = late.clock.now() + 0.4, late.workers()[0].counters["steps"]
+    late.run_until(lambda: late.clock.now() > moment)
+    assert late.workers()[0].cluster.epoch == 0
+    assert late.workers()[0].counters["steps"] > steps + 2, "it trains on"
+    late.network.heal()
+    late.run()
+    late.check()
+    assert clean.model is not None
+    np.testing.assert_array_equal(late.model, clean.model)
