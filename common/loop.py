@@ -12,7 +12,7 @@ from threading import Thread
 from .clock import Clock
 from .delivery import Peer, Send
 from .errors import DualshardError, RemoteError, describe
-from .node import Action, Exit, Failed, Forget, Node, NoShortcut, Note, Shortcut
+from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Shortcut
 from .telemetry import Telemetry
 from .transport import Transport
 from .wire import Frames, decode, encode
@@ -113,6 +113,8 @@ class Loop:
                 self.telemetry.log(action.level, action.text)
             elif isinstance(action, Forget):
                 self.transport.forget(action.peer)
+            elif isinstance(action, Lend):
+                self.transport.lend(action.block)
             elif isinstance(action, Shortcut):
                 if not self.transport.shortcut(action.address):
                     self._posted.put(NoShortcut(action.address))

@@ -11,6 +11,7 @@ from typing import Any
 
 from .delivery import Arrival, Courier, Open, Peer
 from .messages import ANSWERS, NOTICES, Envelope, Form, Message, Refused
+from .types import Array
 
 NEVER = float("inf")
 
@@ -40,7 +41,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Shortcut`, `Note`, `Exit`, or one of the role's own for its process."""
+"""`Send`, `Forget`, `Shortcut`, `Lend`, `Note`, `Exit`, or one of the role's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class Shortcut:
     `NoShortcut` comes back."""
 
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lend:
+    """Action: slices of this array, or of what it is a slice of, will be sent again and again."""
+
+    block: Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ..common.messages import (
     WrongOwner,
 )
 from ..common.types import Role
+from ..common.wire import take_over
 from .modes import make_store, segments_of
 from .pushes import Lanes
 from .pushing import Pushing
@@ -151,7 +152,9 @@ class ParameterServer(Pushing):
             )
             return
         segments = segments_of(self._job, self.cluster, begin, end)
-        self.store.start(start.shard, start.values, segments)
+        taken = take_over(start.values)
+        values = start.values.copy() if taken is None else taken
+        self.store.start(start.shard, values, segments)
         self.answer(peer, envelope, Ack())
         self._tell_ready()
 

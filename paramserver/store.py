@@ -6,8 +6,6 @@ Checks a push, asks the shard's clock (`consistency`) whether it counts and when
 
 from collections.abc import Callable, Collection
 
-import numpy as np
-
 from ..common.rates import Segments
 from ..common.rule_kernels import finite
 from ..common.rules import Rule
@@ -42,11 +40,11 @@ class ShardStore:
         self._rule, self._clock = rule, clock
 
     def start(self, shard: int, values: Float32, segments: Segments) -> None:
-        """Take the first values of a shard; later ones are ignored. The values are copied."""
+        """Take the first values of a shard, float32 (n,), and their memory; later ones are
+        ignored."""
         if shard not in self.shards:
-            kept = np.array(values, np.float32)
             clock = self._clock(self.crowd)
-            self.shards[shard] = Held(kept, self._rule.state(kept.size), segments, clock)
+            self.shards[shard] = Held(values, self._rule.state(values.size), segments, clock)
 
     def check(self, shard: int, who: Who, version: int, count: int, gradient: Float32) -> None:
         """Whether a push may be taken: float32 (n,), the mean of `count` minibatches.

@@ -22,7 +22,7 @@ from ..common.messages import (
     Rest,
     Start,
 )
-from ..common.node import NoShortcut
+from ..common.node import Lend, NoShortcut
 from ..common.types import Role
 from .batches import Minibatch, Ring
 from .evaluating import Evaluating
@@ -95,6 +95,7 @@ class Worker(Evaluating):
         if isinstance(event, Built):
             self._building = False
             self._built = event
+            self.do(Lend(event.vector))
             self.tell(Describe(event.layout))
         elif isinstance(event, Computed):
             self._computed(event)

@@ -57,23 +57,13 @@ def test_a_push_steps_by_the_rule_and_counts() -> None:
     assert shards.shards[4].values.dtype == np.float32
 
 
-def test_the_first_values_count_and_are_copied() -> None:
-    shards, values = store(), np.zeros(3, np.float32)
-    shards.start(5, values, ())
-    shards.start(5, np.ones(3, np.float32), ())
-    values[:] = 9
-    np.testing.assert_array_equal(shards.shards[5].values, [0, 0, 0])
-
-
-@pytest.mark.parametrize("kappa", [0.0, 0.5, 1.0])
-def test_staleness_is_the_updates_since_the_pull_and_scales_the_step(kappa: float) -> None:
-    shards = store(kappa=kappa)
-    for version in range(3):
-        assert push(shards, 4, version, 1, gradient(0, 0, 0)) == 0
-    assert push(shards, 4, 0, 1, gradient(1, 1, 1)) == 3
-    expected = np.array([1, 2, 3]) - 0.5 * 4.0**-kappa
-    np.testing.assert_allclose(shards.shards[4].values, expected, rtol=1e-6)
-    assert push(shards, 4, 4, 1, gradient(0, 0, 0)) == 0
+def test_the_first_values_count_and_are_kept() -> None:
+    shards, first = make(OptimizerSection(rule="sgd")), np.zeros(3, np.float32)
+    shards.start(4, first, ())
+    shards.start(4, np.full(3, 9, np.float32), ())
+    assert shards.shards[4].values is first, "the server hands over memory that is its own"
+    np.testing.assert_array_equal(first, [0, 0, 0])
+    assert shards.shards[4].version == 0
 
 
 def test_a_mean_of_several_minibatches_moves_as_far_as_all_of_them() -> None:
