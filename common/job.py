@@ -202,6 +202,10 @@ class TrainSection(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.mode == "easgd" and self.compression == "topk":
+            fix = "easgd pushes parameters, not gradients: write train.compression = int8"
+            expected = "one that keeps every element in mode easgd"
+            raise UserError("train.compression", self.compression, expected, fix)
         if not self.quorum and self.mode not in ("local", "easgd", "async", "ssp"):
             fix = "write train.quorum = 1.0 to wait for all"
             raise UserError("train.quorum", self.quorum, f"above 0 in mode {self.mode}", fix)

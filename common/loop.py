@@ -5,9 +5,10 @@ common (send, forget, note, exit) and passes the rest to the role's process.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any
 
 from .clock import Clock
 from .delivery import Peer, Send
@@ -176,3 +177,68 @@ class Background:
         while (work := self._work.get()) is not None:
             self._post(attempt(self._who, work))
             del work
+
+
+class Crew:
+    """Threads that do pieces of work together with the one that asks, which waits for all.
+
+    One thread at a time may ask. They end with the process; `close` ends them before.
+    """
+
+    def __init__(self, threads: int, who: str) -> None:
+        """`threads` counts the one that asks."""
+        self._pieces: deque[tuple[int, Callable[[], Any]]] = deque()
+        self._results: list[Any] = []
+        self._errors: list[BaseException] = []
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        self._answers: SimpleQueue[None] = SimpleQueue()
+        self._threads = [
+            Thread(target=self._help, name=f"{who} {number}", daemon=True)
+            for number in range(1, threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Do all pieces, in any order; what each returns, in theirs.
+
+        Raises whatever one of them raised, after all are done.
+        """
+        helpers = min(len(self._threads), len(pieces) - 1)
+        if helpers < 1:
+            return [piece() for piece in pieces]
+        self._results = [None] * len(pieces)
+        self._pieces.extend(enumerate(pieces))
+        for _ in range(helpers):
+            self._calls.put(True)
+        self._work()
+        for _ in range(helpers):
+            self._answers.get()
+        if self._errors:
+            error, self._errors = self._errors[0], []
+            raise error
+        return self._results
+
+    def close(self, patience: float) -> bool:
+        """End the threads; whether they have ended within `patience` seconds each."""
+        for _ in self._threads:
+            self._calls.put(False)
+        for thread in self._threads:
+            thread.join(patience)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _help(self) -> None:
+        while self._calls.get():
+            self._work()
+            self._answers.put(None)
+
+    def _work(self) -> None:
+        while self._pieces:
+            try:
+                index, piece = self._pieces.popleft()
+            except IndexError:  # another has just taken the last one
+                return
+            try:
+                self._results[index] = piece()
+            except BaseException as error:
+                self._errors.append(error)

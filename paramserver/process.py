@@ -1,12 +1,13 @@
 """The parameter server's process: joins its state to the transport and the disk."""
 
+import os
 from functools import partial
 
 import numpy as np
 
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
-from ..common.loop import Background
+from ..common.loop import Background, Crew
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
@@ -16,7 +17,11 @@ from .modes import make_store
 from .saving import CloseFile, OpenFile, Restore, WriteShard
 from .sharing import SharedLanes
 from .state import ParameterServer, WarmedUp
+from .store import ShardPush
 from .updates import Part
+
+CREW = 2
+"""Threads that apply a push of several shards: one cannot move memory as fast as the machine."""
 
 
 class ParameterServerProcess:
@@ -30,6 +35,7 @@ class ParameterServerProcess:
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "parameter server")
         self._disk = Disk()
+        self._crew = Crew(min(CREW, len(os.sched_getaffinity(0))), "shards")
 
     def run(self) -> Exit:
         """From joining to the end."""
@@ -43,6 +49,8 @@ class ParameterServerProcess:
         self._runtime.telemetry.rename(f"paramserver-{action.rank}")
         job = Job.from_dict(action.job)
         self._state.configure(job)
+        assert self._state.store is not None
+        self._state.store.together = self._crew.run
         # Beside the loop: where they have to be compiled first that lasts longer than a lease.
         self._state.warm_up()
         self._beside.submit(partial(warm_up, job))
@@ -56,10 +64,10 @@ def warm_up(job: Job) -> WarmedUp:
     store.start(0, np.zeros(16, np.float32), ())
     for who in pair:
         gradient = np.zeros(16, np.float32)
-        store.check(0, who, 0, 1, gradient)
-        store.push(0, who, 0, Part(gradient, 1), gradient.copy())
+        store.push(who, [ShardPush(0, 0, Part(gradient, 1), gradient.copy())])
         store.settle(0)
-        store.push(0, who, 0, Part(gradient, 1, ours=job.train.mode in ("async", "ssp")))
+        ours = job.train.mode in ("async", "ssp")
+        store.push(who, [ShardPush(0, 0, Part(gradient, 1, ours))])
         store.settle(0)
     for name in {job.train.compression, job.train.pull_encoding} & CODECS.keys():
         warm_up_codec(name)

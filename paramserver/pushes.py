@@ -46,6 +46,7 @@ class Ticket:
     who: Who
     left: set[int]
     bad: BadPush | None = None
+    spoilt: list[int] = field(default_factory=list)
     staleness: dict[int, int] = field(default_factory=dict)
     versions: dict[int, int] = field(default_factory=dict)
     values: dict[int, Float32] = field(default_factory=dict)

@@ -6,7 +6,7 @@ stand the messages: what is refused, what waits, and in which form fresh values 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,11 +29,11 @@ from ..common.messages import (
 )
 from ..common.types import Array, Float32
 from ..common.wire import take_over
-from .consistency import Who
+from .consistency import Verdict, Who
 from .pacing import Pacing
 from .pushes import Lanes, Suspects, Ticket, Tickets, check_values, decoded, encoded
 from .saving import Saving
-from .store import BadPush
+from .store import BadPush, ShardPush
 from .updates import Part
 
 
@@ -93,16 +93,13 @@ class Pushing(Saving):
             return
         ticket = Ticket(peer, envelope, push, who, set(push.shards))
         try:
-            gradients = self._checked(who, push)
+            pushes = self._checked(ticket)
         except BadPush as bad:
             if bad.code == "turn":
                 self._refuse_push(peer, envelope, bad)
-            else:
-                ticket.bad = bad
-                self._take(ticket, [])
-            return
-        self._suspects.cleared(envelope.source, push.shards)
-        self._take(ticket, gradients)
+                return
+            ticket.bad, pushes = bad, []
+        self._take(ticket, pushes)
 
     def _check_form(self, push: Push) -> None:
         """Raises `BadPush` for a list of shards that is none, or another mode's lane."""
@@ -118,15 +115,20 @@ class Pushing(Saving):
                 "lane", f"a worker has lanes 0 to {lanes - 1}, the push is of {push.lane}"
             )
 
-    def _checked(self, who: Who, push: Push) -> list[Float32]:
-        """The gradient of each shard. Raises `BadPush` if one of them must not be applied."""
+    def _checked(self, ticket: Ticket) -> list[ShardPush]:
+        """What is pushed of each shard. Raises `BadPush` if one of them must not be applied."""
         assert self.store is not None
-        gradients = []
+        push, absorbs = ticket.push, self._absorbs(ticket.push)
+        pushes = []
         for shard, version in zip(push.shards, push.versions, strict=True):
-            gradient = self._gradient(who[0], push, shard)
-            self.store.check(shard, who, version, push.count, gradient)
-            gradients.append(gradient)
-        return gradients
+            gradient = self._gradient(ticket.who[0], push, shard)
+            # What was received is ours to keep: then the next values need no memory of their own,
+            # and no copy to be sent.
+            taken = take_over(gradient) if absorbs else None
+            part = Part(gradient if taken is None else taken, push.count, taken is not None)
+            pushes.append(ShardPush(shard, version, part, self._room(ticket, shard)))
+            self.store.check(ticket.who, pushes[-1])
+        return pushes
 
     def _gradient(self, source: int, push: Push, shard: int) -> Float32:
         """A pushed gradient, from the message or from the worker's segment."""
@@ -139,39 +141,43 @@ class Pushing(Saving):
             raise BadPush("lane", f"lane {push.lane} of the sender is not attached")
         return shared
 
-    def _take(self, ticket: Ticket, gradients: list[Float32]) -> None:
-        """Apply a sound push, or keep it for its step; of a bad one there are no gradients."""
+    def _take(self, ticket: Ticket, pushes: list[ShardPush]) -> None:
+        """Apply a sound push, or keep it for its step; of a bad one there is nothing to apply."""
         assert self.store is not None
         push, who = ticket.push, ticket.who
         self._tickets.add(ticket)
         turned = self._wake(who, push.epoch)
         if self._pacing is not None:
             self._pacing.note(who, push.pace)
-        for index, (shard, version) in enumerate(zip(push.shards, push.versions, strict=True)):
-            if ticket.bad:
+        if ticket.bad:
+            for shard, version in zip(push.shards, push.versions, strict=True):
                 self.store.abstain(shard, who, version)
-            else:
-                self._apply(ticket, shard, version, gradients[index])
-            if not turned:
-                self._settle(shard)
+        else:
+            self._apply(ticket, pushes)
         if turned:
             self._settle_all()
+        else:
+            for shard in push.shards:
+                self._settle(shard)
 
-    def _apply(self, ticket: Ticket, shard: int, version: int, gradient: Float32) -> None:
+    def _apply(self, ticket: Ticket, pushes: list[ShardPush]) -> None:
         assert self.store is not None
-        push, room = ticket.push, self._room(ticket, shard)
-        # What was received is ours to keep: then the next values need no memory of their own, and
-        # no copy to be sent.
-        taken = take_over(gradient) if self._absorbs(push) else None
-        part = Part(gradient if taken is None else taken, push.count, taken is not None)
-        staleness, values = self.store.push(shard, ticket.who, version, part, room)
-        ticket.staleness[shard] = staleness
-        if room is not None:
-            ticket.delivered.add(shard)
-        elif values is not None:
-            ticket.values[shard] = values
-        self.counters["late" if staleness < 0 else "pushes"] += 1
-        self.counters["staleness"] += max(staleness, 0)
+        for push, outcome in zip(pushes, self.store.push(ticket.who, pushes), strict=True):
+            shard, late = push.shard, outcome.verdict is Verdict.LATE
+            if not outcome.finite:
+                detail = f"the push of shard {shard} holds NaN or infinity"
+                ticket.bad = ticket.bad or BadPush("nonfinite", detail)
+                ticket.spoilt.append(shard)
+                continue
+            ticket.staleness[shard] = -1 if late else outcome.staleness
+            if push.copy_to is not None:
+                ticket.delivered.add(shard)
+            elif outcome.values is not None:
+                ticket.values[shard] = outcome.values
+            self.counters["late" if late else "pushes"] += 1
+            self.counters["staleness"] += 0 if late else outcome.staleness
+        sound = [push.shard for push in pushes if push.shard not in ticket.spoilt]
+        self._suspects.cleared(ticket.who[0], sound)
 
     def _wake(self, who: Who, epoch: int) -> bool:
         """A participant takes part in `epoch`; whether that is a new one."""
@@ -207,7 +213,7 @@ class Pushing(Saving):
     def _answer_push(self, ticket: Ticket) -> None:
         """All shards of a push have let its sender go on."""
         if ticket.bad:
-            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad)
+            self._refuse_push(ticket.peer, ticket.envelope, ticket.bad, ticket.spoilt)
             return
         push = ticket.push
         steps = self._pacing.steps(ticket.who) if self._pacing is not None else 0
@@ -320,18 +326,17 @@ class Pushing(Saving):
 
     # Bad pushes.
 
-    def _refuse_push(self, peer: Peer, envelope: Envelope, bad: BadPush) -> None:
+    def _refuse_push(
+        self, peer: Peer, envelope: Envelope, bad: BadPush, spoilt: Sequence[int] = ()
+    ) -> None:
+        """Say so to the sender, and where the job wants it, to the controller: `spoilt` are the
+        shards that hold NaN or infinity."""
         member = self.cluster.member(envelope.source)
         who = member.name if member else f"{envelope.source:016x}"
         self.counters[f"refused:{bad.code}:{who}"] += 1
         if self.counters[f"refused:{bad.code}:{who}"] == 1:
             self.note("warning", f"refused a push of {who}: {bad}")
         self.refuse(peer, envelope, bad.code, f"{self.role}-{self.rank}: {bad}")
-        push = envelope.message
-        assert isinstance(push, Push)
-        if (
-            bad.code == "nonfinite"
-            and self._suspects.accused(envelope.source, push.shards)
-            and self._job.train.nonfinite != "skip"
-        ):
-            self.tell(Accuse(envelope.source, self._job.train.nonfinite_limit))
+        train = self._job.train
+        if self._suspects.accused(envelope.source, spoilt) and train.nonfinite != "skip":
+            self.tell(Accuse(envelope.source, train.nonfinite_limit))

@@ -4,7 +4,10 @@ Checks a push, asks the shard's clock (`consistency`) whether it counts and when
 (`updates`).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ..common.rates import Segments
 from ..common.rule_kernels import finite
@@ -22,6 +25,37 @@ class BadPush(Exception):
         super().__init__(detail)
 
 
+@dataclass(frozen=True, slots=True)
+class ShardPush:
+    """A push of one shard that was made at its `version`. `copy_to` is where its sender wants the
+    fresh values; it is filled if the push is applied now."""
+
+    shard: int
+    version: int
+    part: Part
+    copy_to: Float32 | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a push of one shard: applied, kept for its step, or dropped as late, where it
+    was `finite`; otherwise nothing. `staleness` is the number of updates since its version, and
+    `values` those that its sender is to go on with, if they are not the shard's own."""
+
+    verdict: Verdict
+    staleness: int
+    finite: bool = True
+    values: Float32 | None = None
+
+
+Pieces = Sequence[Callable[[], Any]]
+
+
+def in_turn(pieces: Pieces) -> list[Any]:
+    """Do pieces of work that have nothing to do with each other; what each returns."""
+    return [piece() for piece in pieces]
+
+
 class ShardStore:
     """Shards by number. Not thread-safe: the server's loop alone touches it.
 
@@ -37,6 +71,8 @@ class ShardStore:
         self.update = update
         self.before_change: Callable[[int], None] = lambda shard: None
         """Called with a shard's number just before its values change (checkpoints copy them)."""
+        self.together: Callable[[Pieces], list[Any]] = in_turn
+        """Does what is to be done with several shards; a process may use threads for it."""
         self._rule, self._clock = rule, clock
 
     def start(self, shard: int, values: Float32, segments: Segments) -> None:
@@ -46,59 +82,63 @@ class ShardStore:
             clock = self._clock(self.crowd)
             self.shards[shard] = Held(values, self._rule.state(values.size), segments, clock)
 
-    def check(self, shard: int, who: Who, version: int, count: int, gradient: Float32) -> None:
-        """Whether a push may be taken: float32 (n,), the mean of `count` minibatches.
+    def check(self, who: Who, push: ShardPush) -> None:
+        """Whether a push may be taken, apart from what its elements are.
 
         Raises:
-            BadPush: wrong length, impossible version or count, NaN or infinity, or a participant
-                that has pushed and was not answered yet.
+            BadPush: wrong length, impossible version or count, or a participant that has pushed
+                and was not answered yet.
         """
-        held = self.shards[shard]
-        if gradient.shape != held.values.shape:
+        held, shape = self.shards[push.shard], push.part.gradient.shape
+        if shape != held.values.shape:
             raise BadPush(
                 "shape",
-                f"shard {shard} takes float32 {held.values.shape}, the push holds {gradient.shape}",
+                f"shard {push.shard} takes float32 {held.values.shape}, the push holds {shape}",
             )
-        if not 0 <= version <= held.version or count < 1:
+        if not 0 <= push.version <= held.version or push.part.count < 1:
             raise BadPush(
                 "version",
-                f"shard {shard} is at version {held.version}; the push names "
-                f"version {version} and {count} minibatches",
+                f"shard {push.shard} is at version {held.version}; the push names "
+                f"version {push.version} and {push.part.count} minibatches",
             )
         if who in held.clock.waiting:
-            raise BadPush("turn", f"lane {who[1]} has an unanswered push of shard {shard}")
-        if not finite(gradient):
-            raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
+            raise BadPush("turn", f"lane {who[1]} has an unanswered push of shard {push.shard}")
 
-    def push(
-        self,
-        shard: int,
-        who: Who,
-        version: int,
-        part: Part,
-        copy_to: Float32 | None = None,
-    ) -> tuple[int, Float32 | None]:
-        """Take a push that was checked. A gradient that waits for its step is kept, not copied.
+    def push(self, who: Who, pushes: Sequence[ShardPush]) -> list[Outcome]:
+        """Take a push of some shards that was checked. A gradient that waits for its step is kept,
+        not copied; one that holds NaN or infinity counts as having come, and changes nothing.
 
-        Arguments:
-            copy_to: where the sender wants its fresh values; filled if the push is applied now.
         Returns:
-            its staleness, the number of updates since `version`, or -1 if it came too late and
-            is dropped; and the values that its sender is to go on with, if they are not the
-            shard's own.
+            what became of each, in order.
         """
-        held = self.shards[shard]
-        verdict = held.clock.push(who, version, held.version)
-        if verdict is Verdict.LATE:
-            return -1, None
-        if verdict is Verdict.HOLD:
-            held.parts[who] = part
-            return 0, None
-        staleness = held.version - version
-        self.before_change(shard)
-        values = self.update.apply(held, who, part, staleness, copy_to)
-        held.version += 1
-        return staleness, values
+        outcomes = [self._take(who, push) for push in pushes]
+        pieces = [
+            partial(self._perform, who, push, outcome)
+            for push, outcome in zip(pushes, outcomes, strict=True)
+        ]
+        self.together(pieces)
+        for push, outcome in zip(pushes, outcomes, strict=True):
+            held = self.shards[push.shard]
+            if outcome.finite and outcome.verdict is Verdict.HOLD:
+                held.parts[who] = push.part
+            held.version += outcome.finite and outcome.verdict is Verdict.APPLY
+        return outcomes
+
+    def _take(self, who: Who, push: ShardPush) -> Outcome:
+        held = self.shards[push.shard]
+        verdict = held.clock.push(who, push.version, held.version)
+        if verdict is Verdict.APPLY:
+            self.before_change(push.shard)
+        return Outcome(verdict, held.version - push.version)
+
+    def _perform(self, who: Who, push: ShardPush, outcome: Outcome) -> None:
+        """The work on one shard's elements: while they are in the cache, one after the other."""
+        outcome.finite = finite(push.part.gradient)
+        if outcome.finite and outcome.verdict is Verdict.APPLY:
+            held = self.shards[push.shard]
+            outcome.values = self.update.apply(
+                held, who, push.part, outcome.staleness, push.copy_to
+            )
 
     def abstain(self, shard: int, who: Who, version: int) -> None:
         """Count a push that must not be applied, so that others do not wait for it."""

@@ -67,12 +67,12 @@ class Held:
 
 
 class Update:
-    """How pushes change shards. One instance serves all shards of a server, one at a time."""
+    """How pushes change shards. One instance serves all shards of a server; different shards may be
+    changed at the same time."""
 
     def __init__(self) -> None:
         self.planned = 1
         """Minibatches that the whole job will make: the length of the schedule."""
-        self._scratch: Float32 = np.empty(0, np.float32)
 
     def apply(
         self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
@@ -97,11 +97,6 @@ class Update:
     def released(self, held: Held, who: Who) -> None:
         """A participant is sent the values as they are now."""
         return
-
-    def _room(self, size: int) -> Float32:
-        if self._scratch.size < size:
-            self._scratch = np.empty(size, np.float32)
-        return self._scratch[:size]
 
     def _progress(self, held: Held) -> float:
         return held.minibatches / self.planned
@@ -139,7 +134,7 @@ class AtOnce(Update):
             scale *= (1.0 + staleness) ** -self._kappa
         seen = held.seen.get(who)
         if seen and staleness and seen.version == held.version - staleness:
-            room = self._room(gradient.size)
+            room = np.empty_like(gradient)
             compensate(gradient, held.values, seen.values, self._compensation, room)
             part = Part(gradient := room, part.count)
         if part.ours:
@@ -169,7 +164,7 @@ class Together(Update):
 
     def close(self, held: Held, parts: Sequence[Part]) -> None:
         counts = [part.count for part in parts]
-        room = self._room(held.values.size)
+        room = np.empty_like(held.values)
         mean = weighted_mean([part.gradient for part in parts], counts, room)
         scale = self._schedule(self._progress(held))
         self._rule.apply(held.own(), mean, held.state, scale, held.segments)

@@ -23,7 +23,7 @@ from .routing import ShardClient
 
 CREDIT = 16
 """Messages with shards that an exchange may have under way to one server."""
-GROUP = 8
+GROUP = 16
 """Shards of one push through shared memory: few messages, yet the server begins early."""
 NO_FACTORS: Mapping[str, Factors] = {}
 IN_MEMORY = Parcel("f32", NOTHING, NOTHING)

@@ -16,6 +16,7 @@ from dualshard.common.types import Array, Float32
 from dualshard.dataserver.pipeline import epoch_order, portions
 from dualshard.dataserver.source import open_source
 from dualshard.paramserver.modes import make_store
+from dualshard.paramserver.store import ShardPush
 from dualshard.paramserver.updates import Part
 from dualshard.worker.layout import Layout
 from dualshard.worker.step import build_model
@@ -85,7 +86,8 @@ def trained_together(job: Job) -> Float32:
                     store.crowd.rest(who, epoch)
                     del streams[who]
                 else:
-                    store.push(0, who, version, Part(loop.gradient(vector, batch), 1))
+                    part = Part(loop.gradient(vector, batch), 1)
+                    store.push(who, [ShardPush(0, version, part)])
             store.settle(0)
     return store.shards[0].values
 
@@ -275,7 +277,7 @@ def test_averaging_where_some_have_more_rounds_than_others(tmp_path: Path, outer
                     del streams[who]
                     continue
                 step = sum(loop.gradient(loop.vector, batch) for batch in taken)
-                store.push(0, who, version, Part(step, len(taken)))
+                store.push(who, [ShardPush(0, version, Part(step, len(taken)))])
             store.settle(0)
     assert sim.model is not None
     np.testing.assert_allclose(sim.model, store.shards[0].values, rtol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 from dualshard.common.clock import ManualClock
 from dualshard.common.delivery import Courier, Peer, Send, routing_id
 from dualshard.common.errors import RemoteError, UserError
-from dualshard.common.loop import Background, Loop, attempt
+from dualshard.common.loop import Background, Crew, Loop, attempt
 from dualshard.common.memory import MemoryTransport, Network
 from dualshard.common.messages import Ack, Envelope, Form, Obituary, Pull, Ready, Start, WrongOwner
 from dualshard.common.node import Exit, Failed, Forget, Node, Note
@@ -291,3 +291,40 @@ def test_closing_waits_no_longer_than_it_is_told() -> None:
 def test_what_it_counts_is_known_to_the_state(stage: Stage) -> None:
     stage.loop.telemetry.count("malformed_frames", 3)
     assert stage.client.counted == {"malformed_frames": 3}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("pieces", [0, 1, 2, 7])
+def test_a_crew_does_every_piece_once_and_in_its_place(threads: int, pieces: int) -> None:
+    crew, done = Crew(threads, "crew"), list[int]()
+    try:
+        for _ in range(50):
+            done.clear()
+            work = [lambda n=n: done.append(n) or n * n for n in range(pieces)]
+            assert crew.run(work) == [n * n for n in range(pieces)]
+            assert sorted(done) == list(range(pieces))
+    finally:
+        assert crew.close(5.0)
+
+
+def test_a_crew_finishes_all_and_then_raises() -> None:
+    crew, done = Crew(2, "crew"), list[int]()
+
+    def broken() -> None:
+        raise RemoteError("no")
+
+    try:
+        with pytest.raises(RemoteError, match="no"):
+            crew.run([broken, lambda: done.append(1), lambda: done.append(2)])
+        assert sorted(done) == [1, 2]
+        assert crew.run([lambda: 3, lambda: 4]) == [3, 4]
+    finally:
+        assert crew.close(5.0)
+
+
+def test_a_crew_works_side_by_side() -> None:
+    crew, meet = Crew(2, "crew"), threading.Barrier(2, timeout=5.0)
+    try:
+        assert sorted(crew.run([meet.wait, meet.wait])) == [0, 1]
+    finally:
+        assert crew.close(5.0)

@@ -9,7 +9,7 @@ from dualshard.common.rules import make_rule
 from dualshard.common.schedules import make_schedule
 from dualshard.common.types import Array
 from dualshard.paramserver.consistency import Free
-from dualshard.paramserver.store import BadPush, ShardStore
+from dualshard.paramserver.store import BadPush, ShardPush, ShardStore
 from dualshard.paramserver.updates import AtOnce, Part
 
 SEGMENTS = (Segment(0, 2, decays=True), Segment(2, 3))
@@ -29,9 +29,14 @@ def make(section: OptimizerSection, kappa: float = 0.0, planned: int = 1) -> Sha
 
 def push(shards: ShardStore, shard: int, version: int, count: int, values: Array) -> int:
     """What the server does with a push in mode async; returns its staleness."""
-    shards.check(shard, WHO, version, count, values)
-    staleness, sent = shards.push(shard, WHO, version, Part(values, count))
-    assert sent is None
+    shards.check(WHO, ShardPush(shard, version, Part(values, count)))
+    part = ShardPush(shard, version, Part(values, count))
+    (outcome,) = shards.push(WHO, [part])
+    assert outcome.values is None
+    if not outcome.finite:
+        shards.settle(shard)
+        raise BadPush("nonfinite", f"the push of shard {shard} holds NaN or infinity")
+    staleness = outcome.staleness
     assert shards.settle(shard) == [WHO]
     return staleness
 
@@ -125,7 +130,7 @@ def test_a_bad_push_is_refused_and_changes_nothing(
 ) -> None:
     shards = store("rmsprop")
     with pytest.raises(BadPush) as refused:
-        shards.check(4, WHO, version, count, gradient(*values))
+        push(shards, 4, version, count, gradient(*values))
     assert refused.value.code == code
     assert str(refused.value) == detail
     held = shards.shards[4]
