@@ -126,7 +126,8 @@ class Session(Node):
         if self.leaving is not None:
             return
         self.leaving = Exit(status, reason)
-        if self.rank < 0:
+        if self.rank < 0:  # the controller may have let it in meanwhile: it need not wait in vain
+            self.ask(self.controller, Leave(status, reason))
             self.do(self.leaving)
             return
         self._say_goodbye(reason)

@@ -25,6 +25,17 @@ KINDS = ("socket:", "anon_inode:[eventpoll]")
 """Descriptors of sockets; the threads of a ZeroMQ context that has, or had, sockets poll."""
 
 
+STARTING = ("processes", "bench", "examples")
+"""Folders of tests that start processes: two of them at a time would measure each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in STARTING:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_blas_thread() -> Iterator[None]:
     with threadpool_limits(1, "blas"):

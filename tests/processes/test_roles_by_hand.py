@@ -123,7 +123,7 @@ def test_a_controller_refuses_another_protocol_with_a_table(controller, tmp_path
     assert lines[1].split() == ["this", "role", "controller"]
     assert lines[2].split() == ["protocol", "99", str(PROTOCOL)]
     assert lines[3].split()[:2] == ["python", "3.99.0"]
-    assert "worker on elsewhere (pid 4711): it speaks protocol 99, not 1" in first.err
+    assert f"worker on elsewhere (pid 4711): it speaks protocol 99, not {PROTOCOL}" in first.err
     first.popen.terminate()
     assert first.wait(10) == 143
 
