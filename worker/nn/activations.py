@@ -8,16 +8,16 @@ from abc import abstractmethod
 import numpy as np
 
 from ...common.types import Array
-from .layer import Layer, Named
+from .layer import Layer, Named, Sample
 
 
 class Activation(Layer):
     """A layer that maps each number by itself; outputs have the shape of the inputs."""
 
-    def width(self, inputs: int | None) -> int | None:
-        return inputs
+    def outputs(self, sample: Sample) -> Sample:
+        return sample
 
-    def forward(self, parameters: Named, inputs: Array) -> Array:
+    def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
         self._outputs = self.value(inputs)
         return self._outputs
 
@@ -39,7 +39,8 @@ class ReLU(Activation):
     noun = "relu"
 
     def value(self, z: Array) -> Array:
-        return np.maximum(z, 0)
+        outputs: Array = self.xp.maximum(z, 0)
+        return outputs
 
     def slope(self, y: Array) -> Array:
         return (~(y <= 0)).astype(y.dtype)  # NaN passes its delta on, so that it is noticed
@@ -51,7 +52,7 @@ class Sigmoid(Activation):
     noun = "sigmoid"
 
     def value(self, z: Array) -> Array:
-        outputs: Array = (1 + np.tanh(z / 2)) / 2
+        outputs: Array = (1 + self.xp.tanh(z / 2)) / 2
         return outputs
 
     def slope(self, y: Array) -> Array:
@@ -65,7 +66,8 @@ class Tanh(Activation):
     noun = "tanh"
 
     def value(self, z: Array) -> Array:
-        return np.tanh(z)
+        outputs: Array = self.xp.tanh(z)
+        return outputs
 
     def slope(self, y: Array) -> Array:
         return 1 - y * y

@@ -5,6 +5,7 @@ non-linearity themselves (softmax, sigmoid), so that neither can overflow or los
 """
 
 from abc import ABC, abstractmethod
+from types import ModuleType
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from ...common.types import Array
 
 class Loss(ABC):
     """A mean over samples. Stateless: any thread may call it."""
+
+    xp: ModuleType = np
+    """The module of the arrays that the loss is handed, numpy or cupy."""
 
     @abstractmethod
     def value(self, logits: Array, labels: Array) -> float:

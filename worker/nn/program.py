@@ -153,7 +153,7 @@ def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
         if type(layer) is Dense:
             row = np.zeros(COLUMNS, np.int64)
             source, target = target, target + layer.inputs
-            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.outputs
+            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.units
             row[[WEIGHT, BIAS]] = spans[f"{name}.weight"][0], spans[f"{name}.bias"][0]
             row[[ACTIVATION, SOURCE, TARGET]] = LINEAR, source, target
             rows.append(row)
