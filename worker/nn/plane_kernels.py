@@ -154,24 +154,29 @@ def unfinish(
 
 
 @compiled
-def widen(
+def pad(image: Float32, height: int, row: int, side: int, wide: Float32) -> None:
+    """An image with rows of `row` numbers, between sides of `side` numbers that `wide` keeps.
+
+    `wide` holds `height` rows of the same length, at least `row` + `side`.
+    """
+    across = wide.size // height
+    for i in range(height):
+        begin = i * across + side
+        wide[begin : begin + row] = image[i * row : (i + 1) * row]
+
+
+@compiled
+def spread(
     image: Float32, height: int, width: int, channels: int, side: int, step: int, wide: Float32
 ) -> None:
-    """An image with `side` pixels of zeros at its left; each pixel `step` pixels from the next, to
-    the right and below. Between them and at the sides, `wide` keeps the zeros that it holds.
-
-    `wide` has rows of len(wide) / ((height - 1) * step + 1) numbers.
-    """
+    """`pad` with each pixel `step` pixels from the next, to the right and below; what `wide` holds
+    between them, zeros, stays. It has (height - 1) * step + 1 rows; `side` counts pixels."""
     across = wide.size // ((height - 1) * step + 1)
     for row in range(height):
         for column in range(width):
             source = (row * width + column) * channels
             target = row * step * across + (side + column * step) * channels
-            if step == 1:  # the whole row is in one piece
-                wide[target : target + width * channels] = image[source : source + width * channels]
-                break
-            for c in range(channels):
-                wide[target + c] = image[source + c]
+            wide[target : target + channels] = image[source : source + channels]
 
 
 @compiled
