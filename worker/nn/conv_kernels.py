@@ -93,6 +93,7 @@ def convolve(
         panels: the weights, `products` rows each (see `pack`).
         add: to what the target holds, instead of over it.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for band in bands:
@@ -137,6 +138,7 @@ def correlate(
         width: pixels of an output row.
         delta: d(loss)/d(outputs) in panels of `pixels` rows.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for row in range(len(bands)):

@@ -12,7 +12,7 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .interpreter import LINEAR, RELU, SIGMOID, TANH, expm1
-from .tiles import COLUMNS
+from .tiles import COLUMNS, alone
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
@@ -39,6 +39,7 @@ def finish(
         y, choice: (height // size * width // size * channels,); `choice` uint8 is which of the
             size * size inputs was the largest, the first of equals.
     """
+    alone()
     if size > 1:
         _pool(z, width, height // size, width // size, channels, scale, shift, size, y, choice)
     else:
@@ -135,6 +136,7 @@ def unfinish(
 
     `pooled` is scratch of the size of y. What the pool leaves over at the right and below is zero.
     """
+    alone()
     if size == 1:
         deactivate(kind, y, delta, plane)
         return
