@@ -35,8 +35,10 @@ class DenseStage(Stage):
         self._samples = work.samples
         dense_backward(
             *(work.samples, self._inputs, self._outputs, self._x, work.parameters, self._weight),
-            *(self._bias, self._kind, y, delta, error, work.gradients, not self._skipped),
-            *(source, add),
+            *(self._bias, self._kind, y, delta, error, work.gradients),
+            not self._skipped,
+            source,
+            add,
         )
 
     def factors(self) -> dict[int, Factors]:
