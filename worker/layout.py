@@ -26,6 +26,11 @@ class Parameters(Mapping[str, Float32]):
     def __getitem__(self, name: str) -> Float32:
         return self._views[name]
 
+    def __setitem__(self, name: str, values: object) -> None:
+        """What `parameters[name] += ...` ends with. The arrays cannot be exchanged for others."""
+        if values is not self._views[name]:
+            raise TypeError(f"write into the array: parameters[{name!r}][...] = values")
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
 
