@@ -138,8 +138,8 @@ def test_arguments_of_the_job_win_over_the_data(reference: str) -> None:
         (
             "no_model",
             {},
-            "model.ref = {ref}: expected a builder of a Model, a PyTorch module, (module, loss), or "
-            "(init, loss) of JAX; it returned one of type list",
+            "model.ref = {ref}: expected a builder of a Model, a PyTorch module, (module, loss), "
+            "or (init, loss) of JAX; it returned one of type list",
         ),
         (
             "Line",

@@ -66,7 +66,7 @@ class TorchModel(Model):
         torch.set_num_threads(1)
         self._module, self._loss, self._ref, self._classes = module, loss, ref, classes
         if loss is not None and not callable(loss):
-            raise self._wrong("a loss that can be called", f"it is a {type(loss).__name__}")
+            raise self._wrong("a loss that can be called", f"it is of type {type(loss).__name__}")
         self._slots = dict(_slots(module))
         for name, slot in self._slots.items():
             self._check(name, slot)
@@ -188,16 +188,19 @@ class TorchModel(Model):
             loss: Any = torch.nn.functional.cross_entropy(outputs, labels)
         else:
             loss = self._loss(outputs, labels)
-        own: dict[str, Any] = {}
+        own: Any = {}
         if isinstance(loss, tuple) and len(loss) == 2:
             loss, own = loss
+        if not isinstance(own, dict):
+            found = f"it is of type {type(own).__name__}"
+            raise self._wrong("a dictionary of measures beside the loss", found)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise self._wrong("a loss of one number", f"loss() returned {shape}")
         measures = {"loss": float(loss.detach())}
         if _are_scores(outputs, len(labels)):
             measures["accuracy"] = float((outputs.argmax(1) == labels).float().mean())
-        return loss, measures | own
+        return loss, measures | {name: _plain(value) for name, value in own.items()}
 
     def _check_outputs(self, outputs: Any, samples: int) -> None:
         shape = (
@@ -206,6 +209,11 @@ class TorchModel(Model):
         if not _are_scores(outputs, samples, self._classes):
             expected = f"outputs of shape {(samples, self._classes)}, a number for each class"
             raise self._wrong(expected, f"forward() returned {shape}")
+
+
+def _plain(value: Any) -> Any:
+    """A measure without the graph that it came from."""
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def _are_scores(outputs: Any, samples: int, least: int = 2) -> bool:
