@@ -66,3 +66,9 @@ class Layout:
             for name, (begin, end) in self.spans().items()
         }
         return Parameters(flat, named)
+
+
+def nonfinite(shapes: Mapping[str, tuple[int, ...]], flat: Float32) -> list[str]:
+    """The names of the parameters in whose part of a flat vector (n,) there is NaN or infinity."""
+    spans = Layout(dict(shapes)).spans().items()
+    return [name for name, (begin, end) in spans if not np.isfinite(flat[begin:end]).all()]
