@@ -57,16 +57,22 @@ class Program:
         cls, layers: Mapping[str, Layer], loss: Loss, l2: float, layout: Layout
     ) -> "Program | None":
         """The program of a net, or None where it has no compiled form."""
-        table, kind = translate(layers, layout), _LOSSES.get(type(loss))
+        table, kind = translate(layers, layout), _kind(loss)
         return None if table is None or kind is None else cls(table, kind, l2)
 
     def run(
-        self, parameters: Float32, inputs: Array, labels: Array, gradients: Float32 | None = None
+        self,
+        parameters: Float32,
+        inputs: Array,
+        labels: Array,
+        gradients: Float32 | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Metrics:
         """Loss and accuracy of a batch; with `gradients`, a flat vector, fill that too.
 
         `parameters` (flat) may change meanwhile. Inputs of any dtype and memory order are copied
-        into the scratch, which grows only with a batch larger than any before. All is one compiled
+        into the scratch, which grows only with a batch larger than any before. Nothing is drawn
+        from `rng`, for no layer of a perceptron is random. All is one compiled
         call, unless `report` has set more than one stage.
 
         Raises:
@@ -75,7 +81,7 @@ class Program:
         samples = len(labels)
         self._reserve(samples)
         self._values[: samples * self._features].reshape(inputs.shape)[...] = inputs
-        parameters, labels = _readable(parameters, np.float32), _readable(labels, np.int64)
+        parameters, labels = readable(parameters, np.float32), readable(labels, np.int64)
         self._samples, self._final = samples, len(self._table)
         if gradients is None:
             return self._call(parameters, labels, _NO_GRADIENTS, self._final)
@@ -140,6 +146,12 @@ class Program:
             self._deltas = np.empty(samples * self._width, np.float32)
 
 
+def _kind(loss: Loss) -> int | None:
+    """The compiled form of a loss, or None where it has none: smoothed labels, a user's own."""
+    smoothed = isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing > 0
+    return None if smoothed else _LOSSES.get(type(loss))
+
+
 def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
     """The table of operations of named layers, or None where one has no compiled form.
 
@@ -153,7 +165,7 @@ def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
         if type(layer) is Dense:
             row = np.zeros(COLUMNS, np.int64)
             source, target = target, target + layer.inputs
-            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.outputs
+            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.units
             row[[WEIGHT, BIAS]] = spans[f"{name}.weight"][0], spans[f"{name}.bias"][0]
             row[[ACTIVATION, SOURCE, TARGET]] = LINEAR, source, target
             rows.append(row)
@@ -164,7 +176,7 @@ def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
     return np.stack(rows) if rows else None
 
 
-def _readable(array: Array, dtype: DTypeLike) -> Array:
+def readable(array: Array, dtype: DTypeLike) -> Array:
     """`array` as the one kind that `run` is compiled for: contiguous, aligned, read-only.
 
     What came from the network is read-only and what was made here is not: without this, each
