@@ -104,7 +104,11 @@ def convolve(
                     *(count, columns, image, places, first, row * run_step),
                     *(runs, run_step, length, 1),
                     *(panels, j * products + row * length * COLUMNS, COLUMNS),
-                    *(target, goal, outputs, add, spare),
+                    target,
+                    goal,
+                    outputs,
+                    add,
+                    spare,
                 )
             elif not add:
                 for pixel in range(count):
@@ -149,7 +153,11 @@ def correlate(
                     *(length, columns, image, counting, 0, top),
                     *(count, run_step, width, step),
                     *(delta, (j // COLUMNS) * pixels * COLUMNS + first * width * COLUMNS, COLUMNS),
-                    *(gradient, goal, outputs, True, spare),
+                    gradient,
+                    goal,
+                    outputs,
+                    True,
+                    spare,
                 )
 
 

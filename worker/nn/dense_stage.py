@@ -14,7 +14,7 @@ class DenseStage(Stage):
 
     def __init__(self, layer: Dense, begin: int, kind: int) -> None:
         self._inputs, self._outputs, self._kind = layer.inputs, layer.units, kind
-        self.begin = begin
+        self.begin = self._weight = begin
         self._bias = begin + layer.inputs * layer.units
         self._y, self._error = Buffer(layer.units), Buffer(layer.units)
         self._x, self._samples, self._skipped = EMPTY, 0, False
@@ -23,7 +23,7 @@ class DenseStage(Stage):
         y = self._y.take(work.samples)
         self._x, self._samples = x, 0
         dense_forward(
-            *(work.samples, self._inputs, self._outputs, x, work.parameters, self.begin),
+            *(work.samples, self._inputs, self._outputs, x, work.parameters, self._weight),
             *(self._bias, self._kind, y),
         )
         return y
@@ -34,17 +34,19 @@ class DenseStage(Stage):
         y, error = self._y.take(work.samples), self._error.take(work.samples)
         self._samples = work.samples
         dense_backward(
-            *(work.samples, self._inputs, self._outputs, self._x, work.parameters, self.begin),
-            *(self._bias, self._kind, y, delta, error, work.gradients, not self._skipped),
-            *(source, add),
+            *(work.samples, self._inputs, self._outputs, self._x, work.parameters, self._weight),
+            *(self._bias, self._kind, y, delta, error, work.gradients),
+            not self._skipped,
+            source,
+            add,
         )
 
     def factors(self) -> dict[int, Factors]:
         n = self._samples
-        if not n or self.begin is None:
+        if not n:
             return {}
         x, error = self._x[: n * self._inputs], self._error.take(n)
-        return {self.begin: (x.reshape(n, self._inputs), error.reshape(n, self._outputs))}
+        return {self._weight: (x.reshape(n, self._inputs), error.reshape(n, self._outputs))}
 
     def skip(self, weights: Collection[int]) -> None:
-        self._skipped = self.begin in weights
+        self._skipped = self._weight in weights

@@ -58,6 +58,7 @@ def forward(
     scratch: Scratch,
     x: Float32,
     panels: Float32,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
@@ -71,7 +72,7 @@ def forward(
         _convolve(s, plan, scratch, x, panels, scratch.plane)
         extra = addend[s * many : (s + 1) * many] if addend.size else addend
         finish(
-            *(scratch.plane, plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(scratch.plane, plan.rows, plan.columns, plan.outputs, centre, scale, shift, extra),
             *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
         )
 
@@ -136,6 +137,7 @@ def finish_all(
     n: int,
     plan: Plan,
     z: Float32,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
@@ -148,7 +150,7 @@ def finish_all(
         part = slice(s * many, (s + 1) * many)
         extra = addend[part] if addend.size else addend
         finish(
-            *(z[part], plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(z[part], plan.rows, plan.columns, plan.outputs, centre, scale, shift, extra),
             *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
         )
 
@@ -192,6 +194,7 @@ def backward(
     plan: Plan,
     scratch: Scratch,
     of_delta: Float32,
+    centre: Float32,
     of_z: Float32,
     constant: Float32,
     x: Float32,
@@ -209,7 +212,8 @@ def backward(
     """From d(loss)/dy to the gradients of weight and bias, and d(loss)/dx into `source`.
 
     Arguments:
-        of_delta, of_z, constant: lead through a batch normalisation, where z is not empty: `blend`.
+        of_delta, centre, of_z, constant: where z is not empty, they lead through a batch
+            normalisation: see `blend`.
         keep: write what comes before the activation over `delta`, for the addend.
         bias: empty where there is none.
         source: empty where nobody wants it. add: to what it holds.
@@ -223,7 +227,7 @@ def backward(
             delta[s * out : (s + 1) * out] = scratch.plane
         if z.size:
             part = z[s * many : (s + 1) * many]
-            blend(scratch.plane, part, plan.outputs, of_delta, of_z, constant)
+            blend(scratch.plane, part, plan.outputs, of_delta, centre, of_z, constant)
         if bias.size:
             add_sums(scratch.plane, plan.outputs, bias)
         _to_weight(s, plan, scratch, x, weight)
@@ -243,7 +247,11 @@ def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32
     correlate(
         *(image, plan.counting, plan.kernel_bands, plan.stride * across),
         *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
-        *(panels, pixels, plan.outputs, weight, scratch.spare),
+        panels,
+        pixels,
+        plan.outputs,
+        weight,
+        scratch.spare,
     )
 
 

@@ -59,13 +59,19 @@ def add_products(
 
 @compiled
 def blend(
-    delta: Float32, z: Float32, channels: int, of_delta: Float32, of_z: Float32, constant: Float32
+    delta: Float32,
+    z: Float32,
+    channels: int,
+    of_delta: Float32,
+    centre: Float32,
+    of_z: Float32,
+    constant: Float32,
 ) -> None:
-    """delta = delta * of_delta + z * of_z + constant, by channel, in place."""
+    """delta = delta * of_delta + (z - centre) * of_z + constant, by channel, in place."""
     for begin in range(0, z.size, channels):
         error, source = delta[begin : begin + channels], z[begin : begin + channels]
         for c in range(channels):
-            error[c] = error[c] * of_delta[c] + source[c] * of_z[c] + constant[c]
+            error[c] = error[c] * of_delta[c] + (source[c] - centre[c]) * of_z[c] + constant[c]
 
 
 @compiled
@@ -74,7 +80,6 @@ def normaliser(
     count: float,
     pivot: Float32,
     weight: Float32,
-    bias: Float32,
     eps: float,
     momentum: float,
     running: Float32,
@@ -83,9 +88,11 @@ def normaliser(
     mean: Float32,
     inverse: Float32,
     scale: Float32,
-    shift: Float32,
 ) -> None:
-    """From the moments of a batch to z * scale + shift = weight * (z - mean) / sd + bias.
+    """From the moments of a batch to (z - mean) * scale + bias, with scale = weight / sd.
+
+    That difference is taken first: z * scale less mean * scale loses the digits of small batches. A
+    single number is its own mean: its scale is 0, and the result the bias.
 
     S. Ioffe and C. Szegedy, "Batch Normalization", ICML 2015, algorithm 1. `running` (2, channels)
     is (mean, variance) as they are kept; `drift` (2, channels) becomes momentum * (running -
@@ -98,9 +105,8 @@ def normaliser(
         if moments[1, c] != moments[1, c]:
             variance = moments[1, c]
         mean[c] = pivot[c] + first
-        inverse[c] = 1.0 / math.sqrt(variance + eps)
+        inverse[c] = 1.0 / math.sqrt(variance + eps) if count > 1.0 else 0.0
         scale[c] = weight[c] * inverse[c]
-        shift[c] = bias[c] - mean[c] * scale[c]
         drift[c] = momentum * (running[c] - (mean[c] + offset[c]))
         variance = variance * count / (count - 1.0) if count > 1.0 else running[channels + c]
         drift[channels + c] = momentum * (running[channels + c] - variance)
@@ -127,7 +133,7 @@ def denormaliser(
         bias[c] = sums[0, c]
         weight[c] = sums[1, c] * inverse[c]
         of_z[c] = -scale[c] * inverse[c] * (weight[c] / count)
-        constant[c] = -scale[c] * (bias[c] / count) - of_z[c] * mean[c]
+        constant[c] = -scale[c] * (bias[c] / count)
 
 
 @compiled
@@ -143,17 +149,18 @@ def row_moments(z: Float32, channels: int, pivot: Float32, part: Float32, moment
 def finish_rows(
     z: Float32,
     channels: int,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
     kind: int,
     y: Float32,
 ) -> None:
-    """y = f(z * scale + shift + addend), row by row."""
+    """y = f((z - centre) * scale + shift + addend), row by row."""
     for begin in range(0, z.size, channels):
         source, target = z[begin : begin + channels], y[begin : begin + channels]
         for c in range(channels):
-            target[c] = source[c] * scale[c] + shift[c]
+            target[c] = (source[c] - centre[c]) * scale[c] + shift[c]
     for i in range(addend.size):
         y[i] += addend[i]
     activate(kind, y)
@@ -185,15 +192,17 @@ def lead_rows(
     z: Float32,
     channels: int,
     of_error: Float32,
+    centre: Float32,
     of_z: Float32,
     constant: Float32,
     source: Float32,
     add: bool,
 ) -> None:
-    """source = error * of_error + z * of_z + constant, by channel, or that added to it."""
+    """source = error * of_error + (z - centre) * of_z + constant by channel, or added to it."""
     for begin in range(0, z.size, channels):
         end = begin + channels
         delta, value, target = error[begin:end], z[begin:end], source[begin:end]
         for c in range(channels):
             old = target[c] if add else _ZERO
-            target[c] = old + (delta[c] * of_error[c] + value[c] * of_z[c] + constant[c])
+            led = delta[c] * of_error[c] + (value[c] - centre[c]) * of_z[c] + constant[c]
+            target[c] = old + led

@@ -96,15 +96,13 @@ class ResidualStage(Stage):
         self._y = Buffer(width)
 
     def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
-        *inner, last = self._body.stages or (None,)
-        between = Row(inner, ()).forward(
-            work, x
-        )  # draws from the random stream before the shortcut
+        inner, last = self._body.stages[:-1], self._body.stages[-1:]
+        between = Row(inner, ()).forward(work, x)  # draws from `rng` before the shortcut does
         beside = self._shortcut.forward(work, x)
         if self._fused:
-            return last.forward(work, between, beside)
+            return last[0].forward(work, between, beside)
         y = self._y.take(work.samples)
-        np.add(last.forward(work, between) if last else between, beside, out=y)
+        np.add(Row(last, ()).forward(work, between), beside, out=y)
         return y
 
     def backward(

@@ -23,6 +23,7 @@ def finish(
     height: int,
     width: int,
     channels: int,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
@@ -31,23 +32,25 @@ def finish(
     y: Float32,
     choice: Array,
 ) -> None:
-    """y = f(pool(z * scale + shift + addend)) of one image.
+    """y = f(pool((z - centre) * scale + shift + addend)) of one image.
 
     Arguments:
-        z: (height * width * channels,). scale, shift: (channels,). addend: as z, or empty.
+        z: (height * width * channels,). centre, scale, shift: (channels,). addend: as z, or empty.
         kind: the activation. size: of the pool and its stride, 1 for none.
         y, choice: (height // size * width // size * channels,); `choice` uint8 is which of the
             size * size inputs was the largest, the first of equals.
     """
     alone()
     if size > 1:
-        _pool(z, width, height // size, width // size, channels, scale, shift, size, y, choice)
+        _pool(
+            z, width, height // size, width // size, channels, centre, scale, shift, size, y, choice
+        )
     else:
         for pixel in range(height * width):
             begin = pixel * channels
             source, target = z[begin : begin + channels], y[begin : begin + channels]
             for c in range(channels):
-                target[c] = source[c] * scale[c] + shift[c]
+                target[c] = (source[c] - centre[c]) * scale[c] + shift[c]
         for i in range(addend.size):
             y[i] += addend[i]
     activate(kind, y)
@@ -60,13 +63,14 @@ def _pool(
     rows: int,
     columns: int,
     channels: int,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     size: int,
     y: Float32,
     choice: Array,
 ) -> None:
-    """The largest of each (size, size) of z * scale + shift, and which it was. NaN wins."""
+    """The largest of each (size, size) of the scaled z, and which it was. NaN wins."""
     for row in range(rows):
         for column in range(columns):
             goal = (row * columns + column) * channels
@@ -76,12 +80,12 @@ def _pool(
                 source = z[place * channels : (place + 1) * channels]
                 if k == 0:
                     for c in range(channels):
-                        best[c] = source[c] * scale[c] + shift[c]
+                        best[c] = (source[c] - centre[c]) * scale[c] + shift[c]
                         which[c] = 0
                 else:
                     number = np.uint8(k)
                     for c in range(channels):
-                        value = source[c] * scale[c] + shift[c]
+                        value = (source[c] - centre[c]) * scale[c] + shift[c]
                         larger = value > best[c] or value != value
                         best[c] = value if larger else best[c]
                         which[c] = number if larger else which[c]

@@ -175,8 +175,8 @@ class _Translation:
                 norm = Normaliser(other, self._spans[f"{following}.weight"][0])
             elif kind == LINEAR and type(other) in _ACTIVATIONS:
                 kind = _ACTIVATIONS[type(other)]
-            elif pool == 1 and _side_by_side(other) and min(behind[:2]) >= other.size[0]:
-                pool = other.size[0]
+            elif pool == 1 and _pool_of(other):
+                pool = _pool_of(other)
                 behind = other.outputs(behind)
             else:
                 break
@@ -210,8 +210,9 @@ def _kind_of(layers: Named) -> int:
     return _ACTIVATIONS.get(type(layers[0][1]), LINEAR) if layers else LINEAR
 
 
-def _side_by_side(layer: Layer) -> bool:
-    """Whether this is a MaxPool of square windows side by side, whose choice fits in a byte."""
-    if type(layer) is not MaxPool:
-        return False
-    return layer.size == layer.stride and layer.size[0] == layer.size[1] and layer.size[0] <= 15
+def _pool_of(layer: Layer) -> int:
+    """The size of a MaxPool of square windows side by side whose choice fits in a byte, else 0."""
+    if type(layer) is not MaxPool or layer.size != layer.stride:
+        return 0
+    high, wide = layer.size
+    return high if high == wide <= 15 else 0
