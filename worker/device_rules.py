@@ -7,14 +7,17 @@ read. tests/worker/test_device_rules.py runs them through a C compiler against t
 Hyperparameters and state are in `common.rules`, and what is averaged in its segments.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..common.clipping import EPS
+from ..common.clipping import EPS, clip
+from ..common.job import OptimizerSection
 from ..common.types import Array, Float32
 
 SAME_BITS = ("--fmad=false",)
@@ -151,6 +154,18 @@ class Clipper:
         if self._norm:
             squares = self._squares(gradient, self._counts)
             self._scale(self._counts, self._norm / (self._xp.sqrt(squares) + EPS), gradient)
+
+
+def clipping(
+    xp: ModuleType, section: OptimizerSection, counts: NDArray[np.bool_]
+) -> Callable[[Any], None]:
+    """What clips a whole gradient of `xp` in place as `section` asks; `counts` as in `Clipper`, on
+    the host."""
+    if not (section.clip_value or section.clip):
+        return lambda gradient: None
+    if xp is np:
+        return partial(clip, section=section)
+    return Clipper(xp, section.clip_value, section.clip, xp.asarray(counts))
 
 
 def _elementwise(xp: ModuleType, reads: str, writes: str, body: str, name: str) -> Any:

@@ -7,6 +7,7 @@ model may keep scratch buffers without any lock.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from types import ModuleType
 
 import numpy as np
 
@@ -67,6 +68,22 @@ class Model(ABC):
         subtracts it as it is, without rate, rule, decay or clipping.
         """
         return False
+
+    # Optional, for a GPU.
+
+    def use(self, xp: ModuleType) -> bool:
+        """Compute on arrays of the module `xp`, numpy or cupy, from now on; whether it can.
+
+        On a GPU `parameters`, `gradients` and `batch` are CuPy arrays, work goes to the calling
+        thread's current stream, and measures may stay there as arrays of one element: who waits for
+        one holds up all that could run meanwhile.
+        """
+        return xp is np
+
+    def check(self, batch: Arrays) -> None:
+        """Refuse a batch that does not fit, while it is on the host: raise a `UserError`. Called
+        before each batch goes to a GPU, where looking at it would hold up the rest."""
+        return
 
     # Optional. A model that leaves these alone is trained all the same, with more to send at once.
 

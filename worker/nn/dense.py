@@ -51,6 +51,6 @@ class Dense(Layer):
     def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
         self.factors = self._inputs, delta
         if "weight" in gradients:
-            np.matmul(self._inputs.T, delta, out=gradients["weight"])
-        np.sum(delta, axis=0, out=gradients["bias"])
+            self.xp.matmul(self._inputs.T, delta, out=gradients["weight"])
+        self.xp.sum(delta, axis=0, out=gradients["bias"])
         return (delta @ parameters["weight"].T).reshape(self._shape)
