@@ -30,7 +30,8 @@ class DeviceLanes:
     def close(self, patience: float) -> bool:
         """Finish what was submitted, then end the threads; whether they end within `patience`
         seconds each."""
-        return all([thread.close(patience) for thread in (*self._givers, *self._waiters)])
+        ended = [thread.close(patience) for thread in (*self._givers, *self._waiters)]
+        return all(ended)
 
 
 def _finish(lane: int, pending: Pending) -> Computed:

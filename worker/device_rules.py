@@ -74,7 +74,12 @@ v = square;
 }
 """The loops of `common.rule_kernels` by their names; `rate` and `shrink` come before `numbers`."""
 
-CLIP_VALUES = "g = g > limit ? limit : g; g = g < -limit ? -limit : g;"
+CLIP_VALUES = """
+if (counts) {
+  g = g > limit ? limit : g;
+  g = g < -limit ? -limit : g;
+}
+"""
 SCALE = "g = counts && !(factor >= 1.0) ? g * (float)factor : g;"
 """With a factor of float64; where nothing counts, averaged state stays."""
 
@@ -133,7 +138,11 @@ class Clipper:
     def __init__(self, xp: ModuleType, value: float, norm: float, counts: Any) -> None:
         self._value, self._norm, self._counts = value, norm, counts
         self._limit = _elementwise(
-            xp, "bool counts, float32 limit", "float32 g", f"if (counts) {{ {CLIP_VALUES} }}", "clip"
+            xp,
+            "bool counts, float32 limit",
+            "float32 g",
+            CLIP_VALUES,
+            "clip",
         )
         self._squares = xp.ReductionKernel(
             "float32 g, bool counts",

@@ -26,7 +26,7 @@ from ..common.errors import UserError
 from ..common.job import Job
 from ..common.messages import Attach
 from ..common.rules import RuleState
-from ..common.types import Array, Arrays, Float32, Metrics
+from ..common.types import Arrays, Float32, Metrics
 from . import device_rules
 from .building import guarded
 from .device import Device, Mark, Stream
@@ -96,8 +96,9 @@ class DeviceStepper(Stepper):
         super().__init__(job, data, allocate)
 
     def _warm_up(self, data: DataShape) -> None:
-        if not all(guarded(self._job, "moving it", partial(_use, m, self._xp)) for m in self._models):
-            raise KeepsToTheHost(self._job, self._device)
+        for model in self._models:
+            if not guarded(self._job, "moving it to the device", partial(model.use, self._xp)):
+                raise KeepsToTheHost(self._job, self._device)
         for rows in (self.vector, *self.gradients):
             self._device.pin(rows)
         train = self._job.train
@@ -234,7 +235,3 @@ class DeviceStepper(Stepper):
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * count
         return total, {name: value / total for name, value in sums.items()}
-
-
-def _use(model: Model, xp: Any) -> bool:
-    return model.use(xp)

@@ -25,9 +25,7 @@ ON_HOST = "for (long i = 0; i < size; ++i)"
 ON_DEVICE = "long i = (long)blockIdx.x * blockDim.x + threadIdx.x; if (i < size)"
 
 
-def source(
-    name: str, reads: str, writes: str, body: str, preamble: str, kind: str = "void"
-) -> str:
+def source(name: str, reads: str, writes: str, body: str, preamble: str, kind: str = "void") -> str:
     """The code around an ElementwiseKernel's body as C++: all that it names is an array."""
     parameters = [(part.split(), "const ") for part in reads.split(", ")]
     parameters += [(part.split(), "") for part in writes.split(", ")]
@@ -36,13 +34,17 @@ def source(
         f"{const}{C_TYPES[dtype]} &{name} = {name}_[i];" for (dtype, name), const in parameters
     ]
     loop = ON_DEVICE if "__global__" in kind else ON_HOST
-    return "#include <math.h>\n" + preamble + LOOP.format(
-        kind=kind,
-        name=name,
-        arguments=", ".join(arguments),
-        loop=loop,
-        elements=" ".join(elements),
-        body=body,
+    return (
+        "#include <math.h>\n"
+        + preamble
+        + LOOP.format(
+            kind=kind,
+            name=name,
+            arguments=", ".join(arguments),
+            loop=loop,
+            elements=" ".join(elements),
+            body=body,
+        )
     )
 
 

@@ -102,7 +102,7 @@ class SquaredError(Loss):
 def measure(value: Any) -> float:
     """The mean that an array of one element holds; one of a device stays there, as it is: to wait
     for it would hold up the rest."""
-    return float(value) if isinstance(value, np.generic | np.ndarray) else value  # type: ignore[no-any-return]
+    return float(value) if isinstance(value, np.generic | np.ndarray) else value
 
 
 def check_labels(labels: Array, classes: int) -> None:
