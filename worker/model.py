@@ -60,6 +60,15 @@ class Model(ABC):
         """Whether weight decay applies to a parameter: weights yes, biases (one axis) no."""
         return len(self.shapes()[name]) > 1
 
+    def averaged(self, name: str) -> bool:
+        """Whether a parameter is a running average, such as the statistics of a BatchNorm, and not
+        trained: no by default.
+
+        What `gradients` writes for it is how far it is to go back, momentum * (running - batch):
+        whoever steps does p -= g there, without rate, rule, decay or clipping.
+        """
+        return False
+
     # Optional. A model that leaves these alone is trained all the same, with more to send at once.
 
     def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:
