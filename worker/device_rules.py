@@ -7,14 +7,13 @@ read. tests/worker/test_device_rules.py runs them through a C compiler against t
 Hyperparameters and state are in `common.rules`, and what is averaged in its segments.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..common.clipping import EPS, clip
 from ..common.job import OptimizerSection
@@ -166,14 +165,17 @@ class Clipper:
 
 
 def clipping(
-    xp: ModuleType, section: OptimizerSection, counts: NDArray[np.bool_]
+    xp: ModuleType, section: OptimizerSection, size: int, averaged: Sequence[slice]
 ) -> Callable[[Any], None]:
-    """What clips a whole gradient of `xp` in place as `section` asks; `counts` as in `Clipper`, on
-    the host."""
+    """What clips a whole gradient of `xp`, float32 (size,), in place as `section` asks, but not
+    where it is `averaged`."""
     if not (section.clip_value or section.clip):
         return lambda gradient: None
     if xp is np:
-        return partial(clip, section=section)
+        return partial(clip, section=section, averaged=averaged)
+    counts = np.ones(size, np.bool_)
+    for span in averaged:
+        counts[span] = False
     return Clipper(xp, section.clip_value, section.clip, xp.asarray(counts))
 
 

@@ -12,10 +12,9 @@ while the next lane computes (`device_lanes`). No gradient is announced early, a
 factors: either would be a copy of its own for each layer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
@@ -111,19 +110,14 @@ class DeviceStepper(Stepper):
             self._snapshot = self._xp.empty(self.layout.size, np.float32)
             self._evaluation.upload(self.vector, self._parameters)
             self._lanes = [DeviceLane(self._device, self.layout) for _ in self.gradients]
-            self._clip = self._clipping()
+            self._clip = device_rules.clipping(
+                self._xp, self._job.optimizer, self.layout.size, self._averaged
+            )
             self._uploaded = self._evaluation.mark()
         self._uploaded.wait()
         self._kernels = device_rules.kernels(self._xp)
         self._views = self.layout.views(self._parameters)
         self._try(data)
-
-    def _clipping(self) -> Callable[[Any], None]:
-        section = self._job.optimizer
-        counts = np.ones(self.layout.size, np.bool_)
-        for segment in self._segments:
-            counts[segment.begin : segment.end] = not getattr(segment, "averaged", False)
-        return device_rules.clipping(self._xp, section, counts)
 
     def _try(self, data: DataShape) -> None:
         """A step that changes nothing: it compiles the kernels, or takes them from the disk."""

@@ -62,10 +62,11 @@ class Model(ABC):
         return len(self.shapes()[name]) > 1
 
     def averaged(self, name: str) -> bool:
-        """Whether a parameter is a running average (of a batch's mean, say) and not learnt.
+        """Whether a parameter is a running average, such as the statistics of a BatchNorm, and not
+        trained: no by default.
 
-        At its place `gradients` writes the step itself, momentum * (running - batch): whoever steps
-        subtracts it as it is, without rate, rule, decay or clipping.
+        What `gradients` writes for it is how far it is to go back, momentum * (running - batch):
+        whoever steps does p -= g there, without rate, rule, decay or clipping.
         """
         return False
 
