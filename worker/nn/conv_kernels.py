@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .tiles import COLUMNS, LANES, ROWS, tile
+from .tiles import COLUMNS, LANES, ROWS, alone, tile
 
 # The columns of a table of bands: the output pixels [FIRST, FIRST + COUNT) see the rows
 # [KERNEL_ROW, KERNEL_ROW + RUNS) of the kernel inside of the image, and no other.
@@ -49,25 +49,24 @@ def multiply(
     `spare` (ROWS * COLUMNS,) takes tiles whose columns do not fill vectors. B must be readable for
     full vectors all the same.
     """
+    alone()
     direct = columns % LANES == 0
-    vectors = (columns + LANES - 1) // LANES
+    target = c if direct else spare
+    target_step = c_step if direct else COLUMNS
+    vectors, old_too = (columns + LANES - 1) // LANES, add and direct
     for i in range(0, rows, ROWS):
         m = min(ROWS, rows - i)
-        if direct:
-            tile(
-                *(m, vectors, a, places, first + i, shift, runs, run_step, length, step),
-                *(b, b_begin, b_step, c, c_begin + i * c_step, c_step, add),
-            )
-            continue
+        goal = c_begin + i * c_step
+        begin = goal if direct else 0
         tile(
             *(m, vectors, a, places, first + i, shift, runs, run_step, length, step),
-            *(b, b_begin, b_step, spare, 0, COLUMNS, False),
+            *(b, b_begin, b_step, target, begin, target_step, old_too),
         )
-        for row in range(m):
-            target = c_begin + (i + row) * c_step
-            for j in range(columns):
-                old = c[target + j] if add else _ZERO
-                c[target + j] = old + spare[row * COLUMNS + j]
+        if not direct:
+            for row in range(m):
+                for j in range(columns):
+                    old = c[goal + row * c_step + j] if add else _ZERO
+                    c[goal + row * c_step + j] = old + spare[row * COLUMNS + j]
 
 
 @compiled

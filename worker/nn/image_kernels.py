@@ -11,16 +11,8 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
-from .plane_kernels import (
-    add_moments,
-    add_products,
-    add_sums,
-    blend,
-    finish,
-    to_panels,
-    unfinish,
-    widen,
-)
+from .norm_kernels import add_moments, add_products, blend
+from .plane_kernels import add_sums, finish, to_panels, unfinish, widen
 from .tiles import COLUMNS
 
 
@@ -57,18 +49,6 @@ class Scratch(NamedTuple):
     back: Float32  # the errors with their sides, empty where nothing is led back
     part: Float32  # (2 * outputs,)
     spare: Float32  # one tile
-
-
-class Norm(NamedTuple):
-    """What batch normalisation keeps of a step, float32 (outputs,) each but the sums."""
-
-    mean: Float32
-    inverse: Float32
-    scale: Float32
-    shift: Float32
-    of_z: Float32
-    constant: Float32
-    sums: Array  # (2, outputs) float64
 
 
 @compiled
@@ -212,7 +192,9 @@ def backward(
     n: int,
     plan: Plan,
     scratch: Scratch,
-    norm: Norm,
+    of_delta: Float32,
+    of_z: Float32,
+    constant: Float32,
     x: Float32,
     z: Float32,
     y: Float32,
@@ -223,16 +205,15 @@ def backward(
     bias: Float32,
     back_panels: Float32,
     source: Float32,
-    lead: bool,
     add: bool,
 ) -> None:
     """From d(loss)/dy to the gradients of weight and bias, and d(loss)/dx into `source`.
 
     Arguments:
-        norm: its scale, of_z and constant lead through a batch normalisation where z is not empty.
+        of_delta, of_z, constant: lead through a batch normalisation, where z is not empty: `blend`.
         keep: write what comes before the activation over `delta`, for the addend.
         bias: empty where there is none.
-        lead: whether anyone wants d(loss)/dx. add: to what `source` holds.
+        source: empty where nobody wants it. add: to what it holds.
     """
     many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
     weight[:] = np.float32(0)
@@ -243,14 +224,12 @@ def backward(
             delta[s * out : (s + 1) * out] = scratch.plane
         if z.size:
             part = z[s * many : (s + 1) * many]
-            blend(scratch.plane, part, plan.outputs, norm.scale, norm.of_z, norm.constant)
+            blend(scratch.plane, part, plan.outputs, of_delta, of_z, constant)
         if bias.size:
             add_sums(scratch.plane, plan.outputs, bias)
         _to_weight(s, plan, scratch, x, weight)
-        if lead:
+        if source.size:
             _to_source(s, plan, scratch, back_panels, source, add)
-        if z.size and plan.pool > 1:
-            scratch.plane[:] = np.float32(0)  # where the pool leaves something over
 
 
 @compiled
