@@ -27,7 +27,8 @@ from ..common.messages import Attach
 from ..common.rules import RuleState
 from ..common.types import Arrays, Float32, Metrics
 from . import device_rules
-from .building import guarded
+from .building import guarded, shapes_of
+from .checks import check_measures, check_same, check_written, spoil
 from .device import Device, Mark, Stream
 from .events import Built, Compute
 from .layout import Layout, Parameters
@@ -52,13 +53,14 @@ class KeepsToTheHost(UserError):
 class Pending:
     """A step that was given to a device."""
 
+    job: Job
     mark: Mark
     measures: Measures
 
     def finish(self) -> list[Metrics]:
         """Wait until it is done: what was brought is on the host. Any thread may call it, once."""
         self.mark.wait()
-        return self.measures.read()
+        return [check_measures(self.job, found, "gradients") for found in self.measures.read()]
 
 
 class DeviceLane:
@@ -125,11 +127,15 @@ class DeviceStepper(Stepper):
         inputs = np.zeros((samples, *data.sample_shape), np.float32)
         with lane.stream.current():
             batch = inputs, np.zeros(samples, np.int64)
+            spoil(lane.gradient.flat)
             self._device_gradients(0, lane.gradient, batch, (0, 0, 0))
+            check_written(self._job, lane.gradient)
             if modes.steps_locally(self._job):
                 flat = lane.gradient.flat
                 self._rule.apply(flat, flat.copy(), self._rule_state(), kernels=self._kernels)
             lane.gradient.flat[...] = 0
+            again = shapes_of(self._job, self._models[0])
+            check_same(self._job, self.layout.shapes, again, "after a step")
             lane.stream.mark().wait()
 
     def built(self, segment: Attach | None = None) -> Built:
@@ -154,7 +160,7 @@ class DeviceStepper(Stepper):
             elif action.bring:
                 lane.stream.download(lane.gradient.flat, self.gradients[action.lane])
             lane.measures.bring()
-            return Pending(lane.stream.mark(), lane.measures)
+            return Pending(self._job, lane.stream.mark(), lane.measures)
 
     def _refresh(self, lane: DeviceLane, action: Compute) -> None:
         """Take up what the servers have changed; see what other lanes have taken up."""
@@ -189,13 +195,14 @@ class DeviceStepper(Stepper):
     ) -> Metrics:
         model, random = self._models[number], self._streams[number].at(key)
         there = self._on_device(model, self._lanes[number].staging, batch)
+        where = "gradients"
         metrics: Metrics = guarded(
             self._job,
             "computing gradients",
             lambda: model.gradients(self._views, into, there, random),
         )
         self._clip(into.flat)
-        return metrics
+        return metrics if isinstance(metrics, dict) else check_measures(self._job, metrics, where)
 
     def _on_device(self, model: Model, staging: Staging, batch: Arrays) -> Arrays:
         """A minibatch on the device, images in bytes as fractions; checked while it is here."""

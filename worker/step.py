@@ -19,7 +19,8 @@ from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.schedules import make_schedule
 from ..common.types import Array, Arrays, Float32, Metrics
-from .building import build_model, check_shapes, guarded
+from .building import build_model, guarded, shapes_of
+from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
 from .layout import Layout
 from .model import Factors
@@ -56,14 +57,16 @@ class Stepper:
         lanes = modes.lanes(job)
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
-        asked = "asking for its shapes"
-        shapes = guarded(job, asked, lambda: check_shapes(job, self._models[0].shapes()))
+        shapes = shapes_of(job, self._models[0])
+        for model in self._models[1:]:
+            check_same(job, shapes, shapes_of(job, model), "built again")
         self.layout = Layout(shapes)
         rows = allocate(1 + lanes, self.layout.size)
         self.vector, self.gradients = rows[0], list(rows[1:])
         start = np.random.default_rng((job.job.seed, 0))
         views = self.layout.views(self.vector)
         guarded(job, "starting its parameters", lambda: self._models[0].start(views, start))
+        check_start(job, views)
         self._views = views
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
@@ -87,7 +90,12 @@ class Stepper:
         train = self._job.train
         for name in {train.compression, train.pull_encoding} & CODECS.keys():
             warm_up_codec(name)
-        self._gradients(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
+        spoil(self.gradients[0])
+        self._backprop(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
+        check_written(self._job, self._gradient_views[0])
+        again = shapes_of(self._job, self._models[0])
+        check_same(self._job, self.layout.shapes, again, "after a step")
+        clip(self.gradients[0], self._job.optimizer, self._averaged)
         self.gradients[0][:] = 0
 
     def built(self, segment: Attach | None = None) -> Built:
@@ -137,15 +145,21 @@ class Stepper:
     def _gradients(
         self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
     ) -> Metrics:
+        metrics = self._backprop(lane, into, inputs, labels, key)
+        clip(into.flat, self._job.optimizer, self._averaged)
+        return metrics
+
+    def _backprop(
+        self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
+    ) -> Metrics:
         model, random = self._models[lane], self._streams[lane].at(key)
         batch = (as_float32(inputs), labels)
-        metrics: Metrics = guarded(
+        metrics = guarded(
             self._job,
             "computing gradients",
             lambda: model.gradients(self._views, into, batch, random),
         )
-        clip(into.flat, self._job.optimizer, self._averaged)
-        return metrics
+        return check_measures(self._job, metrics, "gradients")
 
     def factors(self, lane: int) -> Mapping[str, Factors]:
         """The factors of the lane's last minibatch, valid until it computes again."""
@@ -163,7 +177,8 @@ class Stepper:
         total, sums = 0, dict[str, float]()
         for inputs, labels in portions:
             batch = (as_float32(inputs), labels)
-            metrics = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
+            found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
+            metrics = check_measures(self._job, found, "evaluate")
             total += len(labels)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * len(labels)

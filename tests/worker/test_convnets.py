@@ -1,6 +1,8 @@
 """The nets for images: what they are made of, PyTorch's of the same weights, data of any shape."""
 
+import re
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +272,13 @@ def test_bad_options_of_the_cifar_net_are_named(arguments, sentence):
     with pytest.raises(UserError) as error:
         cifar(**arguments)
     assert str(error.value) == sentence
+
+
+def test_the_example_of_the_page_on_models_is_a_net():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    (code,) = re.findall(r"```python\n([^`]*import Residual\n[^`]*)```", page)
+    names = {}
+    exec(code, names)
+    net = names["build"](classes=10)
+    parameters, gradients, batch = setup(net, (28, 28), 3)
+    assert np.isfinite(net.gradients(parameters, gradients, batch, np.random.default_rng())["loss"])

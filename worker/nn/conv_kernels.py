@@ -72,7 +72,6 @@ def multiply(
 @compiled
 def convolve(
     image: Float32,
-    begin: int,
     places: Array,
     bands: Array,
     run_step: int,
@@ -81,28 +80,28 @@ def convolve(
     products: int,
     outputs: int,
     target: Float32,
-    target_begin: int,
     add: bool,
     spare: Float32,
 ) -> None:
-    """One image through a kernel: target (pixels, outputs) at `target_begin`.
+    """One image through a kernel: target (pixels, outputs).
 
     Arguments:
-        image: the widened image begins at `begin`.
+        image: with its sides.
         places: of each output pixel, where its patch begins, row 0 of the kernel included.
         bands: (bands, 4), every output pixel in one of them.
         run_step, length: from one row of the image to the next; kernel width times channels.
         panels: the weights, `products` rows each (see `pack`).
         add: to what the target holds, instead of over it.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for band in bands:
             first, count, row, runs = band[FIRST], band[COUNT], band[KERNEL_ROW], band[RUNS]
-            goal = target_begin + first * outputs + j
+            goal = first * outputs + j
             if runs > 0:
                 multiply(
-                    *(count, columns, image, places, first, begin + row * run_step),
+                    *(count, columns, image, places, first, row * run_step),
                     *(runs, run_step, length, 1),
                     *(panels, j * products + row * length * COLUMNS, COLUMNS),
                     *(target, goal, outputs, add, spare),
@@ -116,7 +115,6 @@ def convolve(
 @compiled
 def correlate(
     image: Float32,
-    begin: int,
     counting: Array,
     bands: Array,
     run_step: int,
@@ -127,37 +125,32 @@ def correlate(
     pixels: int,
     outputs: int,
     gradient: Float32,
-    gradient_begin: int,
-    add: bool,
     spare: Float32,
 ) -> None:
-    """One image's part of the gradient of a kernel: (kernel rows * length, outputs).
+    """Add one image's part to the gradient of a kernel, (kernel rows * length, outputs).
 
     Arguments:
-        image: as in `convolve`; its row -padding would begin at `begin`.
+        image: as in `convolve`.
         counting: 0, 1, 2 and so on, `length` of them or more.
         bands: of each row of the kernel, (first output row, output rows that meet the image there,
-            first row of the image, counted with the padding).
+            where in the image the first of them reads).
         run_step, step: in the image, between the patches of two output rows, and of two pixels.
         width: pixels of an output row.
         delta: d(loss)/d(outputs) in panels of `pixels` rows.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for row in range(len(bands)):
             first, count, top = bands[row, 0], bands[row, 1], bands[row, 2]
-            goal = gradient_begin + row * length * outputs + j
+            goal = row * length * outputs + j
             if count > 0:
                 multiply(
-                    *(length, columns, image, counting, 0, begin + top),
+                    *(length, columns, image, counting, 0, top),
                     *(count, run_step, width, step),
                     *(delta, (j // COLUMNS) * pixels * COLUMNS + first * width * COLUMNS, COLUMNS),
-                    *(gradient, goal, outputs, add, spare),
+                    *(gradient, goal, outputs, True, spare),
                 )
-            elif not add:
-                for i in range(length):
-                    for k in range(columns):
-                        gradient[goal + i * outputs + k] = _ZERO
 
 
 @compiled

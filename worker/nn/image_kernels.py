@@ -12,7 +12,7 @@ from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
 from .norm_kernels import add_moments, add_products, blend
-from .plane_kernels import add_sums, finish, to_panels, unfinish, widen
+from .plane_kernels import add_sums, finish, pad, spread, to_panels, unfinish
 from .tiles import COLUMNS
 
 
@@ -68,7 +68,7 @@ def forward(
     many = plan.rows * plan.columns * plan.outputs
     out = many_out(plan)
     for s in range(n):
-        _convolve(s, plan, scratch, x, panels, scratch.plane, 0)
+        _convolve(s, plan, scratch, x, panels, scratch.plane)
         extra = addend[s * many : (s + 1) * many] if addend.size else addend
         finish(
             *(scratch.plane, plan.rows, plan.columns, plan.outputs, scale, shift, extra),
@@ -91,8 +91,8 @@ def forward_moments(
     many = plan.rows * plan.columns * plan.outputs
     moments[:] = 0.0
     for s in range(n):
-        _convolve(s, plan, scratch, x, panels, z, s * many)
         part = z[s * many : (s + 1) * many]
+        _convolve(s, plan, scratch, x, panels, part)
         add_moments(part, plan.outputs, pivot, scratch.part, moments)
 
 
@@ -110,26 +110,25 @@ def _convolve(
     x: Float32,
     panels: Float32,
     target: Float32,
-    target_begin: int,
 ) -> None:
-    image, begin = _widened(s, plan, scratch, x)
+    image = _widened(s, plan, scratch, x)
     length = plan.kernel_columns * plan.inputs
     across = (plan.width + 2 * plan.padding) * plan.inputs
     convolve(
-        *(image, begin, plan.places, plan.bands, across, length, panels),
-        *(plan.kernel_rows * length, plan.outputs, target, target_begin, False, scratch.spare),
+        *(image, plan.places, plan.bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.outputs, target, False, scratch.spare),
     )
 
 
 @compiled
-def _widened(s: int, plan: Plan, scratch: Scratch, x: Float32) -> tuple[Float32, int]:
-    """Image s with its sides, and where it begins."""
+def _widened(s: int, plan: Plan, scratch: Scratch, x: Float32) -> Float32:
+    """Image s with its sides."""
     many = plan.height * plan.width * plan.inputs
-    if plan.padding == 0:
-        return x, s * many
     image = x[s * many : (s + 1) * many]
-    widen(image, plan.height, plan.width, plan.inputs, plan.padding, 1, scratch.wide)
-    return scratch.wide, 0
+    if plan.padding == 0:
+        return image
+    pad(image, plan.height, plan.width * plan.inputs, plan.padding * plan.inputs, scratch.wide)
+    return scratch.wide
 
 
 @compiled
@@ -234,7 +233,7 @@ def backward(
 
 @compiled
 def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32) -> None:
-    image, begin = _widened(s, plan, scratch, x)
+    image = _widened(s, plan, scratch, x)
     pixels = plan.rows * plan.columns
     panels = scratch.plane
     if plan.outputs != COLUMNS:
@@ -242,9 +241,9 @@ def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32
         to_panels(scratch.plane, pixels, plan.outputs, panels)
     across = (plan.width + 2 * plan.padding) * plan.inputs
     correlate(
-        *(image, begin, plan.counting, plan.kernel_bands, plan.stride * across),
+        *(image, plan.counting, plan.kernel_bands, plan.stride * across),
         *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
-        *(panels, pixels, plan.outputs, weight, 0, True, scratch.spare),
+        *(panels, pixels, plan.outputs, weight, scratch.spare),
     )
 
 
@@ -256,10 +255,15 @@ def _to_source(
     image, side = scratch.plane, plan.kernel_columns - 1 - plan.padding
     if scratch.back.size:
         image = scratch.back
-        widen(scratch.plane, plan.rows, plan.columns, plan.outputs, side, plan.stride, image)
+        if plan.stride == 1:
+            pad(scratch.plane, plan.rows, plan.columns * plan.outputs, side * plan.outputs, image)
+        else:
+            shape = plan.rows, plan.columns, plan.outputs
+            spread(scratch.plane, *shape, side, plan.stride, image)
     length = plan.kernel_columns * plan.outputs
     across = (plan.width + plan.kernel_columns - 1) * plan.outputs
     convolve(
-        *(image, 0, plan.back_places, plan.back_bands, across, length, panels),
-        *(plan.kernel_rows * length, plan.inputs, source, s * many, add, scratch.spare),
+        *(image, plan.back_places, plan.back_bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.inputs, source[s * many : (s + 1) * many], add),
+        scratch.spare,
     )

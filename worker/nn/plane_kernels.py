@@ -12,7 +12,7 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .interpreter import LINEAR, RELU, SIGMOID, TANH, expm1
-from .tiles import COLUMNS
+from .tiles import COLUMNS, alone
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
@@ -39,6 +39,7 @@ def finish(
         y, choice: (height // size * width // size * channels,); `choice` uint8 is which of the
             size * size inputs was the largest, the first of equals.
     """
+    alone()
     if size > 1:
         _pool(z, width, height // size, width // size, channels, scale, shift, size, y, choice)
     else:
@@ -135,6 +136,7 @@ def unfinish(
 
     `pooled` is scratch of the size of y. What the pool leaves over at the right and below is zero.
     """
+    alone()
     if size == 1:
         deactivate(kind, y, delta, plane)
         return
@@ -154,24 +156,29 @@ def unfinish(
 
 
 @compiled
-def widen(
+def pad(image: Float32, height: int, row: int, side: int, wide: Float32) -> None:
+    """An image with rows of `row` numbers, between sides of `side` numbers that `wide` keeps.
+
+    `wide` holds `height` rows of the same length, at least `row` + `side`.
+    """
+    across = wide.size // height
+    for i in range(height):
+        begin = i * across + side
+        wide[begin : begin + row] = image[i * row : (i + 1) * row]
+
+
+@compiled
+def spread(
     image: Float32, height: int, width: int, channels: int, side: int, step: int, wide: Float32
 ) -> None:
-    """An image with `side` pixels of zeros at its left; each pixel `step` pixels from the next, to
-    the right and below. Between them and at the sides, `wide` keeps the zeros that it holds.
-
-    `wide` has rows of len(wide) / ((height - 1) * step + 1) numbers.
-    """
+    """`pad` with each pixel `step` pixels from the next, to the right and below; what `wide` holds
+    between them, zeros, stays. It has (height - 1) * step + 1 rows; `side` counts pixels."""
     across = wide.size // ((height - 1) * step + 1)
     for row in range(height):
         for column in range(width):
             source = (row * width + column) * channels
             target = row * step * across + (side + column * step) * channels
-            if step == 1:  # the whole row is in one piece
-                wide[target : target + width * channels] = image[source : source + width * channels]
-                break
-            for c in range(channels):
-                wide[target + c] = image[source + c]
+            wide[target : target + channels] = image[source : source + channels]
 
 
 @compiled
