@@ -177,6 +177,7 @@ class Exchanger(ShardClient):
                 list(parcel.pieces),
                 parcel.gradient,
                 parcel.extra,
+                parcel.averaged,
             ),
             exchange.number,
         )

@@ -28,11 +28,12 @@ def push(
     extra: Array = NOTHING,
     pieces: list[list[int]] | None = None,
     shards: tuple[int, ...] = (7,),
+    averaged: Float32 = NOTHING,
 ) -> Push:
     versions = [0] * len(shards)
     shared = len(shards) > 1
     where = (1, list(shards), versions, 0, 0, 1, 0.0, shared, "f32")
-    return Push(*where, encoding, pieces or [], gradient, extra)
+    return Push(*where, encoding, pieces or [], gradient, extra, averaged)
 
 
 def ticket(sequence: int, *shards: int, who: Who = ME) -> Ticket:

@@ -18,8 +18,8 @@ from dualshard.worker.parcels import Parcel, Parcels
 
 INPUTS, OUTPUTS, SAMPLES = 40, 30, 4
 LAYOUT: list[list[Any]] = [
-    ["dense1.weight", True, INPUTS, OUTPUTS],
-    ["dense1.bias", False, OUTPUTS],
+    ["dense1.weight", True, False, INPUTS, OUTPUTS],
+    ["dense1.bias", False, False, OUTPUTS],
 ]
 SIZE = INPUTS * OUTPUTS + OUTPUTS
 NAMES = ("dense1.weight",)

@@ -279,7 +279,10 @@ def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference:
 
 def test_rows_of_the_layout_say_what_decays() -> None:
     stepper = Stepper(job("mlp", args={"hidden": []}), DATA)
-    assert stepper.layout_rows() == [["dense1.weight", True, 4, 3], ["dense1.bias", False, 3]]
+    assert stepper.layout_rows() == [
+        ["dense1.weight", True, False, 4, 3],
+        ["dense1.bias", False, False, 3],
+    ]
 
 
 def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
