@@ -201,7 +201,7 @@ def test_a_real_net_sends_the_gradient_that_it_computed(shard_elements):
 def test_a_large_net_sends_a_quarter():
     """The net of Ciresan et al. 2010 at 32 samples: each shard repeats D, which is most of it."""
     rows, names = dense_rows(*CIRESAN)
-    size = sum(int(np.prod(row[2:])) for row in rows)
+    size = sum(int(np.prod(row[3:])) for row in rows)
     shards = Shards(size)
     plans = plan(rows, shards, 32, names)
     sent = sum(
