@@ -178,6 +178,7 @@ class Exchanger(ShardClient):
                 list(parcel.pieces),
                 parcel.gradient,
                 parcel.extra,
+                parcel.averaged,
             ),
             exchange.number,
         )
@@ -228,6 +229,7 @@ class Exchanger(ShardClient):
         elements = 0
         for shard, version in zip(reply.shards, reply.versions, strict=True):
             self.replica.versions[shard] = max(self.replica.versions[shard], version)
+            self.replica.changed.add(shard)
             begin, end = self.replica.shards.span(shard)
             elements += end - begin
         return 4 * elements

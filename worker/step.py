@@ -15,7 +15,7 @@ from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.messages import Attach
-from ..common.rates import check_rates, make_segments
+from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.schedules import make_schedule
 from ..common.types import Array, Arrays, Float32, Metrics
@@ -71,11 +71,12 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
-        check_rates(job.optimizer.rates, list(shapes))
-        check_rates(job.outer.rates, list(shapes), "outer.rates")
-        self._segments = make_segments(
-            parse_layout(self.layout_rows()), job.optimizer.rates, job.optimizer.weight_decay
-        )
+        layout = parse_layout(self.layout_rows())
+        trained = [parameter.name for parameter in layout if not parameter.averaged]
+        check_rates(job.optimizer.rates, trained)
+        check_rates(job.outer.rates, trained, "outer.rates")
+        self._segments = make_segments(layout, job.optimizer.rates, job.optimizer.weight_decay)
+        self._averaged = averaged_in(self._segments)
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
         self._states: list[RuleState | None] = [None] * lanes
@@ -94,7 +95,7 @@ class Stepper:
         check_written(self._job, self._gradient_views[0])
         again = shapes_of(self._job, self._models[0])
         check_same(self._job, self.layout.shapes, again, "after a step")
-        clip(self.gradients[0], self._job.optimizer)
+        clip(self.gradients[0], self._job.optimizer, self._averaged)
         self.gradients[0][:] = 0
 
     def built(self, segment: Attach | None = None) -> Built:
@@ -103,9 +104,12 @@ class Stepper:
         return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
 
     def layout_rows(self) -> list[list[Any]]:
-        """(name, decays, dimension, ...) of every parameter, as in `Describe`."""
+        """(name, decays, averaged, dimension, ...) of every parameter, as in `Describe`."""
         model = self._models[0]
-        return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
+        return [
+            [name, bool(model.decayed(name)), bool(model.averaged(name)), *shape]
+            for name, shape in self.layout.shapes.items()
+        ]
 
     def compute(self, action: Compute, announce: Announce | None = None) -> list[Metrics]:
         """Minibatches one after the other: write (or add) their clipped gradients to the lane's,
@@ -142,7 +146,7 @@ class Stepper:
         self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
     ) -> Metrics:
         metrics = self._backprop(lane, into, inputs, labels, key)
-        clip(into.flat, self._job.optimizer)
+        clip(into.flat, self._job.optimizer, self._averaged)
         return metrics
 
     def _backprop(

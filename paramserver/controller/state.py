@@ -163,6 +163,8 @@ class Controller(Checkpointing):
             self.stop(2, detail)
             return
         self.answer(peer, envelope, Ack())
+        if describe.line and envelope.source not in self._described:
+            self.event(f"{seat.member.name}: {describe.line}")
         self._described.add(envelope.source)
         if not self.cluster.layout:
             self.change(layout=layout)

@@ -47,6 +47,21 @@ class Line(Model):
         return {"loss": float(batch[1].mean()), "accuracy": float(parameters["w"][0])}
 
 
+class Statistic(Line):
+    # Line, and the running mean of its inputs.
+
+    def shapes(self):
+        return {"w": (self.inputs,), "mean": (self.inputs,)}
+
+    def averaged(self, name):
+        return name == "mean"
+
+    def gradients(self, parameters, gradients, batch, rng):
+        batch_mean = batch[0].reshape(len(batch[0]), -1).mean(axis=0)
+        gradients["mean"][:] = 0.25 * (parameters["mean"] - batch_mean)
+        return super().gradients(parameters, gradients, batch, rng)
+
+
 class Shapes(Line):
     def __init__(self, shapes):
         self._shapes = {name: tuple(shape) for name, shape in shapes}
@@ -281,7 +296,10 @@ def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference:
 
 def test_rows_of_the_layout_say_what_decays() -> None:
     stepper = Stepper(job("mlp", args={"hidden": []}), DATA)
-    assert stepper.layout_rows() == [["dense1.weight", True, 4, 3], ["dense1.bias", False, 3]]
+    assert stepper.layout_rows() == [
+        ["dense1.weight", True, False, 4, 3],
+        ["dense1.bias", False, False, 3],
+    ]
 
 
 def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
@@ -340,6 +358,45 @@ def test_a_rate_for_no_parameter_is_refused(section: str) -> None:
     assert str(refused.value) == (
         f"{section}.rates = dense2.*: expected a pattern that matches a parameter of the model; "
         "the parameters are dense1.weight, dense1.bias"
+    )
+
+
+def test_rows_of_the_layout_say_what_is_averaged(reference: str) -> None:
+    stepper = Stepper(job(reference + "Statistic"), DATA)
+    assert stepper.layout_rows() == [["w", False, False, 4], ["mean", False, True, 4]]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
+def test_a_local_step_moves_averages_by_their_gradient_alone(reference: str, rule: str) -> None:
+    settings = {"rule": rule, "lr": 0.5, "clip": 1e-3, "clip_value": 1e-4, "rates": ["*:0"]}
+    stepper = Stepper(job(reference + "Statistic", optimizer=settings), DATA)
+    stepper.vector[4:] = 7
+    before, mean = stepper.vector.copy(), stepper.vector[4:].copy()
+    for seed in range(3):
+        one = batch(seed=seed)
+        compute(stepper, one, step=True)
+        seen = one[0].reshape(len(one[0]), -1).mean(axis=0)
+        np.testing.assert_array_equal(stepper.gradients[0][4:], np.float32(0.25) * (mean - seen))
+        mean -= stepper.gradients[0][4:]
+        np.testing.assert_array_equal(stepper.vector[4:], mean)
+    np.testing.assert_array_equal(stepper.vector[:4], before[:4])
+
+
+def test_clipping_sees_what_is_trained_alone(reference: str) -> None:
+    stepper = Stepper(job(reference + "Statistic", optimizer={"clip": 1e-3}), DATA)
+    stepper.vector[4:] = 1e6
+    compute(stepper, batch())
+    assert np.linalg.norm(stepper.gradients[0][:4]) == pytest.approx(1e-3, rel=1e-2)
+    assert (stepper.gradients[0][4:] > 2e5).all()
+
+
+def test_a_rate_for_averages_alone_is_refused(reference: str) -> None:
+    made = job(reference + "Statistic", optimizer={"rates": ["mean:0.1"]})
+    with pytest.raises(UserError) as refused:
+        Stepper(made, DATA)
+    assert str(refused.value) == (
+        "optimizer.rates = mean: expected a pattern that matches a parameter of the model; "
+        "the parameters are w"
     )
 
 

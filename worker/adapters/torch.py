@@ -11,7 +11,10 @@ constants that are not saved) stay in the lane.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -87,6 +90,9 @@ class TorchModel(Model):
     def _wrong(self, expected: str, found: str) -> UserError:
         return UserError("model.ref", self._ref, expected, found)
 
+    def use(self, xp: ModuleType) -> bool:
+        return xp is np or torch.cuda.is_available()
+
     def shapes(self) -> Shapes:
         return {name: tuple(slot.tensor.shape) for name, slot in _slots(self._module)}
 
@@ -109,24 +115,25 @@ class TorchModel(Model):
         batch: Arrays,
         rng: np.random.Generator,
     ) -> Metrics:
-        self._point(parameters, gradients)
-        self._seed(int(rng.integers(2**63)))
-        if not self._module.training:
-            self._module.train()
-        self._begin()
-        loss, measures = self._measure(*map(_tensor, batch))
-        if not loss.requires_grad:
-            raise self._wrong("a loss that depends on the parameters", "it has no gradient")
-        loss.backward()
-        self._end()
-        return measures
+        with _stream_of(batch[0]):
+            self._point(parameters, gradients)
+            self._seed(int(rng.integers(2**63)))
+            if not self._module.training:
+                self._module.train()
+            self._begin()
+            loss, measures = self._measure(*map(_tensor, batch))
+            if not loss.requires_grad:
+                raise self._wrong("a loss that depends on the parameters", "it has no gradient")
+            loss.backward()
+            self._end()
+            return measures
 
     def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
-        self._point(parameters, None)
-        if self._module.training:
-            self._module.eval()
         totals: Metrics = {}
-        with torch.no_grad():
+        with _stream_of(batch[0]), torch.no_grad():
+            self._point(parameters, None)
+            if self._module.training:
+                self._module.eval()
             for name, slot in self._averaged():
                 slot.now().copy_(self._values[name])
             for begin in range(0, len(batch[1]), _ROWS):
@@ -246,6 +253,16 @@ def _slots(module: Any) -> Iterator[tuple[str, _Slot]]:
             saved = tensor is not None and name not in owner._non_persistent_buffers_set
             if saved and tensor.is_floating_point():
                 yield dot + name, _Slot(owner, name, tensor, True)
+
+
+def _stream_of(array: Any) -> AbstractContextManager[Any]:
+    """Within it PyTorch gives its work to the stream that CuPy gives its own to."""
+    if isinstance(array, np.ndarray):
+        return nullcontext()
+    cupy: Any = import_module("cupy")
+    stream: Any = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
+    within: AbstractContextManager[Any] = torch.cuda.stream(stream)
+    return within
 
 
 def _tensor(array: Any) -> Any:
