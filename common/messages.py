@@ -146,9 +146,11 @@ class Describe(Message):
     """Request, worker to controller, once its model is built; answered by `Ack` or `Refused`.
 
     `layout` rows are (name, decays, averaged, dimension, dimension, ...).
+    `line` says what the worker computes on, in words, where there is something to say.
     """
 
     layout: list[list[Any]]
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)

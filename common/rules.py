@@ -18,7 +18,7 @@ rule does p -= g, and what the rule remembers of them stays zero.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class Rule(ABC):
         copy_to: Float32 | None = None,
         *,
         absorb: bool = False,
+        kernels: Any = None,
         averaged: float = 1.0,
     ) -> None:
         """Update `parameters` (size,) in place and advance `state`.
@@ -84,6 +85,7 @@ class Rule(ABC):
                 parameters are written there too, which is faster than copying them afterwards.
             absorb: write the fresh parameters over the gradient instead, which must be writable;
                 `parameters` stay as they are.
+            kernels: the loops, where the arrays are not the host's (`worker.device_rules`).
             averaged: takes the place of rate and `scale` on averaged segments: p -= averaged g.
 
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
@@ -92,11 +94,15 @@ class Rule(ABC):
         assert parameters.dtype == gradient.dtype == np.float32
         assert parameters.shape == gradient.shape
         assert copy_to is None or copy_to.shape == parameters.shape
+        if kernels is None:
+            from . import rule_kernels as kernels
         slots = [state.slots[name] for name in self.slots]
         assert all(slot.shape == parameters.shape for slot in slots)
         state.steps += 1
         if not segments:
-            self._advance(parameters, gradient, slots, copy_to, absorb, state.steps, scale, False)
+            self._advance(
+                kernels, parameters, gradient, slots, copy_to, absorb, state.steps, scale, False
+            )
             return
         at = 0
         for segment in segments:
@@ -104,9 +110,10 @@ class Rule(ABC):
             at, part = segment.end, slice(segment.begin, segment.end)
             fresh = None if copy_to is None else copy_to[part]
             if segment.averaged:
-                _average(parameters[part], gradient[part], fresh, absorb, averaged)
+                _average(kernels, parameters[part], gradient[part], fresh, absorb, averaged)
                 continue
             self._advance(
+                kernels,
                 parameters[part],
                 gradient[part],
                 [slot[part] for slot in slots],
@@ -120,6 +127,7 @@ class Rule(ABC):
 
     def _advance(
         self,
+        kernels: Any,
         parameters: Float32,
         gradient: Float32,
         slots: list[Float32],
@@ -130,8 +138,6 @@ class Rule(ABC):
         decays: bool,
     ) -> None:
         """The update number `step` (from 1) of elements that are all treated alike."""
-        from . import rule_kernels as kernels
-
         rate = scale * self.lr
         shrink = rate * self.weight_decay if decays else 0.0
         numbers = np.array((rate, shrink, *self._scalars(step)), np.float32)
@@ -145,11 +151,14 @@ class Rule(ABC):
 
 
 def _average(
-    parameters: Float32, gradient: Float32, copy_to: Float32 | None, absorb: bool, scale: float
+    kernels: Any,
+    parameters: Float32,
+    gradient: Float32,
+    copy_to: Float32 | None,
+    absorb: bool,
+    scale: float,
 ) -> None:
     """p -= scale g: `sgd` at that rate, whatever the rule."""
-    from . import rule_kernels as kernels
-
     gradient = gradient if absorb else kernels.read_only(gradient)
     numbers = np.array((scale, 0.0), np.float32)
     kernels.sgd(parameters, gradient, copy_to, absorb or None, numbers)

@@ -9,8 +9,8 @@ from dualshard.common.job import Job
 from dualshard.common.types import Array, Float32
 from dualshard.dataserver.pipeline import epoch_order, portions
 from dualshard.dataserver.source import open_source
+from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
-from dualshard.worker.step import build_model
 
 
 class Loop:

@@ -9,6 +9,8 @@ import struct
 import numpy as np
 import pytest
 
+from dualshard.worker.device import find
+
 pytestmark = pytest.mark.processes
 
 
@@ -32,8 +34,20 @@ def bad(tmp_path):
     write_images(tmp_path / "empty", idx(images[:0]), idx(labels[:0]))
     np.savez(tmp_path / "range.npz", x_train=images, y_train=np.full(40, -3))
     (tmp_path / "raises.py").write_text("def build():\n    raise RuntimeError('no luck today')\n")
+    (tmp_path / "lazy.py").write_text(LAZY)
+    (tmp_path / "narrow.py").write_text("from torch import nn\n\nnet = nn.Linear(8, 4)\n")
     return tmp_path
 
+
+LAZY = """
+from dualshard.worker.zoo import mlp
+
+
+def build(inputs, classes):
+    model = mlp(inputs, (8,), classes)
+    model.gradients = lambda *given: {"loss": 1.0}
+    return model
+"""
 
 CASES = {
     "truncated": ("data.source=idx:truncated", "to hold 640 bytes after its header"),
@@ -42,11 +56,18 @@ CASES = {
     "label": ("data.source=npz:range.npz", "-3"),
     "model": ("model.ref=nowhere.py:build", "a Python file that is there"),
     "raises": ("model.ref=raises.py:build", "RuntimeError: no luck today"),
+    "lazy": (
+        "model.ref=lazy.py:build",
+        "512 of the 512 elements of gradients['dense1.weight'] were",
+    ),
+    "torch": ("model.ref=narrow.py:net", "(32, 10), a number for each class; forward() returned "),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_one_line_and_leaves_nothing(case, bad, commands):
+    if case == "torch":
+        pytest.importorskip("torch")
     setting, words = CASES[case]
     small = ("--workers", 1, "--servers", 1)
     train = commands.start("train", *small, "--out", bad / "new" / "run", "--set", setting)
@@ -109,3 +130,28 @@ def test_a_controller_started_by_hand_leaves_nothing_after_bad_data(bad, command
     assert (controller.wait(30), data.wait(30)) == (2, 2)
     assert controller.err.splitlines()[-1].startswith("dualshard: data.source = idx:magic: ")
     assert not (bad / "runs").exists()
+
+
+@pytest.mark.skipif(find("auto").device is not None, reason="a CUDA device is there")
+def test_a_gpu_that_is_asked_for_and_not_there_ends_the_job_in_one_line(commands, tmp_path):
+    small = ("--workers", 1, "--servers", 1, "--out", tmp_path / "run")
+    train = commands.start("train", *small, "--set", "worker.device=cuda:0")
+    assert train.wait(30) == 2
+    (line,) = train.err.splitlines()
+    assert line.startswith(
+        "dualshard: worker.device = cuda:0: expected a CUDA device of this number"
+    )
+    assert line.endswith(", or set worker.device=cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(find("auto").device is not None, reason="a CUDA device is there")
+def test_without_a_gpu_auto_says_so_in_one_line_and_trains_on_the_cpu(commands, tmp_path):
+    small = ("--workers", 1, "--servers", 1, "--out", tmp_path / "run")
+    settings = ("--set", "worker.device=auto", "--set", "job.epochs=1")
+    train = commands.start("train", *small, *settings)
+    assert train.wait(60) == 0, train.err
+    said = [line for line in train.out.splitlines() if "device auto" in line]
+    assert len(said) == 1
+    assert "worker-0: device auto: no CUDA device (" in said[0]
+    assert said[0].endswith("): computing on the CPU")

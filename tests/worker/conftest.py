@@ -1,4 +1,4 @@
-"""Makes `layer_cases` importable by the tests of this folder, which is no package."""
+"""Makes helpers of this folder importable by its tests, which are no package."""
 
 import sys
 from pathlib import Path

@@ -13,9 +13,10 @@ from dualshard.common.messages import Portion
 from dualshard.common.rules import make_rule
 from dualshard.common.types import Metrics
 from dualshard.worker.batches import Lease, Minibatch
+from dualshard.worker.building import build_model
 from dualshard.worker.events import Compute
 from dualshard.worker.nn.sequential import Sequential
-from dualshard.worker.step import Stepper, as_float32, build_model
+from dualshard.worker.step import Stepper, as_float32
 
 DATA = DataShape(100, 20, 3, (2, 2), 5)
 
@@ -76,7 +77,7 @@ class Broken(Line):
 
 class Shapeless(Line):
     def shapes(self):
-        return {"w": 3}
+        return {}["w"]
 
 
 class Bare(Line):
@@ -146,13 +147,14 @@ def test_arguments_of_the_job_win_over_the_data(reference: str) -> None:
         (
             "number",
             {},
-            "model.ref = {ref}: expected a function or class that returns a Model; this is a int",
+            "model.ref = {ref}: expected a Model, a PyTorch module, (module, loss), or "
+            "(init, loss) of JAX, or a builder of one; this is of type int",
         ),
         (
             "no_model",
             {},
-            "model.ref = {ref}: expected a builder that returns a dualshard.worker.model.Model; "
-            "it returned a list",
+            "model.ref = {ref}: expected a builder of a Model, a PyTorch module, (module, loss), "
+            "or (init, loss) of JAX; it returned one of type list",
         ),
         (
             "Line",
@@ -182,7 +184,7 @@ def test_what_is_no_model_is_one_line(
     ("name", "doing", "words"),
     [
         ("fails", "building it", "ValueError:"),
-        ("Shapeless", "asking for its shapes", "TypeError:"),
+        ("Shapeless", "asking for its shapes", "KeyError:"),
         ("Broken", "computing gradients", "ZeroDivisionError:"),
     ],
 )
