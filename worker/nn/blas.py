@@ -24,34 +24,38 @@ def _product(
     rows: Any,
     columns: Any,
     inner: Any,
+    alpha: Any,
     a: Any,
     a_transposed: Any,
     b: Any,
     b_transposed: Any,
+    beta: Any,
     c: Any,
 ) -> Any:
-    size, flag = types.intp, types.boolean
-    return types.void(size, size, size, a, flag, b, flag, c), _generate
+    size, flag, real = types.intp, types.boolean, types.float32
+    return types.void(size, size, size, real, a, flag, b, flag, real, c), _generate
 
 
-product: Callable[[int, int, int, Float32, bool, Float32, bool, Float32], None]
+product: Callable[[int, int, int, float, Float32, bool, Float32, bool, float, Float32], None]
 product = cast(Any, intrinsic(_product))
-"""product(rows, columns, inner, a, a_transposed, b, b_transposed, c): C = op(A) op(B).
+"""product(rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c):
+C = alpha op(A) op(B) + beta C.
 
 Call it from compiled code alone. The row-major matrices begin at the first element of the flat
 float32 arrays a, b and c. op(A) is (rows, inner), op(B) (inner, columns), C (rows, columns); if
-`a_transposed`, A is stored as (inner, rows), and B likewise. What C held is overwritten, NaN
-included. Nothing is checked: an array that is too short means foreign memory. Any thread may call.
+`a_transposed`, A is stored as (inner, rows), and B likewise. With beta 0 what C held is
+overwritten, NaN included. Nothing is checked: an array that is too short means foreign memory. Any
+thread may call.
 """
 
 
 def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Write the call in LLVM. Fortran passes everything by address and is column-major.
 
-    A row-major C = op(A) op(B) is the column-major C' = op(B)' op(A)' on the same memory.
+    The row-major product op(A) op(B) is the column-major op(B)' op(A)' on the same memory.
     """
-    rows, columns, inner, a, a_transposed, b, b_transposed, c = arguments
-    *_, a_kind, _, b_kind, _, c_kind = signature.args
+    rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c = arguments
+    *_, a_kind, _, b_kind, _, _, c_kind = signature.args
 
     def address(value: Any) -> Any:
         return cgutils.alloca_once_value(builder, value)  # type: ignore[no-untyped-call]
@@ -69,12 +73,11 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
     def matrix(kind: Any, array: Any) -> Any:
         return make_array(kind)(context, builder, array).data  # type: ignore[no-untyped-call]
 
-    real = ir.FloatType()
     call = [
         *(letter(b_transposed), letter(a_transposed)),
-        *(integer(columns), integer(rows), integer(inner), address(real(1.0))),
+        *(integer(columns), integer(rows), integer(inner), address(alpha)),
         *(matrix(b_kind, b), integer(either(b_transposed, inner, columns))),
-        *(matrix(a_kind, a), integer(either(a_transposed, rows, inner)), address(real(0.0))),
+        *(matrix(a_kind, a), integer(either(a_transposed, rows, inner)), address(beta)),
         *(matrix(c_kind, c), integer(columns)),
     ]
     kind = ir.FunctionType(ir.VoidType(), [value.type for value in call])

@@ -5,7 +5,7 @@ plain reference: any layer, any dtype. The compiled step runs where it can: for 
 views of one flat vector, as the worker's are, and layers that have a compiled form.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from ...common.errors import UserError
 from ...common.sharding import SHARD_ELEMENTS
 from ...common.types import Array, Arrays, Float32, Metrics
 from ..layout import Layout, Parameters
-from ..model import Factors, Model, Ready, Shapes
+from ..model import Factors, Model, Pace, Ready, Shapes
 from .dense import Dense
 from .layer import Layer
 from .losses import Loss, check_labels
@@ -33,8 +33,8 @@ class Sequential(Model):
     all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
     largest output is at their label.
 
-    A subclass that replaces `gradients` gives no early word of what is ready, and no factors: it
-    may change what this class has written. With l2 there are no factors, for the gradient of a
+    A subclass that replaces `gradients` gives no early word of what is ready, no factors, and no
+    steps in one go: it may change what this class has written. With l2 there are no factors, for the gradient of a
     weight is then more than their product; readiness is told, as L2 is added layer by layer.
     """
 
@@ -89,6 +89,19 @@ class Sequential(Model):
         logits = self._forward(parameters, inputs)
         self._backward(parameters, gradients, self.loss.slope(logits, labels))
         return self._measures(parameters, logits, labels)
+
+    def descend(
+        self,
+        parameters: Mapping[str, Float32],
+        batches: Sequence[Arrays],
+        paces: Mapping[str, Pace],
+        random: Callable[[int], np.random.Generator],
+    ) -> list[Metrics] | None:
+        if not (self._program and self._own and self._is_flat(parameters)):
+            return None
+        checked = [self._checked(batch) for batch in batches]
+        begins = {self._begins[name]: pace for name, pace in paces.items()}
+        return self._program.descend(cast(Parameters, parameters).flat, checked, begins)
 
     def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:
         self._ready = callback if self._own else None
