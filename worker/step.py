@@ -3,10 +3,8 @@
 No thread starts here and nothing is sent; `threads` runs it beside the loop, tests run it inline.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,20 +13,17 @@ from ..common import modes
 from ..common.clipping import clip
 from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
-from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.messages import Attach
 from ..common.rates import check_rates, make_segments
-from ..common.references import load
 from ..common.rules import Rule, RuleState, make_rule
 from ..common.schedules import make_schedule
-from ..common.suggest import did_you_mean
 from ..common.types import Array, Arrays, Float32, Metrics
+from .building import build_model, check_shapes, guarded
 from .events import Built, Compute
 from .layout import Layout
-from .model import Factors, Model
+from .model import Factors
 from .randomness import BatchStream
-from .zoo import ZOO
 
 Allocate = Callable[[int, int], Float32]
 """Makes a float32 array (rows, size) of zeros; a process may place it in shared memory."""
@@ -42,82 +37,6 @@ the weights there."""
 def in_own_memory(rows: int, size: int) -> Float32:
     """The plain `Allocate`."""
     return np.zeros((rows, size), np.float32)
-
-
-def build_model(job: Job, data: DataShape) -> Model:
-    """The model that the job names, built for this data.
-
-    A builder is called with `model.args`, and with `inputs` (numbers per sample), `classes` and
-    `sample_shape` where it takes parameters of these names.
-
-    Raises:
-        UserError: no such model, arguments that it does not take, or it returns no `Model`.
-    """
-    reference = job.model.ref
-    builder = _builder(reference)
-    if not callable(builder):
-        raise UserError(
-            "model.ref",
-            reference,
-            "a function or class that returns a Model",
-            f"this is a {type(builder).__name__}",
-        )
-    facts = {
-        "inputs": prod(data.sample_shape),
-        "classes": data.classes,
-        "sample_shape": data.sample_shape,
-    }
-    taken = inspect.signature(builder).parameters
-    arguments = {name: fact for name, fact in facts.items() if name in taken}
-    arguments |= {name: _as_list(value) for name, value in job.model.args.items()}
-    try:
-        inspect.signature(builder).bind(**arguments)
-    except TypeError as wrong:
-        raise UserError(
-            "model.args",
-            dict(job.model.args),
-            f"arguments of {reference}",
-            f"{wrong}: it takes {', '.join(taken)}",
-        ) from None
-    model = guarded(job, "building it", lambda: builder(**arguments))
-    if not isinstance(model, Model):
-        raise UserError(
-            "model.ref",
-            reference,
-            "a builder that returns a dualshard.worker.model.Model",
-            f"it returned a {type(model).__name__}",
-        )
-    return model
-
-
-def _builder(reference: str) -> object:
-    """What a reference names: a recipe of the zoo, or a user's attribute."""
-    if ":" in reference:
-        return load(reference, "model.ref")
-    if reference in ZOO:
-        return ZOO[reference]
-    raise UserError(
-        "model.ref",
-        reference,
-        f"{', '.join(ZOO)}, module:attribute or file.py:attribute",
-        did_you_mean(reference, ZOO, "for example --model file.py:build"),
-    )
-
-
-def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:
-    """Run a user's code; what it raises becomes a one-line error that names the model."""
-    try:
-        return work()
-    except DualshardError:
-        raise
-    except Exception as error:
-        raise UserError(
-            "model.ref", job.model.ref, f"no error while {doing}", f"it raised {describe(error)}"
-        ) from error
-
-
-def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 class Stepper:
@@ -252,26 +171,3 @@ def as_float32(inputs: Array) -> Float32:
     if inputs.dtype == np.uint8:
         return np.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
     return inputs
-
-
-def check_shapes(job: Job, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """A model's parameter names and shapes, as they must be to be laid out.
-
-    Raises:
-        UserError: no parameters, a name that is no text, or an empty dimension.
-    """
-    if not shapes:
-        raise UserError(
-            "model.ref", job.model.ref, "a model with parameters", "its shapes() is empty"
-        )
-    for name, shape in shapes.items():
-        if not isinstance(name, str) or not all(
-            isinstance(size, int | np.integer) and size >= 1 for size in shape
-        ):
-            raise UserError(
-                "model.ref",
-                job.model.ref,
-                "parameter shapes of positive integers",
-                f"shapes()[{name!r}] is {shape!r}",
-            )
-    return {name: tuple(int(size) for size in shape) for name, shape in shapes.items()}

@@ -18,8 +18,8 @@ from dualshard.dataserver.source import open_source
 from dualshard.paramserver.modes import make_store
 from dualshard.paramserver.store import ShardPush
 from dualshard.paramserver.updates import Part
+from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
-from dualshard.worker.step import build_model
 
 MLP = {
     "model__ref": "mlp",

@@ -15,8 +15,8 @@ from dualshard.common.rules import RULES, make_rule
 from dualshard.common.types import Float32
 from dualshard.dataserver.pipeline import epoch_order
 from dualshard.dataserver.source import open_source
+from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
-from dualshard.worker.step import build_model
 
 MLP = {
     "model__ref": "mlp",

@@ -13,9 +13,10 @@ from dualshard.common.messages import Portion
 from dualshard.common.rules import make_rule
 from dualshard.common.types import Metrics
 from dualshard.worker.batches import Lease, Minibatch
+from dualshard.worker.building import build_model
 from dualshard.worker.events import Compute
 from dualshard.worker.nn.sequential import Sequential
-from dualshard.worker.step import Stepper, as_float32, build_model
+from dualshard.worker.step import Stepper, as_float32
 
 DATA = DataShape(100, 20, 3, (2, 2), 5)
 
