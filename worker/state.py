@@ -321,12 +321,17 @@ class Worker(Evaluating):
             progress = self.progress(lane.exchange)
             return Compute(lane.number, batches, adds, step=True, progress=progress)
         announce = modes.n_push(self.job) == 1
-        skip = frozenset[str]()
-        servers = self.cluster.of_role(Role.PARAMSERVER)
-        if all(self.far(m.address) and not self.shares_memory(m.address) for m in servers):
-            assert self.parcels is not None
-            skip = self.parcels.skipped(len(batches[0].labels))
-        return Compute(lane.number, batches, accumulate, announce=announce, skip=skip)
+        assert self.parcels is not None
+        factors, skip = self.parcels.factors, frozenset[str]()
+        if factors:
+            servers = self.cluster.of_role(Role.PARAMSERVER)
+            apart = [self.far(m.address) and not self.shares_memory(m.address) for m in servers]
+            factors = any(apart)
+            if all(apart):
+                skip = self.parcels.skipped(len(batches[0].labels))
+        return Compute(
+            lane.number, batches, accumulate, announce=announce, factors=factors, skip=skip
+        )
 
     def _nothing_to_do(self, lane: Lane) -> None:
         assert self.job is not None

@@ -44,7 +44,7 @@ class Lanes:
     def _announce(self, lane: int, begin: int, factors: Mapping[str, Factors]) -> None:
         """Part of a gradient is ready. Of the last part the end of the step tells."""
         if begin:
-            self._post(Partly(lane, begin, dict(factors)))
+            self._post(Partly(lane, begin, factors))
 
     def _timed(self, action: Compute, announce: Announce | None = None) -> Computed:
         began = self._clock.now()
@@ -56,4 +56,4 @@ class Lanes:
 def step(stepper: Stepper, action: Compute, announce: Announce | None = None) -> Computed:
     """Run one `Compute` action to its event."""
     metrics = stepper.compute(action, announce)
-    return Computed(action.lane, metrics, dict(stepper.factors(action.lane)))
+    return Computed(action.lane, metrics, stepper.factors(action))

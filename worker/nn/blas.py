@@ -8,6 +8,7 @@ process has allowed it (threadpoolctl); lock-free workers allow one.
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import get_cython_function_address, intrinsic
@@ -36,7 +37,8 @@ def _product(
     return types.void(size, size, size, real, a, flag, b, flag, real, c), _generate
 
 
-product: Callable[[int, int, int, float, Float32, bool, Float32, bool, float, Float32], None]
+_Real = np.float32
+product: Callable[[int, int, int, _Real, Float32, bool, Float32, bool, _Real, Float32], None]
 product = cast(Any, intrinsic(_product))
 """product(rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c):
 C = alpha op(A) op(B) + beta C.

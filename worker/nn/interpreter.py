@@ -134,10 +134,10 @@ def descend(
 
 @compiled
 def _are_classes(labels: Array, classes: int) -> bool:
+    fine = True
     for label in labels:
-        if label < 0 or label >= classes:
-            return False
-    return True
+        fine = fine and 0 <= label < classes
+    return fine
 
 
 @compiled

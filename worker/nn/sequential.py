@@ -34,8 +34,9 @@ class Sequential(Model):
     largest output is at their label.
 
     A subclass that replaces `gradients` gives no early word of what is ready, no factors, and no
-    steps in one go: it may change what this class has written. With l2 there are no factors, for the gradient of a
-    weight is then more than their product; readiness is told, as L2 is added layer by layer.
+    steps in one go: it may change what this class has written. With l2 there are no factors, for
+    the gradient of a weight is then more than their product; readiness is told, as L2 is added
+    layer by layer.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, l2: float = 0.0) -> None:
