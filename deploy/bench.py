@@ -57,6 +57,24 @@ def _rules(context: click.Context, option: click.Parameter, text: str) -> list[s
     return parts
 
 
+def _nets(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """`mlp,lenet` as names, all of them where there is no text."""
+    from ..bench.nets import NETS
+
+    parts = text.split(",") if text else list(NETS)
+    if not set(parts) <= NETS.keys():
+        raise click.BadParameter(f"{text!r} is not a list of {', '.join(NETS)}")
+    return parts
+
+
+def _batches(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """`8,32` as numbers."""
+    parts = text.split(",") if text else []
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not a list of numbers of samples like 8,32")
+    return [int(part) for part in parts]
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 def bench(context: click.Context) -> None:
@@ -166,6 +184,43 @@ def apply(json_file: Path | None, rounds: int) -> None:
     from ..bench.apply import bench_apply
 
     _report(json_file, lambda: bench_apply(rounds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option(
+    "--nets", default="", metavar="NAME,...", callback=_nets, help="Nets of the zoo; default: all."
+)
+@click.option(
+    "--batches",
+    default="",
+    metavar="N,...",
+    callback=_batches,
+    help="Samples in a minibatch; default: those that have goals.",
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda:N",
+    help="Where both sides compute: one thread of the processor, or one GPU.",
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@seconds_option(1.0)
+def compute(
+    json_file: Path | None,
+    nets: list[str],
+    batches: list[int],
+    device: str,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Training steps of each net of the zoo on one thread, or one GPU, against PyTorch."""
+    from ..bench.compute import bench_compute
+
+    _report(
+        json_file, lambda: bench_compute(nets, batches, device, rounds, seconds, click.echo)
+    )
 
 
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:
