@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..common.errors import UserError
 from .nets import NETS
 from .peers import installed, peer
 from .report import Row, compare

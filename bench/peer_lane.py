@@ -41,7 +41,9 @@ class LaneSteps:
         random = np.random.default_rng(0)
         self.inputs = random.random((MINIBATCHES, batch, *shape), np.float32)
         self.labels = random.integers(0, CLASSES, (MINIBATCHES, batch))
-        self._stepper = Stepper(make_job(net, batch, device), DataShape(60_000, 10_000, 10, shape, 1))
+        self._stepper = Stepper(
+            make_job(net, batch, device), DataShape(60_000, 10_000, 10, shape, 1)
+        )
         self._first = self._stepper.vector.copy()
         self._minibatches = [
             as_minibatch(inputs, labels)
@@ -66,9 +68,8 @@ class LaneSteps:
         self._steps(self._minibatches[:1])
         size = BURST if perf_counter() - begin < SHORT else 1
         bursts = [self._minibatches[at : at + size] for at in range(0, MINIBATCHES, size)]
-        return timed(lambda number: self._steps(bursts[number % len(bursts)]), seconds) * (
-            size * self.inputs.shape[1]
-        )
+        often = timed(lambda number: self._steps(bursts[number % len(bursts)]), seconds)
+        return often * size * int(self.inputs.shape[1])
 
     def _steps(self, minibatches: Sequence[Minibatch]) -> list[dict[str, float]]:
         return self._stepper.compute(Compute(0, list(minibatches), step=True))
@@ -78,7 +79,7 @@ def make_job(net: str, batch: int, device: str) -> Job:
     """A worker that steps by itself with plain SGD."""
     return Job.from_dict(
         {
-            "model": {"ref": "mlp", "args": {"hidden": [2500, 2000, 1500, 1000, 500]}} if net == "ciresan" else {"ref": net},
+            "model": {"ref": net},
             "data": {"batch_size": batch},
             "train": {"mode": "local"},
             "optimizer": {"rule": "sgd", "lr": RATE, "schedule": "constant"},

@@ -9,10 +9,8 @@ device has finished.
 
 import sys
 from collections.abc import Mapping
-from functools import partial
 from math import isclose
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -38,9 +36,7 @@ class TorchSteps:
         self._device, self._format = torch.device(device), FORMATS[layout]
         self._net = BUILDERS[net]().to(self._device, memory_format=self._format)
         self._places = list(parameters(self._net))
-        self._optimizer = torch.optim.SGD(
-            self._net.parameters(), lr=RATE, **OPTIMIZERS[optimizer]
-        )
+        self._optimizer = torch.optim.SGD(self._net.parameters(), lr=RATE, **OPTIMIZERS[optimizer])
         self._start = values(step, "before")
         self._minibatches = [
             (self._kept(as_images(inputs)), self._kept(torch.from_numpy(labels)))
@@ -67,7 +63,9 @@ class TorchSteps:
             far += float((end - as_torch(layer, after)).square().sum())
             long += float(np.square(after - before).sum())
         if not far <= STEP_TOLERANCE**2 * long:
-            raise SystemExit(f"its step ends {far**0.5:.2g} from ours, which is {long**0.5:.2g} long")
+            raise SystemExit(
+                f"its step ends {far**0.5:.2g} from ours, which is {long**0.5:.2g} long"
+            )
 
     def measure(self, seconds: float) -> float:
         """Samples/s, for at least so many seconds."""
