@@ -9,7 +9,7 @@ import numpy as np
 from .job import OptimizerSection
 from .types import Float32
 
-_EPS = 1e-6
+EPS = 1e-6
 
 
 def clip(gradient: Float32, section: OptimizerSection) -> None:
@@ -27,4 +27,4 @@ def clip(gradient: Float32, section: OptimizerSection) -> None:
     if section.clip_value:
         kernels.clip_values(gradient, np.float32(section.clip_value))
     if section.clip:
-        kernels.clip_norm(gradient, section.clip, _EPS)
+        kernels.clip_norm(gradient, section.clip, EPS)

@@ -354,9 +354,11 @@ class WorkerSection(Section):
     device: str = setting(
         Kind.TEXT,
         "cpu",
-        "where the worker computes",
+        "where the worker computes; auto: on the first GPU if there is one, else on the CPU",
         choices=("auto", "cpu"),
-        planned=r"(cuda|gpu)(:[0-9]+)?",
+        pattern="cuda:(0|[1-9][0-9]{0,2})",
+        form="cuda:N",
+        example="cuda:0",
     )
 
 

@@ -15,7 +15,7 @@ Regularization", algorithm 2): it never enters the statistics of a rule.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -65,6 +65,7 @@ class Rule(ABC):
         copy_to: Float32 | None = None,
         *,
         absorb: bool = False,
+        kernels: Any = None,
     ) -> None:
         """Update `parameters` (size,) in place and advance `state`.
 
@@ -80,6 +81,7 @@ class Rule(ABC):
                 parameters are written there too, which is faster than copying them afterwards.
             absorb: write the fresh parameters over the gradient instead, which must be writable;
                 `parameters` stay as they are.
+            kernels: the loops, where the arrays are not the host's (`worker.device_rules`).
 
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
         states and slices may run at the same time; calls on one state may not.
@@ -87,17 +89,22 @@ class Rule(ABC):
         assert parameters.dtype == gradient.dtype == np.float32
         assert parameters.shape == gradient.shape
         assert copy_to is None or copy_to.shape == parameters.shape
+        if kernels is None:
+            from . import rule_kernels as kernels
         slots = [state.slots[name] for name in self.slots]
         assert all(slot.shape == parameters.shape for slot in slots)
         state.steps += 1
         if not segments:
-            self._advance(parameters, gradient, slots, copy_to, absorb, state.steps, scale, False)
+            self._advance(
+                kernels, parameters, gradient, slots, copy_to, absorb, state.steps, scale, False
+            )
             return
         at = 0
         for segment in segments:
             assert at == segment.begin <= segment.end
             at, part = segment.end, slice(segment.begin, segment.end)
             self._advance(
+                kernels,
                 parameters[part],
                 gradient[part],
                 [slot[part] for slot in slots],
@@ -111,6 +118,7 @@ class Rule(ABC):
 
     def _advance(
         self,
+        kernels: Any,
         parameters: Float32,
         gradient: Float32,
         slots: list[Float32],
@@ -121,8 +129,6 @@ class Rule(ABC):
         decays: bool,
     ) -> None:
         """The update number `step` (from 1) of elements that are all treated alike."""
-        from . import rule_kernels as kernels
-
         rate = scale * self.lr
         shrink = rate * self.weight_decay if decays else 0.0
         numbers = np.array((rate, shrink, *self._scalars(step)), np.float32)

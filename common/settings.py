@@ -42,6 +42,8 @@ class Setting:
         minimum, above, maximum, below: `>=`, `>`, `<=`, `<`; seconds or bytes for those kinds.
         multiple: an integer or size must be a multiple of this.
         choices: the only texts allowed, where there are any.
+        pattern, form, example: a regular expression of texts that are allowed beside the choices,
+            how it is told to people, and one such text.
         planned: a regular expression of texts that the design names and this version lacks.
         empty: whether empty text is allowed.
     """
@@ -55,6 +57,9 @@ class Setting:
     below: float | None = None
     multiple: int = 1
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    form: str = ""
+    example: str = ""
     planned: str = ""
     empty: bool = True
 
@@ -90,7 +95,7 @@ class Setting:
     def expected(self) -> str:
         """What the value must be, in words: `an integer of at least 1`."""
         if self.choices:
-            *rest, last = self.choices
+            *rest, last = (*self.choices, self.form) if self.form else self.choices
             return f"{', '.join(rest)} or {last}" if rest else last
         if self.kind is Kind.TEXT and not self.empty:
             return "text that is not empty"
@@ -147,11 +152,13 @@ class Setting:
         text = str(value)
         if not self.choices or text in self.choices:
             return text
+        if self.pattern and re.fullmatch(self.pattern, text, re.ASCII):
+            return text
         if self.planned and re.fullmatch(self.planned, text):
             fix = f"this version has no {text} yet, write {key} = {self.write(self.default)}"
         else:
-            example = f"for example {key} = {self.write(self.default)}"
-            fix = did_you_mean(text, self.choices, example)
+            example = f"for example {key} = {self.write(self.example or self.default)}"
+            fix = example if self.form else did_you_mean(text, self.choices, example)
         raise self._refused(key, text, fix)
 
     def _texts(self, key: str, value: Any) -> tuple[str, ...]:

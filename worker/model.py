@@ -75,6 +75,14 @@ class Model(ABC):
         """Whether weight decay applies to a parameter: weights yes, biases (one axis) no."""
         return len(self.shapes()[name]) > 1
 
+    def averaged(self, name: str) -> bool:
+        """Whether a parameter is a running average (of a batch's mean, say) and not learnt.
+
+        At its place `gradients` writes the step itself, momentum * (running - batch): whoever steps
+        subtracts it as it is, without rate, rule, decay or clipping.
+        """
+        return False
+
     # Optional. A model that leaves these alone is trained all the same, with more to send at once.
 
     def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:

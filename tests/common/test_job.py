@@ -219,9 +219,14 @@ def test_the_given_table_is_copied() -> None:
             ' this version has no admm yet, write train.mode = "async"',
         ),
         (
-            {"worker": {"device": "cuda:0"}},
-            "worker.device = cuda:0: expected auto or cpu;"
-            ' this version has no cuda:0 yet, write worker.device = "cpu"',
+            {"worker": {"device": "gpu"}},
+            "worker.device = gpu: expected auto, cpu or cuda:N;"
+            ' for example worker.device = "cuda:0"',
+        ),
+        (
+            {"worker": {"device": "cuda:01"}},
+            "worker.device = cuda:01: expected auto, cpu or cuda:N;"
+            ' for example worker.device = "cuda:0"',
         ),
         (
             {"paramserver": {"shard_bytes": 1002}},

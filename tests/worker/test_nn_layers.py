@@ -36,12 +36,12 @@ def test_backward_agrees_with_numeric_gradients(layer):
     rng = np.random.default_rng(1)
     inputs, parameters = rng.normal(size=(5, 2, 3)), parameters_of(layer, rng, float)
     gradients = {name: np.full_like(value, np.nan) for name, value in parameters.items()}
-    outer = rng.normal(size=layer.forward(parameters, inputs).shape)
+    outer = rng.normal(size=layer.forward(parameters, inputs, None).shape)
 
     def scalar():
-        return float(np.sum(outer * layer.forward(parameters, inputs)))
+        return float(np.sum(outer * layer.forward(parameters, inputs, None)))
 
-    layer.forward(parameters, inputs)
+    layer.forward(parameters, inputs, None)
     delta = layer.backward(parameters, gradients, outer)
     np.testing.assert_allclose(delta, numeric_gradient(scalar, inputs), rtol=1e-6, atol=1e-8)
     for name, value in parameters.items():
@@ -83,7 +83,7 @@ def test_float32_stays_float32(layer):
     rng = np.random.default_rng(4)
     parameters = parameters_of(layer, rng, np.float32)
     gradients = {name: np.empty_like(value) for name, value in parameters.items()}
-    outputs = layer.forward(parameters, rng.random((3, 6), dtype=np.float32))
+    outputs = layer.forward(parameters, rng.random((3, 6), dtype=np.float32), None)
     assert outputs.dtype == np.float32
     assert layer.backward(parameters, gradients, outputs).dtype == np.float32
 
@@ -97,7 +97,7 @@ def test_dense_flattens_and_gives_back_the_shape():
     layer = Dense(12, 2)
     parameters = parameters_of(layer, np.random.default_rng(5), np.float32)
     gradients = {name: np.empty_like(value) for name, value in parameters.items()}
-    outputs = layer.forward(parameters, np.ones((3, 2, 6), np.float32))
+    outputs = layer.forward(parameters, np.ones((3, 2, 6), np.float32), None)
     assert outputs.shape == (3, 2)
     assert layer.backward(parameters, gradients, outputs).shape == (3, 2, 6)
 

@@ -1,23 +1,28 @@
 """Activations: functions of one number, applied to each. No parameters, no other layers.
 
-Each derivative is written in terms of the output, which is all that `backward` needs to keep.
+Derivatives are written in terms of the output, which is all that `backward` needs to keep, but for
+GELU's: it falls and rises, so that the output does not tell.
 """
 
 from abc import abstractmethod
+from importlib import import_module
+from math import pi, sqrt
+from types import ModuleType
 
 import numpy as np
 
+from ...common.errors import UserError
 from ...common.types import Array
-from .layer import Layer, Named
+from .layer import Layer, Named, Sample
 
 
 class Activation(Layer):
     """A layer that maps each number by itself; outputs have the shape of the inputs."""
 
-    def width(self, inputs: int | None) -> int | None:
-        return inputs
+    def outputs(self, sample: Sample) -> Sample:
+        return sample
 
-    def forward(self, parameters: Named, inputs: Array) -> Array:
+    def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
         self._outputs = self.value(inputs)
         return self._outputs
 
@@ -39,10 +44,31 @@ class ReLU(Activation):
     noun = "relu"
 
     def value(self, z: Array) -> Array:
-        return np.maximum(z, 0)
+        outputs: Array = self.xp.maximum(z, 0)
+        return outputs
 
     def slope(self, y: Array) -> Array:
         return (~(y <= 0)).astype(y.dtype)  # NaN passes its delta on, so that it is noticed
+
+
+class LeakyReLU(Activation):
+    """y = z where z > 0, else leak z (A. Maas, A. Hannun, A. Ng, ICML 2013, eq. 3)."""
+
+    noun = "leakyrelu"
+
+    def __init__(self, leak: float = 0.01) -> None:
+        """Raises UserError: `leak` is negative, so that the output would not tell the slope."""
+        if isinstance(leak, bool) or not isinstance(leak, int | float) or not 0 <= leak < 1:
+            fix = "give the slope below zero, 0.01 for example"
+            raise UserError("LeakyReLU.leak", leak, "a number from 0 to below 1", fix)
+        self.leak = leak
+
+    def value(self, z: Array) -> Array:
+        outputs: Array = self.xp.where(z > 0, z, z * self.leak)
+        return outputs
+
+    def slope(self, y: Array) -> Array:
+        return self.leak + (1 - self.leak) * (y > 0).astype(y.dtype)
 
 
 class Sigmoid(Activation):
@@ -51,7 +77,7 @@ class Sigmoid(Activation):
     noun = "sigmoid"
 
     def value(self, z: Array) -> Array:
-        outputs: Array = (1 + np.tanh(z / 2)) / 2
+        outputs: Array = (1 + self.xp.tanh(z / 2)) / 2
         return outputs
 
     def slope(self, y: Array) -> Array:
@@ -65,7 +91,35 @@ class Tanh(Activation):
     noun = "tanh"
 
     def value(self, z: Array) -> Array:
-        return np.tanh(z)
+        outputs: Array = self.xp.tanh(z)
+        return outputs
 
     def slope(self, y: Array) -> Array:
         return 1 - y * y
+
+
+class GELU(Activation):
+    """y = z P(z), P the distribution function of the standard Gaussian: (1 + erf(z / sqrt 2)) / 2.
+
+    The exact form (D. Hendrycks, K. Gimpel, "Gaussian error linear units", 2016, section 2), which
+    is PyTorch's default. The slope is P(z) + z p(z) with the density p.
+    """
+
+    noun = "gelu"
+
+    def value(self, z: Array) -> Array:
+        self._inputs, self._below = z, (1 + _erf(self.xp)(z * sqrt(0.5))) / 2
+        outputs: Array = z * self._below
+        return outputs
+
+    def slope(self, y: Array) -> Array:
+        z = self._inputs
+        slope: Array = self._below + z * self.xp.exp(z * z / -2) / sqrt(2 * pi)
+        return slope
+
+
+def _erf(xp: ModuleType) -> np.ufunc:
+    """The error function for arrays of `xp`: neither NumPy nor CuPy has it in its main module."""
+    special = import_module("scipy.special" if xp is np else "cupyx.scipy.special")
+    erf: np.ufunc = special.erf
+    return erf

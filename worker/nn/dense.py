@@ -1,12 +1,14 @@
 """The fully connected layer. Nothing else."""
 
+from math import prod
+
 import numpy as np
 
 from ...common.errors import UserError
 from ...common.types import Array
 from ..model import Factors, Shapes
 from .initialisers import Initialiser, he_normal
-from .layer import Layer, Named
+from .layer import Layer, Named, Sample
 
 
 class Dense(Layer):
@@ -20,27 +22,28 @@ class Dense(Layer):
     noun = "dense"
 
     def __init__(self, inputs: int, outputs: int, initialiser: Initialiser = he_normal) -> None:
-        self.inputs, self.outputs, self.initialiser = inputs, outputs, initialiser
+        self.inputs, self.units, self.initialiser = inputs, outputs, initialiser
         self.factors: Factors | None = None
 
     def shapes(self) -> Shapes:
-        return {"weight": (self.inputs, self.outputs), "bias": (self.outputs,)}
+        return {"weight": (self.inputs, self.units), "bias": (self.units,)}
 
     def start(self, parameters: Named, rng: np.random.Generator) -> None:
-        parameters["weight"][...] = self.initialiser((self.inputs, self.outputs), rng)
+        parameters["weight"][...] = self.initialiser((self.inputs, self.units), rng)
         parameters["bias"][...] = 0
 
-    def width(self, inputs: int | None) -> int:
-        if inputs not in (None, self.inputs):
+    def outputs(self, sample: Sample) -> Sample:
+        inputs = prod(sample)
+        if inputs != self.inputs:
             raise UserError(
                 "Dense.inputs",
                 self.inputs,
                 f"{inputs}, the outputs of the layer before",
-                f"write Dense({inputs}, {self.outputs})",
+                f"write Dense({inputs}, {self.units})",
             )
-        return self.outputs
+        return (self.units,)
 
-    def forward(self, parameters: Named, inputs: Array) -> Array:
+    def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
         self._shape, self.factors = inputs.shape, None
         self._inputs = inputs.reshape(len(inputs), -1)
         return self._inputs @ parameters["weight"] + parameters["bias"]

@@ -254,10 +254,10 @@ def _activate(kind: int, z: Float32, bias: Float32) -> None:
             z[j] = _ZERO if shifted < _ZERO else shifted
     elif kind == SIGMOID:
         for j in range(z.size):
-            z[j] = _ONE / (_TWO + _expm1(-(z[j] + bias[j])))
+            z[j] = _ONE / (_TWO + expm1(-(z[j] + bias[j])))
     elif kind == TANH:
         for j in range(z.size):
-            power = _expm1(_TWO * (z[j] + bias[j]))
+            power = expm1(_TWO * (z[j] + bias[j]))
             z[j] = power / (power + _TWO)
     else:
         for j in range(z.size):
@@ -285,7 +285,7 @@ def _deactivate(kind: int, y: Float32, delta: Float32, bias: Float32) -> None:
 
 
 @compiled
-def _expm1(x: Any) -> Any:
+def expm1(x: Any) -> Any:
     """e^x - 1 as arithmetic that the compiler can vectorise (the C library's exp it cannot).
 
     x = k log 2 + r with |r| <= log(2) / 2; e^r - 1 by its Taylor series to r^7, whose rest is below

@@ -1,10 +1,11 @@
 """Losses of classification: functions of the net's last outputs (logits) and integer labels.
 
-A loss and its derivative with respect to the logits stand side by side. Both losses hold the last
-non-linearity themselves (softmax, sigmoid), so that neither can overflow or lose digits.
+A loss and its derivative with respect to the logits stand side by side. The cross-entropies hold
+the last non-linearity themselves (softmax, sigmoid), so that neither can overflow or lose digits.
 """
 
 from abc import ABC, abstractmethod
+from types import ModuleType
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from ...common.types import Array
 
 class Loss(ABC):
     """A mean over samples. Stateless: any thread may call it."""
+
+    xp: ModuleType = np
+    """The module of the arrays that the loss is handed, numpy or cupy."""
 
     @abstractmethod
     def value(self, logits: Array, labels: Array) -> float:
@@ -25,17 +29,37 @@ class Loss(ABC):
 
 
 class SoftmaxCrossEntropy(Loss):
-    """-log softmax(z)[label]: one class of many. The derivative is softmax(z) - onehot(label)."""
+    """-sum over classes of t log softmax(z): one class of many. The derivative is softmax(z) - t.
+
+    The target t is the one-hot label; with label smoothing e it is (1 - e) onehot + e / classes
+    (C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016,
+    section 7; PyTorch's `label_smoothing`).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        """Raises UserError: `label_smoothing` is not in [0, 1)."""
+        amount = label_smoothing
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < 1:
+            fix = "use 0 for none, 0.1 for a tenth"
+            key = "SoftmaxCrossEntropy.label_smoothing"
+            raise UserError(key, amount, "a number from 0 to below 1", fix)
+        self.label_smoothing = amount
 
     def value(self, logits: Array, labels: Array) -> float:
         shifted = logits - logits.max(axis=1, keepdims=True)
-        chosen = shifted[np.arange(len(labels)), labels]
-        return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - chosen))
+        chosen = shifted[self.xp.arange(len(labels)), labels]
+        if self.label_smoothing:
+            even = shifted.mean(axis=1)
+            chosen = chosen + self.label_smoothing * (even - chosen)
+        return float(self.xp.mean(self.xp.log(self.xp.exp(shifted).sum(axis=1)) - chosen))
 
     def slope(self, logits: Array, labels: Array) -> Array:
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        powers = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
         softmax = powers / powers.sum(axis=1, keepdims=True)
-        slope: Array = (softmax - _onehot(logits, labels)) / len(labels)
+        target = _onehot(self.xp, logits, labels)
+        if self.label_smoothing:
+            target = (1 - self.label_smoothing) * target + self.label_smoothing / logits.shape[1]
+        slope: Array = (softmax - target) / len(labels)
         return slope
 
 
@@ -48,13 +72,29 @@ class SigmoidCrossEntropy(Loss):
     """
 
     def value(self, logits: Array, labels: Array) -> float:
-        units = np.maximum(logits, 0) - logits * _onehot(logits, labels)
-        units += np.log1p(np.exp(-np.abs(logits)))
-        return float(np.mean(units.sum(axis=1)))
+        units = self.xp.maximum(logits, 0) - logits * _onehot(self.xp, logits, labels)
+        units += self.xp.log1p(self.xp.exp(-self.xp.abs(logits)))
+        return float(self.xp.mean(units.sum(axis=1)))
 
     def slope(self, logits: Array, labels: Array) -> Array:
-        outputs = (1 + np.tanh(logits / 2)) / 2
-        slope: Array = (outputs - _onehot(logits, labels)) / len(labels)
+        outputs = (1 + self.xp.tanh(logits / 2)) / 2
+        slope: Array = (outputs - _onehot(self.xp, logits, labels)) / len(labels)
+        return slope
+
+
+class SquaredError(Loss):
+    """1/2 the sum over outputs of (z - t)^2, t the one-hot label. The derivative is z - t.
+
+    C. Bishop, "Pattern Recognition and Machine Learning", 2006, eq. 5.11, as a mean over samples:
+    PyTorch's `mse_loss` times classes / 2.
+    """
+
+    def value(self, logits: Array, labels: Array) -> float:
+        errors = logits - _onehot(self.xp, logits, labels)
+        return float(self.xp.mean((errors * errors).sum(axis=1))) / 2
+
+    def slope(self, logits: Array, labels: Array) -> Array:
+        slope: Array = (logits - _onehot(self.xp, logits, labels)) / len(labels)
         return slope
 
 
@@ -74,7 +114,7 @@ def check_labels(labels: Array, classes: int) -> None:
         )
 
 
-def _onehot(logits: Array, labels: Array) -> Array:
-    onehot = np.zeros_like(logits)
-    onehot[np.arange(len(labels)), labels] = 1
+def _onehot(xp: ModuleType, logits: Array, labels: Array) -> Array:
+    onehot: Array = xp.zeros_like(logits)
+    onehot[xp.arange(len(labels)), labels] = 1
     return onehot

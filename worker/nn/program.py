@@ -62,7 +62,7 @@ class Program:
         cls, layers: Mapping[str, Layer], loss: Loss, l2: float, layout: Layout
     ) -> "Program | None":
         """The program of a net, or None where it has no compiled form."""
-        table, kind = translate(layers, layout), _LOSSES.get(type(loss))
+        table, kind = translate(layers, layout), _kind(loss)
         return None if table is None or kind is None else cls(table, kind, l2)
 
     def run(
@@ -200,6 +200,12 @@ def _inputs_of(batches: Sequence[Arrays]) -> tuple[Array, Float32]:
     return _NO_OCTETS, np.concatenate([as_float32(part) for part in parts], dtype=np.float32)
 
 
+def _kind(loss: Loss) -> int | None:
+    """The compiled form of a loss, or None where it has none: smoothed labels, a user's own."""
+    smoothed = isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing > 0
+    return None if smoothed else _LOSSES.get(type(loss))
+
+
 def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
     """The table of operations of named layers, or None where one has no compiled form.
 
@@ -213,7 +219,7 @@ def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
         if type(layer) is Dense:
             row = np.zeros(COLUMNS, np.int64)
             source, target = target, target + layer.inputs
-            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.outputs
+            row[[INPUTS, OUTPUTS]] = layer.inputs, layer.units
             row[[WEIGHT, BIAS]] = spans[f"{name}.weight"][0], spans[f"{name}.bias"][0]
             row[[ACTIVATION, SOURCE, TARGET]] = LINEAR, source, target
             rows.append(row)

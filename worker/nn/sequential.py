@@ -5,7 +5,9 @@ plain reference: any layer, any dtype. The compiled step runs where it can: for 
 views of one flat vector, as the worker's are, and layers that have a compiled form.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import prod
+from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -15,8 +17,10 @@ from ...common.sharding import SHARD_ELEMENTS
 from ...common.types import Array, Arrays, Float32, Metrics
 from ..layout import Layout, Parameters
 from ..model import Factors, Model, Pace, Ready, Shapes
+from .activations import Activation
+from .chain import Chain, part_of
 from .dense import Dense
-from .layer import Layer
+from .layer import Layer, Sample
 from .losses import Loss, check_labels
 from .program import Program
 from .readiness import stages
@@ -28,7 +32,8 @@ _ROWS = 256
 class Sequential(Model):
     """Layers one after the other. One instance serves one thread (it keeps scratch buffers).
 
-    Parameters are named by kind and place: `dense1.weight` (inputs, outputs), `dense1.bias`.
+    Parameters are named by kind and place: `dense1.weight` (inputs, outputs), `dense1.bias`, and
+    within a residual block `residual1.conv2d1.weight`.
     The loss is the mean of `loss` over the samples, plus l2 / 2 times the sum of the squares of
     all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
     largest output is at their label.
@@ -39,15 +44,28 @@ class Sequential(Model):
     layer by layer.
     """
 
-    def __init__(self, layers: Sequence[Layer], loss: Loss, l2: float = 0.0) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        loss: Loss,
+        l2: float = 0.0,
+        sample_shape: Sample | None = None,
+    ) -> None:
         """Put layers in a row.
 
+        Arguments:
+            sample_shape: of one sample, (height, width, channels) for images; (height, width) is
+                one channel. A net that begins with `Dense` needs none: it flattens what it gets.
         Raises:
-            UserError: a layer does not take what the one before gives; no `Dense` among them.
+            UserError: a layer does not take what the one before gives; the outputs of the last
+                are no row of numbers; no layer has parameters.
         """
-        self.layers = dict(_named(layers))
-        self.loss, self.l2 = loss, l2
-        self._features, self._classes = _ends(layers)
+        self._chain = Chain(layers)
+        self.layers, self.loss, self.l2 = self._chain.layers, loss, l2
+        self._sample = _sample(layers) if sample_shape is None else tuple(sample_shape)
+        self._fixed = sample_shape is not None
+        self._classes = _classes(self._chain, self._sample)
+        self._shapes, self._averaged = self._chain.shapes(), self._chain.averaged()
         self._layout = Layout(self.shapes())
         self._program = Program.of(self.layers, loss, l2, self._layout)
         self._own = type(self).gradients is Sequential.gradients
@@ -63,15 +81,18 @@ class Sequential(Model):
         }
 
     def shapes(self) -> Shapes:
-        return {
-            f"{name}.{part}": shape
-            for name, layer in self.layers.items()
-            for part, shape in layer.shapes().items()
-        }
+        return dict(self._shapes)
+
+    def averaged(self, name: str) -> bool:
+        return name in self._averaged
+
+    def use(self, xp: ModuleType) -> None:
+        """Compute with arrays of the module `xp`, numpy or cupy, from now on."""
+        self._chain.use(xp)
+        self.loss.xp = xp
 
     def start(self, parameters: Mapping[str, Float32], rng: np.random.Generator) -> None:
-        for name, layer in self.layers.items():
-            layer.start(_part(parameters, name, layer), rng)
+        self._chain.start(parameters, rng)
 
     def gradients(
         self,
@@ -87,7 +108,7 @@ class Sequential(Model):
             vector, gradient = cast(Parameters, parameters).flat, cast(Parameters, gradients).flat
             return self._program.run(vector, inputs, labels, gradient)
         check_labels(labels, self._classes)
-        logits = self._forward(parameters, inputs)
+        logits = self._forward(parameters, inputs, rng)
         self._backward(parameters, gradients, self.loss.slope(logits, labels))
         return self._measures(parameters, logits, labels)
 
@@ -146,20 +167,20 @@ class Sequential(Model):
         if self._program and self._is_flat(parameters):
             return self._program.run(cast(Parameters, parameters).flat, inputs, labels)
         check_labels(labels, self._classes)
-        return self._measures(parameters, self._forward(parameters, inputs), labels)
+        return self._measures(parameters, self._forward(parameters, inputs, None), labels)
 
-    def _forward(self, parameters: Mapping[str, Array], values: Array) -> Array:
-        values = values.astype(next(iter(parameters.values())).dtype, copy=False)
-        for name, layer in self.layers.items():
-            values = layer.forward(_part(parameters, name, layer), values)
-        return values
+    def _forward(
+        self, parameters: Mapping[str, Array], inputs: Array, rng: np.random.Generator | None
+    ) -> Array:
+        values = inputs.astype(next(iter(parameters.values())).dtype, copy=False)
+        return self._chain.forward(parameters, values, rng)
 
     def _backward(
         self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], delta: Array
     ) -> None:
         """Fill `gradients` layer by layer from the last, L2 included, and tell what is final."""
         for name, layer in reversed(self.layers.items()):
-            own, target = _part(parameters, name, layer), _part(gradients, name, layer)
+            own, target = part_of(parameters, name, layer), part_of(gradients, name, layer)
             if f"{name}.weight" in self._skipped:
                 del target["weight"]
             delta = layer.backward(own, target, delta)
@@ -185,7 +206,6 @@ class Sequential(Model):
         """Inputs and labels of a batch, if they fit the net and each other."""
         inputs, labels = batch
         assert len(labels) >= 1, "a batch holds at least one sample"
-        features = inputs.size // max(len(inputs), 1)
         if len(inputs) != len(labels) or labels.ndim != 1:
             raise UserError(
                 "data.source",
@@ -193,34 +213,55 @@ class Sequential(Model):
                 f"({len(inputs)},), one label for each sample",
                 "mend the data set's read()",
             )
-        if features != self._features:
-            raise UserError(
-                "model.args.inputs",
-                self._features,
-                f"{features}, the numbers in a sample of shape {inputs.shape[1:]}",
-                f"build the model for {features} inputs",
-            )
+        self._check_sample(inputs.shape[1:])
+        if self._fixed:
+            inputs = inputs.reshape(len(inputs), *self._sample)
         return inputs, labels
 
+    def _check_sample(self, shape: Sample) -> None:
+        """Refuse samples of another shape; a last axis of one channel may be there or not."""
+        features = prod(self._sample)
+        if self._fixed and _channels(shape) != _channels(self._sample):
+            raise UserError(
+                "model.args.sample_shape",
+                self._sample,
+                f"{shape}, the shape of a sample",
+                f"build the model for samples of shape {shape}",
+            )
+        if prod(shape) != features:
+            raise UserError(
+                "model.args.inputs",
+                features,
+                f"{prod(shape)}, the numbers in a sample of shape {shape}",
+                f"build the model for {prod(shape)} inputs",
+            )
 
-def _named(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
-    counts: dict[str, int] = {}
+
+def _sample(layers: Sequence[Layer]) -> Sample:
+    """The shape of a sample where nobody gave one: that of the first Dense."""
     for layer in layers:
-        counts[layer.noun] = counts.get(layer.noun, 0) + 1
-        yield f"{layer.noun}{counts[layer.noun]}", layer
+        if isinstance(layer, Dense):
+            return (layer.inputs,)
+        if not isinstance(layer, Activation):
+            fix = "pass sample_shape=(28, 28, 1) for images of 28x28 with one channel"
+            raise UserError("Sequential.sample_shape", None, "the shape of one sample", fix)
+    raise UserError("Sequential.layers", len(layers), "at least one Dense", "add a Dense layer")
 
 
-def _ends(layers: Sequence[Layer]) -> tuple[int, int]:
-    """The numbers of inputs and outputs of a row of layers that fit each other."""
-    width: int | None = None
-    for layer in layers:
-        width = layer.width(width)
-    first = next((layer for layer in layers if isinstance(layer, Dense)), None)
-    if first is None or width is None:
-        raise UserError("Sequential.layers", len(layers), "at least one Dense", "add a Dense layer")
-    return first.inputs, width
+def _classes(chain: Chain, sample: Sample) -> int:
+    """The number of outputs of a row of layers that fit each other."""
+    outputs = chain.outputs(sample)
+    if not chain.shapes():
+        fix = "add a Dense layer"
+        raise UserError("Sequential.layers", len(chain.layers), "a layer with parameters", fix)
+    if len(outputs) != 1:
+        fix = "add a Dense layer, or GlobalAveragePool, at the end"
+        raise UserError(
+            "Sequential.layers", f"outputs of shape {outputs}", "one number for each class", fix
+        )
+    return outputs[0]
 
 
-def _part(arrays: Mapping[str, Array], name: str, layer: Layer) -> dict[str, Array]:
-    """The arrays of one layer, by their names within it."""
-    return {part: arrays[f"{name}.{part}"] for part in layer.shapes()}
+def _channels(shape: Sample) -> Sample:
+    """`shape` without a last axis of one channel."""
+    return shape[:-1] if len(shape) == 3 and shape[-1] == 1 else shape

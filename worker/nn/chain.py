@@ -1,0 +1,75 @@
+"""A row of layers, named by kind and place: what a net and a residual block have in common.
+
+No loss, no flat vector; nothing is kept but the layers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from ...common.types import Array
+from ..model import Shapes
+from .layer import Layer, Named, Sample
+
+
+class Chain:
+    """Layers one after the other. An empty one is the identity. Belongs to one thread."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = dict(_named(layers))
+
+    def use(self, xp: ModuleType) -> None:
+        """Compute with the arrays of another module from now on."""
+        for layer in self.layers.values():
+            layer.use(xp)
+
+    def shapes(self) -> Shapes:
+        """All parameters: `dense1.weight` is the weight of the first Dense."""
+        return {
+            f"{name}.{part}": shape
+            for name, layer in self.layers.items()
+            for part, shape in layer.shapes().items()
+        }
+
+    def averaged(self) -> frozenset[str]:
+        """Those of `shapes` that are running averages."""
+        return frozenset(
+            f"{name}.{part}" for name, layer in self.layers.items() for part in layer.averaged()
+        )
+
+    def start(self, parameters: Named, rng: np.random.Generator) -> None:
+        """Fill `parameters` with their first values, in place."""
+        for name, layer in self.layers.items():
+            layer.start(part_of(parameters, name, layer), rng)
+
+    def outputs(self, sample: Sample) -> Sample:
+        """The shape of a sample's outputs; raises the UserError of a layer that does not fit."""
+        for layer in self.layers.values():
+            sample = layer.outputs(sample)
+        return sample
+
+    def forward(self, parameters: Named, values: Array, rng: np.random.Generator | None) -> Array:
+        """Outputs (n, ...) of inputs (n, ...); layers draw from `rng` in their order."""
+        for name, layer in self.layers.items():
+            values = layer.forward(part_of(parameters, name, layer), values, rng)
+        return values
+
+    def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
+        """Fill `gradients` from the last layer to the first; return d(loss)/d(inputs)."""
+        for name, layer in reversed(self.layers.items()):
+            own, target = part_of(parameters, name, layer), part_of(gradients, name, layer)
+            delta = layer.backward(own, target, delta)
+        return delta
+
+
+def part_of(arrays: Mapping[str, Array], name: str, layer: Layer) -> dict[str, Array]:
+    """The arrays of one layer, by their names within it."""
+    return {part: arrays[f"{name}.{part}"] for part in layer.shapes()}
+
+
+def _named(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
+    counts: dict[str, int] = {}
+    for layer in layers:
+        counts[layer.noun] = counts.get(layer.noun, 0) + 1
+        yield f"{layer.noun}{counts[layer.noun]}", layer

@@ -1,0 +1,286 @@
+"""Compiled steps of a convolutional stage over a batch, image by image. No layers.
+
+An image goes through the convolution and all that follows while it is in the cache; only batch
+normalisation needs the whole batch in between. So do errors on their way back.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...common.compiled import compiled
+from ...common.types import Array, Float32
+from .conv_kernels import convolve, correlate
+from .plane_kernels import (
+    add_moments,
+    add_products,
+    add_sums,
+    blend,
+    finish,
+    to_panels,
+    unfinish,
+    widen,
+)
+from .tiles import COLUMNS
+
+
+class Plan(NamedTuple):
+    """The shape of a stage, and the tables of `convolve` and `correlate`."""
+
+    height: int
+    width: int
+    inputs: int
+    kernel_rows: int
+    kernel_columns: int
+    stride: int
+    padding: int
+    outputs: int
+    rows: int  # of the convolution's result
+    columns: int
+    kind: int  # of the activation
+    pool: int  # size and stride, 1 for none
+    places: Array
+    bands: Array
+    kernel_bands: Array
+    back_places: Array
+    back_bands: Array
+    counting: Array
+
+
+class Scratch(NamedTuple):
+    """What one image needs on its way; belongs to one stage of one thread."""
+
+    wide: Float32  # the image with its sides, empty where the padding is 0
+    plane: Float32  # the convolution's result, or d(loss) by it
+    pooled: Float32
+    panels: Float32
+    back: Float32  # the errors with their sides, empty where nothing is led back
+    part: Float32  # (2 * outputs,)
+    spare: Float32  # one tile
+
+
+class Norm(NamedTuple):
+    """What batch normalisation keeps of a step, float32 (outputs,) each but the sums."""
+
+    mean: Float32
+    inverse: Float32
+    scale: Float32
+    shift: Float32
+    of_z: Float32
+    constant: Float32
+    sums: Array  # (2, outputs) float64
+
+
+@compiled
+def forward(
+    n: int,
+    plan: Plan,
+    scratch: Scratch,
+    x: Float32,
+    panels: Float32,
+    scale: Float32,
+    shift: Float32,
+    addend: Float32,
+    y: Float32,
+    choice: Array,
+) -> None:
+    """Convolution, scale and shift by channel, addend, activation and pool of n images."""
+    many = plan.rows * plan.columns * plan.outputs
+    out = many_out(plan)
+    for s in range(n):
+        _convolve(s, plan, scratch, x, panels, scratch.plane, 0)
+        extra = addend[s * many : (s + 1) * many] if addend.size else addend
+        finish(
+            *(scratch.plane, plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
+        )
+
+
+@compiled
+def forward_moments(
+    n: int,
+    plan: Plan,
+    scratch: Scratch,
+    x: Float32,
+    panels: Float32,
+    pivot: Float32,
+    z: Float32,
+    moments: Array,
+) -> None:
+    """The convolution of n images into z, and the moments of its channels around `pivot`."""
+    many = plan.rows * plan.columns * plan.outputs
+    moments[:] = 0.0
+    for s in range(n):
+        _convolve(s, plan, scratch, x, panels, z, s * many)
+        part = z[s * many : (s + 1) * many]
+        add_moments(part, plan.outputs, pivot, scratch.part, moments)
+
+
+@compiled
+def many_out(plan: Plan) -> int:
+    """Numbers of one image's result."""
+    return (plan.rows // plan.pool) * (plan.columns // plan.pool) * plan.outputs
+
+
+@compiled
+def _convolve(
+    s: int,
+    plan: Plan,
+    scratch: Scratch,
+    x: Float32,
+    panels: Float32,
+    target: Float32,
+    target_begin: int,
+) -> None:
+    image, begin = _widened(s, plan, scratch, x)
+    length = plan.kernel_columns * plan.inputs
+    across = (plan.width + 2 * plan.padding) * plan.inputs
+    convolve(
+        *(image, begin, plan.places, plan.bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.outputs, target, target_begin, False, scratch.spare),
+    )
+
+
+@compiled
+def _widened(s: int, plan: Plan, scratch: Scratch, x: Float32) -> tuple[Float32, int]:
+    """Image s with its sides, and where it begins."""
+    many = plan.height * plan.width * plan.inputs
+    if plan.padding == 0:
+        return x, s * many
+    image = x[s * many : (s + 1) * many]
+    widen(image, plan.height, plan.width, plan.inputs, plan.padding, 1, scratch.wide)
+    return scratch.wide, 0
+
+
+@compiled
+def finish_all(
+    n: int,
+    plan: Plan,
+    z: Float32,
+    scale: Float32,
+    shift: Float32,
+    addend: Float32,
+    y: Float32,
+    choice: Array,
+) -> None:
+    """`finish` of n images."""
+    many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
+    for s in range(n):
+        part = slice(s * many, (s + 1) * many)
+        extra = addend[part] if addend.size else addend
+        finish(
+            *(z[part], plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
+        )
+
+
+@compiled
+def backward_sums(
+    n: int,
+    plan: Plan,
+    scratch: Scratch,
+    z: Float32,
+    y: Float32,
+    choice: Array,
+    delta: Float32,
+    mean: Float32,
+    sums: Array,
+) -> None:
+    """Sums over the batch that the derivative of batch normalisation needs."""
+    many = plan.rows * plan.columns * plan.outputs
+    sums[:] = 0.0
+    for s in range(n):
+        _unfinish(s, plan, scratch, y, choice, delta)
+        part = z[s * many : (s + 1) * many]
+        add_products(scratch.plane, part, plan.outputs, mean, scratch.part, sums)
+
+
+@compiled
+def _unfinish(
+    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Array, delta: Float32
+) -> None:
+    out = many_out(plan)
+    part = slice(s * out, (s + 1) * out)
+    unfinish(
+        *(delta[part], y[part], choice[part], plan.rows, plan.columns, plan.outputs),
+        *(plan.kind, plan.pool, scratch.pooled, scratch.plane),
+    )
+
+
+@compiled
+def backward(
+    n: int,
+    plan: Plan,
+    scratch: Scratch,
+    norm: Norm,
+    x: Float32,
+    z: Float32,
+    y: Float32,
+    choice: Array,
+    delta: Float32,
+    keep: bool,
+    weight: Float32,
+    bias: Float32,
+    back_panels: Float32,
+    source: Float32,
+    lead: bool,
+    add: bool,
+) -> None:
+    """From d(loss)/dy to the gradients of weight and bias, and d(loss)/dx into `source`.
+
+    Arguments:
+        norm: its scale, of_z and constant lead through a batch normalisation where z is not empty.
+        keep: write what comes before the activation over `delta`, for the addend.
+        bias: empty where there is none.
+        lead: whether anyone wants d(loss)/dx. add: to what `source` holds.
+    """
+    many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
+    weight[:] = np.float32(0)
+    bias[:] = np.float32(0)
+    for s in range(n):
+        _unfinish(s, plan, scratch, y, choice, delta)
+        if keep:
+            delta[s * out : (s + 1) * out] = scratch.plane
+        if z.size:
+            part = z[s * many : (s + 1) * many]
+            blend(scratch.plane, part, plan.outputs, norm.scale, norm.of_z, norm.constant)
+        if bias.size:
+            add_sums(scratch.plane, plan.outputs, bias)
+        _to_weight(s, plan, scratch, x, weight)
+        if lead:
+            _to_source(s, plan, scratch, back_panels, source, add)
+        if z.size and plan.pool > 1:
+            scratch.plane[:] = np.float32(0)  # where the pool leaves something over
+
+
+@compiled
+def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32) -> None:
+    image, begin = _widened(s, plan, scratch, x)
+    pixels = plan.rows * plan.columns
+    panels = scratch.plane
+    if plan.outputs != COLUMNS:
+        panels = scratch.panels
+        to_panels(scratch.plane, pixels, plan.outputs, panels)
+    across = (plan.width + 2 * plan.padding) * plan.inputs
+    correlate(
+        *(image, begin, plan.counting, plan.kernel_bands, plan.stride * across),
+        *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
+        *(panels, pixels, plan.outputs, weight, 0, True, scratch.spare),
+    )
+
+
+@compiled
+def _to_source(
+    s: int, plan: Plan, scratch: Scratch, panels: Float32, source: Float32, add: bool
+) -> None:
+    many = plan.height * plan.width * plan.inputs
+    image, side = scratch.plane, plan.kernel_columns - 1 - plan.padding
+    if scratch.back.size:
+        image = scratch.back
+        widen(scratch.plane, plan.rows, plan.columns, plan.outputs, side, plan.stride, image)
+    length = plan.kernel_columns * plan.outputs
+    across = (plan.width + plan.kernel_columns - 1) * plan.outputs
+    convolve(
+        *(image, 0, plan.back_places, plan.back_bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.inputs, source, s * many, add, scratch.spare),
+    )
