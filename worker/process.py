@@ -60,7 +60,7 @@ class WorkerProcess:
         share = self._job.train.transport in ("auto", "shm") and place()
         stepper = Stepper(self._job, action.cluster.data, shared if share else in_own_memory)
         self._stepper = stepper
-        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop, self._runtime.clock)
+        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop.post, self._runtime.clock)
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)

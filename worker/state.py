@@ -33,7 +33,10 @@ from .parcels import Parcels
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
 BURST = 8
-"""Minibatches given to a lane at once where the worker steps by itself: handing over costs time."""
+"""Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
+as long as it is not known how fast the lane is."""
+BURST_SECONDS = 0.02
+"""What a burst lasts at most, once that is known."""
 
 
 class Worker(Evaluating):
@@ -280,7 +283,7 @@ class Worker(Evaluating):
         if exchange.stale and self._ring.has_next(expected):
             self.pull(exchange)  # others have gone on while it rested
             return False
-        batches = self._next_batches(exchange, expected)
+        batches = self._next_batches(lane, expected)
         if not batches:
             self._nothing_to_do(lane)
             return False
@@ -299,17 +302,20 @@ class Worker(Evaluating):
         exchange.taken += len(batches)
         exchange.since_fetch += len(batches)
         exchange.computing += 1
-        lane.computing = True
+        lane.computing, lane.began_at = True, self.now
         self.do(self._action(lane, batches, accumulate))
         return True
 
-    def _next_batches(self, exchange: Exchange, expected: Collection[str]) -> list[Minibatch]:
+    def _next_batches(self, lane: Lane, expected: Collection[str]) -> list[Minibatch]:
         """What a lane takes at once: one minibatch, or its share of a burst."""
         assert self.job is not None
+        exchange = lane.exchange
         most = 1
         if modes.rounds(self.job):
-            share = -(-(exchange.steps - exchange.taken) // len(self.lanes))
-            most = min(BURST, exchange.steps - exchange.taken, max(1, share))
+            lanes = len(self.lanes)
+            share = -(-(exchange.steps - exchange.taken) // lanes)
+            fair = -(-len(self._ring) // lanes)  # the other lanes want some of what is here, too
+            most = max(1, min(share, fair, int(BURST_SECONDS / lane.pace) if lane.pace else BURST))
         taken = iter(lambda: self._ring.take(expected), None)
         return list(islice(taken, most))
 
@@ -349,6 +355,7 @@ class Worker(Evaluating):
         lane = self.lanes[event.lane]
         exchange = lane.exchange
         lane.computing = False
+        lane.pace = (self.now - lane.began_at) / len(lane.batches)
         exchange.computing -= 1
         self._count(lane, event)
         assert self.job is not None

@@ -7,11 +7,11 @@ Everything else is exact: work is handed over through queues, and a lane's gradi
 lane while it computes and to the loop while it is exchanged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..common.clock import Clock
-from ..common.loop import Background, Loop, attempt
+from ..common.loop import Background, attempt
 from .events import Compute, Computed, Partly
 from .model import Factors
 from .step import Announce, Stepper
@@ -22,11 +22,13 @@ between threads cost 0.1 to 0.2 ms, and nothing else waits long for so short a s
 
 
 class Lanes:
-    """Lanes on `threads` threads: lane n on thread n modulo `threads`."""
+    """Lanes on `threads` threads: lane n on thread n modulo `threads`. `post` takes events."""
 
-    def __init__(self, stepper: Stepper, threads: int, loop: Loop, clock: Clock) -> None:
-        self._stepper, self._clock, self._post = stepper, clock, loop.post
-        self._threads = [Background(loop.post, f"thread {number}") for number in range(threads)]
+    def __init__(
+        self, stepper: Stepper, threads: int, post: Callable[[object], None], clock: Clock
+    ) -> None:
+        self._stepper, self._clock, self._post = stepper, clock, post
+        self._threads = [Background(post, f"thread {number}") for number in range(threads)]
         self._lasted = float("inf")
 
     def compute(self, action: Compute) -> object:
