@@ -216,6 +216,62 @@ def compute(
 
 @bench.command()
 @json_option
+@click.option(
+    "--nets",
+    default="mlp,lenet,cifar",
+    show_default=True,
+    metavar="NAME,...",
+    callback=_nets,
+    help="Nets of the zoo.",
+)
+@click.option(
+    "--batches",
+    default="8,32,128",
+    show_default=True,
+    metavar="N,...",
+    callback=_numbers("numbers of samples like 8,32"),
+    help="Samples in a minibatch.",
+)
+@click.option(
+    "--merge-every",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="The setting worker.merge_every.",
+)
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
+@seconds_option(1.0)
+def threads(
+    json_file: Path | None,
+    nets: list[str],
+    batches: list[int],
+    merge_every: int,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Two lock-free threads of a worker against one, and against PyTorch's Hogwild."""
+    from ..bench.threads import bench_threads
+
+    _report(
+        json_file,
+        lambda: bench_threads(nets, batches, merge_every, rounds, seconds, click.echo),
+    )
+
+
+@bench.command()
+@json_option
+@data_option
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=5, show_default=True, type=click.IntRange(1))
+def lockfree(json_file: Path | None, data: Path | None, seeds: int, epochs: int) -> None:
+    """Errors on MNIST of 2 and 4 lock-free threads beside a serial run."""
+    from ..bench.lockfree import bench_lockfree
+
+    _report(json_file, lambda: bench_lockfree(data, seeds, epochs, click.echo))
+
+
+@bench.command()
+@json_option
 @data_option
 @click.option(
     "--epochs",
