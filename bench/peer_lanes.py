@@ -81,6 +81,10 @@ class LaneRun:
                 busy -= 1
         return sum(done)
 
+    def close(self) -> None:
+        """End the threads."""
+        self._lanes.close(10)
+
     def _hand(self, lane: int, taken: int) -> object:
         """Give a lane its next burst; the event, if it is done at once."""
         own = self._minibatches[lane]

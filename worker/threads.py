@@ -1,10 +1,12 @@
 """Lock-free threads: lanes compute at the same time on one shared parameter vector.
 
 The vector is read and written by all lanes and by the loop (fresh shards) without any lock, as in
-Hogwild (Niu et al., NIPS 2011) and Project Adam (Chilimbi et al., OSDI 2014, section 4.1). A read
-may see some float32 elements before and some after an update; single elements are never torn.
-Everything else is exact: work is handed over through queues, and a lane's gradient belongs to the
-lane while it computes and to the loop while it is exchanged.
+Hogwild (Niu et al., NIPS 2011) and Project Adam (Chilimbi et al., OSDI 2014, section 4.1); by lanes
+that step on copies of their own only when they merge (see `local`). A read may see some float32
+elements before and some after an update, and of two updates of one element at the same moment one
+may be lost; single elements are never torn. Everything else is exact: work is handed over through
+queues, and a lane's gradient belongs to the lane while it computes and to the loop while it is
+exchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +44,11 @@ class Lanes:
         thread = self._threads[action.lane % len(self._threads)]
         thread.submit(partial(self._timed, action, partial(self._announce, action.lane)))
         return None
+
+    def close(self, patience: float) -> bool:
+        """End the threads; whether they have ended within `patience` seconds each. A worker's end
+        with its process."""
+        return all([thread.close(patience) for thread in self._threads])
 
     def _announce(self, lane: int, begin: int, factors: Mapping[str, Factors]) -> None:
         """Part of a gradient is ready. Of the last part the end of the step tells."""
