@@ -6,10 +6,12 @@ from sklearn.datasets import load_digits
 
 from dualshard.common.errors import UserError
 from dualshard.worker.layout import Layout
-from dualshard.worker.zoo import ZOO, logistic, mlp
+from dualshard.worker.zoo import ZOO, ciresan, logistic, mlp
+
+PERCEPTRONS = pytest.mark.parametrize("name", ["mlp", "logistic"])
 
 
-@pytest.mark.parametrize("name", ZOO)
+@PERCEPTRONS
 def test_a_net_of_the_zoo_learns_digits(name):
     images, labels = load_digits(return_X_y=True)
     images, rng = (images / 16).astype(np.float32), np.random.default_rng(0)
@@ -30,6 +32,23 @@ def test_the_default_mlp_is_the_net_of_the_benchmarks():
     assert shapes == [(784, 256), (256,), (256, 128), (128,), (128, 10), (10,)]
 
 
+def test_ciresans_net_is_that_of_the_paper():
+    net = ciresan()
+    assert [shape for shape in net.shapes().values() if len(shape) == 2] == [
+        *((784, 2500), (2500, 2000), (2000, 1500), (1500, 1000), (1000, 500), (500, 10)),
+    ]
+    small = Layout(ciresan(4, 3).shapes())
+    parameters = small.views(np.empty(small.size, np.float32))
+    ciresan(4, 3).start(parameters, np.random.default_rng(0))
+    weight = parameters["dense2.weight"]
+    assert -0.05 <= weight.min() < -0.0499
+    assert 0.0499 < weight.max() <= 0.05
+
+
+def test_the_zoo_is_known_by_these_names():
+    assert list(ZOO) == ["mlp", "logistic", "ciresan", "lenet", "lenet_bn", "cifar", "resnet20"]
+
+
 def test_hidden_layers_may_be_none_at_all():
     assert list(mlp(5, [], 3).shapes()) == ["dense1.weight", "dense1.bias"]
 
@@ -48,7 +67,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("sentence", "arguments"), BAD.items())
-@pytest.mark.parametrize("name", ZOO)
+@PERCEPTRONS
 def test_bad_arguments_are_named(name, sentence, arguments):
     with pytest.raises(UserError) as error:
         ZOO[name](**arguments)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .tiles import COLUMNS, LANES, ROWS, tile
+from .tiles import COLUMNS, LANES, ROWS, alone, tile
 
 # The columns of a table of bands: the output pixels [FIRST, FIRST + COUNT) see the rows
 # [KERNEL_ROW, KERNEL_ROW + RUNS) of the kernel inside of the image, and no other.
@@ -49,31 +49,29 @@ def multiply(
     `spare` (ROWS * COLUMNS,) takes tiles whose columns do not fill vectors. B must be readable for
     full vectors all the same.
     """
+    alone()
     direct = columns % LANES == 0
-    vectors = (columns + LANES - 1) // LANES
+    target = c if direct else spare
+    target_step = c_step if direct else COLUMNS
+    vectors, old_too = (columns + LANES - 1) // LANES, add and direct
     for i in range(0, rows, ROWS):
         m = min(ROWS, rows - i)
-        if direct:
-            tile(
-                *(m, vectors, a, places, first + i, shift, runs, run_step, length, step),
-                *(b, b_begin, b_step, c, c_begin + i * c_step, c_step, add),
-            )
-            continue
+        goal = c_begin + i * c_step
+        begin = goal if direct else 0
         tile(
             *(m, vectors, a, places, first + i, shift, runs, run_step, length, step),
-            *(b, b_begin, b_step, spare, 0, COLUMNS, False),
+            *(b, b_begin, b_step, target, begin, target_step, old_too),
         )
-        for row in range(m):
-            target = c_begin + (i + row) * c_step
-            for j in range(columns):
-                old = c[target + j] if add else _ZERO
-                c[target + j] = old + spare[row * COLUMNS + j]
+        if not direct:
+            for row in range(m):
+                for j in range(columns):
+                    old = c[goal + row * c_step + j] if add else _ZERO
+                    c[goal + row * c_step + j] = old + spare[row * COLUMNS + j]
 
 
 @compiled
 def convolve(
     image: Float32,
-    begin: int,
     places: Array,
     bands: Array,
     run_step: int,
@@ -82,28 +80,28 @@ def convolve(
     products: int,
     outputs: int,
     target: Float32,
-    target_begin: int,
     add: bool,
     spare: Float32,
 ) -> None:
-    """One image through a kernel: target (pixels, outputs) at `target_begin`.
+    """One image through a kernel: target (pixels, outputs).
 
     Arguments:
-        image: the widened image begins at `begin`.
+        image: with its sides.
         places: of each output pixel, where its patch begins, row 0 of the kernel included.
         bands: (bands, 4), every output pixel in one of them.
         run_step, length: from one row of the image to the next; kernel width times channels.
         panels: the weights, `products` rows each (see `pack`).
         add: to what the target holds, instead of over it.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for band in bands:
             first, count, row, runs = band[FIRST], band[COUNT], band[KERNEL_ROW], band[RUNS]
-            goal = target_begin + first * outputs + j
+            goal = first * outputs + j
             if runs > 0:
                 multiply(
-                    *(count, columns, image, places, first, begin + row * run_step),
+                    *(count, columns, image, places, first, row * run_step),
                     *(runs, run_step, length, 1),
                     *(panels, j * products + row * length * COLUMNS, COLUMNS),
                     *(target, goal, outputs, add, spare),
@@ -117,7 +115,6 @@ def convolve(
 @compiled
 def correlate(
     image: Float32,
-    begin: int,
     counting: Array,
     bands: Array,
     run_step: int,
@@ -128,37 +125,32 @@ def correlate(
     pixels: int,
     outputs: int,
     gradient: Float32,
-    gradient_begin: int,
-    add: bool,
     spare: Float32,
 ) -> None:
-    """One image's part of the gradient of a kernel: (kernel rows * length, outputs).
+    """Add one image's part to the gradient of a kernel, (kernel rows * length, outputs).
 
     Arguments:
-        image: as in `convolve`; its row -padding would begin at `begin`.
+        image: as in `convolve`.
         counting: 0, 1, 2 and so on, `length` of them or more.
         bands: of each row of the kernel, (first output row, output rows that meet the image there,
-            first row of the image, counted with the padding).
+            where in the image the first of them reads).
         run_step, step: in the image, between the patches of two output rows, and of two pixels.
         width: pixels of an output row.
         delta: d(loss)/d(outputs) in panels of `pixels` rows.
     """
+    alone()
     for j in range(0, outputs, COLUMNS):
         columns = min(COLUMNS, outputs - j)
         for row in range(len(bands)):
             first, count, top = bands[row, 0], bands[row, 1], bands[row, 2]
-            goal = gradient_begin + row * length * outputs + j
+            goal = row * length * outputs + j
             if count > 0:
                 multiply(
-                    *(length, columns, image, counting, 0, begin + top),
+                    *(length, columns, image, counting, 0, top),
                     *(count, run_step, width, step),
                     *(delta, (j // COLUMNS) * pixels * COLUMNS + first * width * COLUMNS, COLUMNS),
-                    *(gradient, goal, outputs, add, spare),
+                    *(gradient, goal, outputs, True, spare),
                 )
-            elif not add:
-                for i in range(length):
-                    for k in range(columns):
-                        gradient[goal + i * outputs + k] = _ZERO
 
 
 @compiled

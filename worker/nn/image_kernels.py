@@ -11,16 +11,8 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
-from .plane_kernels import (
-    add_moments,
-    add_products,
-    add_sums,
-    blend,
-    finish,
-    to_panels,
-    unfinish,
-    widen,
-)
+from .norm_kernels import add_moments, add_products, blend
+from .plane_kernels import add_sums, finish, pad, spread, to_panels, unfinish
 from .tiles import COLUMNS
 
 
@@ -59,18 +51,6 @@ class Scratch(NamedTuple):
     spare: Float32  # one tile
 
 
-class Norm(NamedTuple):
-    """What batch normalisation keeps of a step, float32 (outputs,) each but the sums."""
-
-    mean: Float32
-    inverse: Float32
-    scale: Float32
-    shift: Float32
-    of_z: Float32
-    constant: Float32
-    sums: Array  # (2, outputs) float64
-
-
 @compiled
 def forward(
     n: int,
@@ -88,7 +68,7 @@ def forward(
     many = plan.rows * plan.columns * plan.outputs
     out = many_out(plan)
     for s in range(n):
-        _convolve(s, plan, scratch, x, panels, scratch.plane, 0)
+        _convolve(s, plan, scratch, x, panels, scratch.plane)
         extra = addend[s * many : (s + 1) * many] if addend.size else addend
         finish(
             *(scratch.plane, plan.rows, plan.columns, plan.outputs, scale, shift, extra),
@@ -111,8 +91,8 @@ def forward_moments(
     many = plan.rows * plan.columns * plan.outputs
     moments[:] = 0.0
     for s in range(n):
-        _convolve(s, plan, scratch, x, panels, z, s * many)
         part = z[s * many : (s + 1) * many]
+        _convolve(s, plan, scratch, x, panels, part)
         add_moments(part, plan.outputs, pivot, scratch.part, moments)
 
 
@@ -130,26 +110,25 @@ def _convolve(
     x: Float32,
     panels: Float32,
     target: Float32,
-    target_begin: int,
 ) -> None:
-    image, begin = _widened(s, plan, scratch, x)
+    image = _widened(s, plan, scratch, x)
     length = plan.kernel_columns * plan.inputs
     across = (plan.width + 2 * plan.padding) * plan.inputs
     convolve(
-        *(image, begin, plan.places, plan.bands, across, length, panels),
-        *(plan.kernel_rows * length, plan.outputs, target, target_begin, False, scratch.spare),
+        *(image, plan.places, plan.bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.outputs, target, False, scratch.spare),
     )
 
 
 @compiled
-def _widened(s: int, plan: Plan, scratch: Scratch, x: Float32) -> tuple[Float32, int]:
-    """Image s with its sides, and where it begins."""
+def _widened(s: int, plan: Plan, scratch: Scratch, x: Float32) -> Float32:
+    """Image s with its sides."""
     many = plan.height * plan.width * plan.inputs
-    if plan.padding == 0:
-        return x, s * many
     image = x[s * many : (s + 1) * many]
-    widen(image, plan.height, plan.width, plan.inputs, plan.padding, 1, scratch.wide)
-    return scratch.wide, 0
+    if plan.padding == 0:
+        return image
+    pad(image, plan.height, plan.width * plan.inputs, plan.padding * plan.inputs, scratch.wide)
+    return scratch.wide
 
 
 @compiled
@@ -212,7 +191,9 @@ def backward(
     n: int,
     plan: Plan,
     scratch: Scratch,
-    norm: Norm,
+    of_delta: Float32,
+    of_z: Float32,
+    constant: Float32,
     x: Float32,
     z: Float32,
     y: Float32,
@@ -223,16 +204,15 @@ def backward(
     bias: Float32,
     back_panels: Float32,
     source: Float32,
-    lead: bool,
     add: bool,
 ) -> None:
     """From d(loss)/dy to the gradients of weight and bias, and d(loss)/dx into `source`.
 
     Arguments:
-        norm: its scale, of_z and constant lead through a batch normalisation where z is not empty.
+        of_delta, of_z, constant: lead through a batch normalisation, where z is not empty: `blend`.
         keep: write what comes before the activation over `delta`, for the addend.
         bias: empty where there is none.
-        lead: whether anyone wants d(loss)/dx. add: to what `source` holds.
+        source: empty where nobody wants it. add: to what it holds.
     """
     many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
     weight[:] = np.float32(0)
@@ -243,19 +223,17 @@ def backward(
             delta[s * out : (s + 1) * out] = scratch.plane
         if z.size:
             part = z[s * many : (s + 1) * many]
-            blend(scratch.plane, part, plan.outputs, norm.scale, norm.of_z, norm.constant)
+            blend(scratch.plane, part, plan.outputs, of_delta, of_z, constant)
         if bias.size:
             add_sums(scratch.plane, plan.outputs, bias)
         _to_weight(s, plan, scratch, x, weight)
-        if lead:
+        if source.size:
             _to_source(s, plan, scratch, back_panels, source, add)
-        if z.size and plan.pool > 1:
-            scratch.plane[:] = np.float32(0)  # where the pool leaves something over
 
 
 @compiled
 def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32) -> None:
-    image, begin = _widened(s, plan, scratch, x)
+    image = _widened(s, plan, scratch, x)
     pixels = plan.rows * plan.columns
     panels = scratch.plane
     if plan.outputs != COLUMNS:
@@ -263,9 +241,9 @@ def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32
         to_panels(scratch.plane, pixels, plan.outputs, panels)
     across = (plan.width + 2 * plan.padding) * plan.inputs
     correlate(
-        *(image, begin, plan.counting, plan.kernel_bands, plan.stride * across),
+        *(image, plan.counting, plan.kernel_bands, plan.stride * across),
         *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
-        *(panels, pixels, plan.outputs, weight, 0, True, scratch.spare),
+        *(panels, pixels, plan.outputs, weight, scratch.spare),
     )
 
 
@@ -277,10 +255,15 @@ def _to_source(
     image, side = scratch.plane, plan.kernel_columns - 1 - plan.padding
     if scratch.back.size:
         image = scratch.back
-        widen(scratch.plane, plan.rows, plan.columns, plan.outputs, side, plan.stride, image)
+        if plan.stride == 1:
+            pad(scratch.plane, plan.rows, plan.columns * plan.outputs, side * plan.outputs, image)
+        else:
+            shape = plan.rows, plan.columns, plan.outputs
+            spread(scratch.plane, *shape, side, plan.stride, image)
     length = plan.kernel_columns * plan.outputs
     across = (plan.width + plan.kernel_columns - 1) * plan.outputs
     convolve(
-        *(image, 0, plan.back_places, plan.back_bands, across, length, panels),
-        *(plan.kernel_rows * length, plan.inputs, source, s * many, add, scratch.spare),
+        *(image, plan.back_places, plan.back_bands, across, length, panels),
+        *(plan.kernel_rows * length, plan.inputs, source[s * many : (s + 1) * many], add),
+        scratch.spare,
     )

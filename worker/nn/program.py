@@ -66,12 +66,18 @@ class Program:
         return None if table is None or kind is None else cls(table, kind, l2)
 
     def run(
-        self, parameters: Float32, inputs: Array, labels: Array, gradients: Float32 | None = None
+        self,
+        parameters: Float32,
+        inputs: Array,
+        labels: Array,
+        gradients: Float32 | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Metrics:
         """Loss and accuracy of a batch; with `gradients`, a flat vector, fill that too.
 
         `parameters` (flat) may change meanwhile. Inputs of any dtype and memory order are copied
-        into the scratch, which grows only with a batch larger than any before. All is one compiled
+        into the scratch, which grows only with a batch larger than any before. Nothing is drawn
+        from `rng`, for no layer of a perceptron is random. All is one compiled
         call, unless `report` has set more than one stage.
 
         Raises:
@@ -80,7 +86,7 @@ class Program:
         samples = len(labels)
         self._reserve(samples)
         self._values[: samples * self._features].reshape(inputs.shape)[...] = inputs
-        parameters, labels = _readable(parameters, np.float32), _readable(labels, np.int64)
+        parameters, labels = readable(parameters, np.float32), readable(labels, np.int64)
         self._samples, self._final = samples, len(self._table)
         if gradients is None:
             return self._call(parameters, labels, _NO_GRADIENTS, self._final)
@@ -230,7 +236,7 @@ def translate(layers: Mapping[str, Layer], layout: Layout) -> Array | None:
     return np.stack(rows) if rows else None
 
 
-def _readable(array: Array, dtype: DTypeLike) -> Array:
+def readable(array: Array, dtype: DTypeLike) -> Array:
     """`array` as the one kind that `run` is compiled for: contiguous, aligned, read-only.
 
     What came from the network is read-only and what was made here is not: without this, each

@@ -24,6 +24,7 @@ from .layer import Layer, Sample
 from .losses import Loss, check_labels
 from .program import Program
 from .readiness import stages
+from .staged import Staged
 
 _ROWS = 256
 """Samples that `evaluate` takes at a time, so that its scratch stays as small as training's."""
@@ -67,7 +68,9 @@ class Sequential(Model):
         self._classes = _classes(self._chain, self._sample)
         self._shapes, self._averaged = self._chain.shapes(), self._chain.averaged()
         self._layout = Layout(self.shapes())
-        self._program = Program.of(self.layers, loss, l2, self._layout)
+        program = Program.of(self.layers, loss, l2, self._layout)
+        staged = (self.layers, loss, l2, self._layout, self._sample)
+        self._program: Program | Staged = program or Staged(*staged)
         self._own = type(self).gradients is Sequential.gradients
         self._compiled = False  # whether the last gradients came from the compiled step
         self._ready: Ready | None = None
@@ -103,10 +106,10 @@ class Sequential(Model):
     ) -> Metrics:
         inputs, labels = self._checked(batch)
         flat = self._is_flat(parameters) and self._is_flat(gradients)
-        self._compiled = self._program is not None and flat
-        if self._program and self._compiled:
+        self._compiled = flat
+        if self._compiled:
             vector, gradient = cast(Parameters, parameters).flat, cast(Parameters, gradients).flat
-            return self._program.run(vector, inputs, labels, gradient)
+            return self._program.run(vector, inputs, labels, gradient, rng)
         check_labels(labels, self._classes)
         logits = self._forward(parameters, inputs, rng)
         self._backward(parameters, gradients, self.loss.slope(logits, labels))
@@ -129,13 +132,12 @@ class Sequential(Model):
         self._ready = callback if self._own else None
         size, begins = self._layout.size, self._firsts.values()
         self._stages = stages(begins, size, granule) if self._ready else [0]
-        if self._program:
-            self._program.report(self._ready, self._stages)
+        self._program.report(self._ready, self._stages)
 
     def factors(self) -> dict[str, Factors]:
         if not self._own or self.l2:
             return {}
-        if self._program and self._compiled:
+        if self._compiled:
             found = self._program.factors()
             begins = {name: self._begins[name] for name in self._products()}
             return {name: found[begin] for name, begin in begins.items() if begin in found}
@@ -145,8 +147,7 @@ class Sequential(Model):
     def skip_products(self, names: Collection[str]) -> None:
         offered = self._products() if self._own and not self.l2 else {}
         self._skipped = frozenset(names) & offered.keys()
-        if self._program:
-            self._program.skip([self._begins[name] for name in self._skipped])
+        self._program.skip([self._begins[name] for name in self._skipped])
 
     def _products(self) -> dict[str, Dense]:
         """The layers whose weight has factors. A subclass may do anything with its gradient."""
@@ -164,7 +165,7 @@ class Sequential(Model):
         return {name: total / len(labels) for name, total in totals.items()}
 
     def _evaluate(self, parameters: Mapping[str, Array], inputs: Array, labels: Array) -> Metrics:
-        if self._program and self._is_flat(parameters):
+        if self._is_flat(parameters):
             return self._program.run(cast(Parameters, parameters).flat, inputs, labels)
         check_labels(labels, self._classes)
         return self._measures(parameters, self._forward(parameters, inputs, None), labels)

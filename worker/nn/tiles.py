@@ -76,6 +76,19 @@ foreign memory. Any thread may call.
 """
 
 
+def _alone(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+alone: Callable[[], None] = cast(Any, intrinsic(cast(Any, _alone)))
+"""alone(): keep the compiled function that says so in one piece. Each copy of a tile that the
+compiler makes where it is called costs seconds of compilation."""
+
+
 def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """A switch with a piece of code for each shape of a tile."""
     rows, vectors, *others = arguments

@@ -1,0 +1,157 @@
+"""A convolution with all that follows it at once: normalisation, addend, pool, activation."""
+
+from math import prod
+
+import numpy as np
+
+from ...common.types import Array, Float32
+from .conv_kernels import pack, pack_reversed
+from .convolution import Conv2D
+from .geometry import bands, kernel_bands, patches
+from .image_kernels import (
+    Plan,
+    Scratch,
+    backward,
+    backward_sums,
+    finish_all,
+    forward,
+    forward_moments,
+)
+from .interpreter import LINEAR
+from .layer import Sample
+from .norm_stage import Normaliser
+from .stage import EMPTY, Buffer, Pass, Span, Stage
+from .tiles import COLUMNS, ROWS
+
+_NO_CHOICE = np.empty(0, np.uint8)
+
+
+def can_convolve(layer: Conv2D) -> bool:
+    """Whether `ConvStage` takes this convolution."""
+    (down, across), (high, wide) = layer.stride, layer.kernel
+    return down == across and layer.padding[0] < high and layer.padding[1] < wide
+
+
+def make_plan(layer: Conv2D, image: Sample, kind: int, pool: int) -> Plan:
+    """The tables for a layer `can_convolve` says yes to, on images (height, width, channels)."""
+    (height, width, inputs), stride = image, layer.stride[0]
+    (high, wide), (above, side) = layer.kernel, layer.padding
+    rows, columns, outputs = layer.outputs(image)
+    across = width + 2 * side
+    back = high - 1 - above, (rows - 1) * stride + 1
+    return Plan(
+        *(height, width, inputs, high, wide, stride, side, outputs, rows, columns, kind, pool),
+        places=patches(rows, columns, stride, above, across, inputs),
+        bands=bands(rows, columns, stride, above, high, height),
+        kernel_bands=kernel_bands(rows, stride, above, high, height, across * inputs),
+        back_places=patches(height, width, 1, back[0], width + wide - 1, outputs),
+        back_bands=bands(height, width, 1, back[0], high, back[1]),
+        counting=np.arange(wide * inputs, dtype=np.int64),
+    )
+
+
+class ConvStage(Stage):
+    """Conv2D, then what is there of BatchNorm, MaxPool and an activation, in the order of `finish`.
+
+    The weight is packed at each pass, as it may change between any two.
+    """
+
+    def __init__(
+        self, plan: Plan, weight: Span, bias: Span | None, norm: Normaliser | None
+    ) -> None:
+        self._plan, self._weight, self._bias, self._norm = plan, weight, bias, norm
+        self.begin, self.adds = weight[0], plan.pool == 1
+        self.linear = plan.kind == LINEAR
+        outputs = plan.outputs
+        self._products = plan.kernel_rows * plan.kernel_columns * plan.inputs
+        self._panels = np.zeros(self._products * _full(outputs), np.float32)
+        self._back = np.zeros(
+            plan.kernel_rows * plan.kernel_columns * outputs * _full(plan.inputs), np.float32
+        )
+        self._scratch = _scratch(plan)
+        self._one, self._zero = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
+        many, pooled = plan.rows * plan.columns * outputs, _pooled(plan)
+        self._z, self._y = Buffer(many), Buffer(pooled)
+        self._choice = _NO_CHOICE
+
+    def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
+        plan, n = self._plan, work.samples
+        pack(work.parameters, self._weight[0], self._products, plan.outputs, self._panels)
+        y, choice, norm = self._y.take(n), self._choices(n), self._norm
+        self._x, self._last = x, y
+        if norm is not None and work.rng is not None:
+            z = self._z.take(n)
+            norm.begin(work)
+            forward_moments(*(n, plan, self._scratch, x, self._panels, norm.pivot, z, norm.moments))
+            bias = np.array(self._bias_of(work.parameters))
+            norm.settle(work, n * plan.rows * plan.columns, bias)
+            finish_all(n, plan, z, norm.scale, norm.shift, addend, y, choice)
+            return y
+        scale, shift = self._one, self._zero
+        if norm is not None:
+            scale, shift = norm.fixed(work)
+        if self._bias is not None:
+            bias = work.parameters[slice(*self._bias)]
+            shift = bias * scale + shift
+        forward(*(n, plan, self._scratch, x, self._panels, scale, shift, addend, y, choice))
+        return y
+
+    def backward(
+        self, work: Pass, delta: Float32, source: Float32, add: bool, keep: bool = False
+    ) -> None:
+        plan, n, norm = self._plan, work.samples, self._norm
+        y, choice, z = self._y.take(n), self._choices(n), EMPTY
+        if norm is not None:
+            z = self._z.take(n)
+            backward_sums(*(n, plan, self._scratch, z, y, choice, delta, norm.mean, norm.moments))
+            norm.lead_back(work, n * plan.rows * plan.columns)
+        if source.size:
+            taps = plan.kernel_rows * plan.kernel_columns
+            pack_reversed(
+                *(work.parameters, self._weight[0], taps, plan.inputs, plan.outputs, self._back)
+            )
+        of_delta, of_z, constant = (
+            (norm.scale, norm.of_z, norm.constant) if norm else (EMPTY, EMPTY, EMPTY)
+        )
+        backward(
+            *(n, plan, self._scratch, of_delta, of_z, constant, self._x, z, y, choice, delta),
+            *(keep, work.gradients[slice(*self._weight)], self._bias_of(work.gradients)),
+            *(self._back, source, add),
+        )
+
+    def _bias_of(self, flat: Float32) -> Float32:
+        return EMPTY if self._bias is None else flat[slice(*self._bias)]
+
+    def _choices(self, samples: int) -> Array:
+        size = samples * self._y.width if self._plan.pool > 1 else 0
+        if self._choice.size < size:
+            self._choice = np.empty(size, np.uint8)
+        return self._choice[:size]
+
+
+def _full(columns: int) -> int:
+    """`columns` rounded up to whole panels."""
+    return -(-columns // COLUMNS) * COLUMNS
+
+
+def _pooled(plan: Plan) -> int:
+    return prod((plan.rows // plan.pool, plan.columns // plan.pool, plan.outputs))
+
+
+def _scratch(plan: Plan) -> Scratch:
+    """Zeros: the sides of images are never written."""
+    pixels, outputs = plan.rows * plan.columns, plan.outputs
+    wide = plan.height * (plan.width + 2 * plan.padding) * plan.inputs if plan.padding else 0
+    spread = (plan.rows - 1) * plan.stride + 1
+    back = spread * (plan.width + plan.kernel_columns - 1) * outputs
+    direct = plan.kernel_columns == 1 and plan.stride == 1
+    sizes = (
+        wide,
+        pixels * outputs,
+        _pooled(plan) if plan.pool > 1 else 0,
+        pixels * _full(outputs),
+        0 if direct else back,
+        2 * outputs,
+        ROWS * COLUMNS,
+    )
+    return Scratch(*(np.zeros(size, np.float32) for size in sizes))
