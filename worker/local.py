@@ -24,9 +24,6 @@ from .batches import Minibatch
 from .layout import Layout, Parameters
 from .model import Pace
 
-MERGE_EVERY = 4
-"""Steps between two merges where the job does not say: fewer cost time, more cost freshness."""
-
 
 class LocalRule:
     """The rule of `[optimizer]` with its schedule, and a state for each lane.
@@ -115,11 +112,3 @@ class Copies:
                 merging.merge(*vectors)
             yield copy.private, batches[begin : begin + self._every]
         merging.end(*vectors)
-
-
-def merge_every(job: Job) -> int:
-    """`worker.merge_every`, or what it is where the job leaves it open (0): a lane that is alone
-    needs no copy."""
-    if modes.lanes(job) == 1:
-        return 1
-    return job.worker.merge_every or MERGE_EVERY

@@ -329,9 +329,15 @@ class Worker(Evaluating):
             lanes = len(self.lanes)
             share = -(-(exchange.steps - exchange.taken) // lanes)
             fair = -(-len(self._ring) // lanes)  # the other lanes want some of what is here, too
-            most = max(1, min(share, fair, int(BURST_SECONDS / lane.pace) if lane.pace else BURST))
+            most = max(1, min(share, fair, self._burst(lane.pace)))
         taken = iter(lambda: self._ring.take(expected), None)
         return list(islice(taken, most))
+
+    def _burst(self, pace: float) -> int:
+        """The most minibatches of a burst. A copy is begun and merged with each, so that shorter
+        ones than `merge_every` would merge more often."""
+        assert self.job is not None
+        return max(int(BURST_SECONDS / pace), modes.merge_every(self.job)) if pace else BURST
 
     def _action(self, lane: Lane, batches: list[Minibatch], accumulate: bool) -> Compute:
         assert self.job is not None

@@ -24,7 +24,7 @@ from .building import build_model, guarded, shapes_of
 from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
 from .layout import Layout, Parameters
-from .local import Copies, LocalRule, merge_every
+from .local import Copies, LocalRule
 from .model import Factors, as_float32
 from .randomness import BatchStream
 
@@ -82,7 +82,7 @@ class Stepper:
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
         self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
-        self._copies = Copies(self.layout, views, lanes, merge_every(job))
+        self._copies = Copies(self.layout, views, lanes, modes.merge_every(job))
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:
