@@ -253,7 +253,9 @@ def _stream_of(array: Any) -> AbstractContextManager[Any]:
     if isinstance(array, np.ndarray):
         return nullcontext()
     cupy: Any = import_module("cupy")
-    return torch.cuda.stream(torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr))
+    current = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
+    stream: AbstractContextManager[Any] = torch.cuda.stream(current)
+    return stream
 
 
 def _tensor(array: Any) -> Any:
