@@ -49,7 +49,8 @@ class Normaliser:
         """Mean, scale and shift of the running averages, for numbers taken without `offset`."""
         weight, bias, mean, variance = (work.parameters[slice(*span)] for span in self._spans)
         np.subtract(mean, offset, out=self.mean)
-        np.divide(weight, np.sqrt(variance + np.float32(self._layer.eps)), out=self.scale)
+        spread = np.maximum(variance, np.float32(0)) + np.float32(self._layer.eps)
+        np.divide(weight, np.sqrt(spread), out=self.scale)
         self.shift[:] = bias
 
     def lead_back(self, work: Pass, count: int) -> None:
