@@ -69,7 +69,7 @@ def make_protocol(gradients: list[Float32], values: list[Float32]) -> Callable[[
     def exchange(shard: int) -> None:
         gradient = gradients[shard]
         push = Push(
-            1, [shard], [9], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, nothing
+            1, [shard], [9], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, nothing, nothing
         )  # fmt: skip
         asked = decode(encode(asking.ask("tcp://there", push, 0.0).envelope))
         answering.receive(b"here", asked)

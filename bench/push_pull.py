@@ -172,7 +172,7 @@ def _message(place: Arena, shard: int) -> Frames:
     """The frames of a push as the worker's end sends them."""
     push = Push(
         EPOCH, [shard], [PUSHES], 0, 0, 1, 0.0, False, "f32", "f32", [],
-        place.model.gradient_of(shard), NOTHING,
+        place.model.gradient_of(shard), NOTHING, NOTHING,
     )  # fmt: skip
     return encode(Envelope(secrets.randbits(62), Form.REQUEST, PUSHES, PUSHES, push))
 

@@ -187,6 +187,7 @@ class WorkerEnd:
             [],
             gradient,
             extra,
+            NOTHING,
         )
         self._ask(push, self._owner(group[0]))
         for shard in group:

@@ -1,6 +1,6 @@
 """The controller's view of the cluster, parsed: members, bucket table, parameter layout. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -23,11 +23,13 @@ epoch runs. finishing: the last evaluation and the final model. stopped: everyon
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One named parameter: its shape, and whether weight decay applies to it."""
+    """One named parameter: its shape, whether weight decay applies to it, and whether it is
+    averaged: a running statistic that is moved by what is pushed, p -= g, and never by the rule."""
 
     name: str
     decays: bool
     shape: tuple[int, ...]
+    averaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +154,15 @@ def make_view(cluster: Cluster) -> View:
     )
 
 
-def parse_layout(rows: Iterable[list[Any]]) -> tuple[Parameter, ...]:
-    """Rows of (name, decays, dimension, ...) as parameters.
+def parse_layout(rows: Iterable[Sequence[Any]]) -> tuple[Parameter, ...]:
+    """Rows of (name, decays, averaged, dimension, ...) as parameters.
 
     Raises:
         ValueError, TypeError: a row is no parameter.
     """
     parameters = tuple(
-        Parameter(_str(name), bool(decays), tuple(_int(size) for size in shape))
-        for name, decays, *shape in rows
+        Parameter(_str(name), _bool(decays), tuple(_int(size) for size in shape), _bool(averaged))
+        for name, decays, averaged, *shape in rows
     )
     if any(size < 1 for parameter in parameters for size in parameter.shape):
         raise ValueError("a parameter with an empty dimension")
@@ -171,13 +173,19 @@ def parse_layout(rows: Iterable[list[Any]]) -> tuple[Parameter, ...]:
 
 def layout_rows(layout: Iterable[Parameter]) -> list[list[Any]]:
     """The rows that `parse_layout` reads."""
-    return [[p.name, p.decays, *p.shape] for p in layout]
+    return [[p.name, p.decays, p.averaged, *p.shape] for p in layout]
 
 
 def _int(value: object) -> int:
     """A peer's integer as it is: `int` would also take texts, and fail on infinity."""
     if type(value) is not int:
         raise TypeError(f"expected an integer, got a {type(value).__name__}")
+    return value
+
+
+def _bool(value: object) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"expected true or false, got a {type(value).__name__}")
     return value
 
 

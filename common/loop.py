@@ -148,7 +148,7 @@ def attempt(who: str, work: Callable[[], object]) -> object:
 
 
 class Background:
-    """One daemon thread that runs pieces of work in order and posts what each returns.
+    """One daemon thread that runs pieces of work in order and posts what each returns, if anything.
 
     A role's threads end with its process; `close` ends one before.
     """
@@ -175,8 +175,9 @@ class Background:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            self._post(attempt(self._who, work))
-            del work
+            if (event := attempt(self._who, work)) is not None:
+                self._post(event)
+            del work, event
 
 
 class Crew:

@@ -145,10 +145,12 @@ class DataFacts(Message):
 class Describe(Message):
     """Request, worker to controller, once its model is built; answered by `Ack` or `Refused`.
 
-    `layout` rows are (name, decays, dimension, dimension, ...).
+    `layout` rows are (name, decays, averaged, dimension, dimension, ...).
+    `line` says what the worker computes on, in words, where there is something to say.
     """
 
     layout: list[list[Any]]
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,9 @@ class Push(Message):
     the row of `lane` of the segment that was attached (see `Attach`), fresh shards are written
     into its parameter row, and the reply is `Pushed`. Else there is one shard, `gradient` and
     `extra` hold it as `encoding` says (see `codecs`), and a `Shard` comes back where values were
-    asked for. The reply waits until the mode lets the sender go on. `WrongOwner` answers both.
+    asked for. Where it is compressed, `averaged` holds the elements of averaged state in the shard,
+    in their order, float32 as they are. The reply waits until the mode lets the sender go on.
+    `WrongOwner` answers both.
     """
 
     table_epoch: int
@@ -236,6 +240,7 @@ class Push(Message):
     pieces: list[list[int]]
     gradient: Array
     extra: Array
+    averaged: Float32
 
 
 @dataclass(frozen=True, slots=True)

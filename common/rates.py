@@ -3,12 +3,13 @@ and with weight decay or without. Pure.
 
 A pattern such as `dense1.*:0.1` multiplies the rate of the parameters whose names it matches; the
 first pattern that matches a name counts. Biases and normalisation parameters never decay: the
-model says which do. Neighbours of equal treatment are one segment, so that a shard with nothing
-special in it is updated by one call.
+model says which do. Neither concerns averaged state (the running statistics of a BatchNorm), which
+is not trained: a pattern that freezes everything leaves it moving. Neighbours of equal treatment
+are one segment, so that a shard with nothing special in it is updated by one call.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import isfinite, prod
 
@@ -19,17 +20,24 @@ from .errors import UserError
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Elements [begin, end) of a slice: their rate is `rate` times the rule's, the decay with it;
-    only where `decays` does weight decay apply."""
+    only where `decays` does weight decay apply. Where it is `averaged` there is neither rate nor
+    decay nor rule: p -= g."""
 
     begin: int
     end: int
     rate: float = 1.0
     decays: bool = False
+    averaged: bool = False
 
 
 Segments = Sequence[Segment]
 """Ascending, none empty, no gap: together they are the slice. () is one plain segment, all of it:
-rate 1, no decay."""
+rate 1, no decay, nothing averaged."""
+
+
+def averaged_in(segments: Segments) -> list[slice]:
+    """Where averaged state lies in a slice with these segments, ascending; [] for none."""
+    return [slice(segment.begin, segment.end) for segment in segments if segment.averaged]
 
 
 def parse_rates(rates: Iterable[str], key: str) -> tuple[tuple[str, float], ...]:
@@ -81,24 +89,28 @@ def make_segments(
         end: None for the end of the vector.
     """
     made: list[Segment] = []
-    for first, last, rate, decays in _treated(layout, rates, weight_decay):
-        first, last = max(first, begin), last if end is None else min(last, end)
+    for whole in _treated(layout, rates, weight_decay):
+        first = max(whole.begin, begin)
+        last = whole.end if end is None else min(whole.end, end)
         if first >= last:
             continue
-        start = first - begin
-        if made and (made[-1].rate, made[-1].decays) == (rate, decays):
-            start = made.pop().begin
-        made.append(Segment(start, last - begin, rate, decays))
+        part = replace(whole, begin=first - begin, end=last - begin)
+        if made and replace(made[-1], begin=part.begin, end=part.end) == part:
+            part = replace(part, begin=made.pop().begin)
+        made.append(part)
     return tuple(made)
 
 
 def _treated(
     layout: Iterable[Parameter], rates: Iterable[str], weight_decay: float
-) -> Iterator[tuple[int, int, float, bool]]:
-    """(begin, end, rate, decays) of each parameter."""
+) -> Iterator[Segment]:
+    """Each parameter by itself."""
     patterns, position = parse_rates(rates, "rates"), 0
     for parameter in layout:
         begin, position = position, position + prod(parameter.shape)
+        if parameter.averaged:
+            yield Segment(begin, position, averaged=True)
+            continue
         matching = (rate for pattern, rate in patterns if fnmatchcase(parameter.name, pattern))
         decays = parameter.decays and weight_decay > 0
-        yield begin, position, next(matching, 1.0), decays
+        yield Segment(begin, position, next(matching, 1.0), decays)

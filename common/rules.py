@@ -11,6 +11,9 @@ imports `rule_kernels` when it starts, so that no push waits for it.
 
 Weight decay is decoupled from the gradient (Loshchilov and Hutter 2019, "Decoupled Weight Decay
 Regularization", algorithm 2): it never enters the statistics of a rule.
+
+Averaged state (running statistics, which the model marks) is not trained: on its segments every
+rule does p -= g, and what the rule remembers of them stays zero.
 """
 
 from abc import ABC, abstractmethod
@@ -66,6 +69,7 @@ class Rule(ABC):
         *,
         absorb: bool = False,
         kernels: Any = None,
+        averaged: float = 1.0,
     ) -> None:
         """Update `parameters` (size,) in place and advance `state`.
 
@@ -82,6 +86,7 @@ class Rule(ABC):
             absorb: write the fresh parameters over the gradient instead, which must be writable;
                 `parameters` stay as they are.
             kernels: the loops, where the arrays are not the host's (`worker.device_rules`).
+            averaged: takes the place of rate and `scale` on averaged segments: p -= averaged g.
 
         Not checked: whether the gradient is finite (`rule_kernels.finite`). Calls on different
         states and slices may run at the same time; calls on one state may not.
@@ -103,12 +108,16 @@ class Rule(ABC):
         for segment in segments:
             assert at == segment.begin <= segment.end
             at, part = segment.end, slice(segment.begin, segment.end)
+            fresh = None if copy_to is None else copy_to[part]
+            if segment.averaged:
+                _average(kernels, parameters[part], gradient[part], fresh, absorb, averaged)
+                continue
             self._advance(
                 kernels,
                 parameters[part],
                 gradient[part],
                 [slot[part] for slot in slots],
-                None if copy_to is None else copy_to[part],
+                fresh,
                 absorb,
                 state.steps,
                 scale * segment.rate,
@@ -139,6 +148,20 @@ class Rule(ABC):
     @abstractmethod
     def _scalars(self, step: int) -> tuple[float, ...]:
         """The numbers that the kernel takes after rate and shrink, at update `step` (from 1)."""
+
+
+def _average(
+    kernels: Any,
+    parameters: Float32,
+    gradient: Float32,
+    copy_to: Float32 | None,
+    absorb: bool,
+    scale: float,
+) -> None:
+    """p -= scale g: `sgd` at that rate, whatever the rule."""
+    gradient = gradient if absorb else kernels.read_only(gradient)
+    numbers = np.array((scale, 0.0), np.float32)
+    kernels.sgd(parameters, gradient, copy_to, absorb or None, numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -199,6 +199,8 @@ def _bare(rows: list[Any]) -> int:
 
 def _array(name: str, row: object, frame: Frame) -> Array:
     """One array as a view of its frame."""
+    if row == _NO_ROW and not frame:
+        return _NOTHING
     if type(row) is not list or not 2 <= len(row) <= 1 + DIMENSIONS_LIMIT:
         raise MalformedFrame(f"{name}: no dtype and shape")
     dtype = _DTYPES.get(row[0]) if type(row[0]) is str else None
@@ -276,6 +278,9 @@ class _Schema:
 
 
 _DTYPES = {name: np.dtype(name) for name in DTYPES}
+# Most pushes have arrays that hold nothing: one of them serves all.
+_NO_ROW = ["<f4", 0]
+_NOTHING: Array = np.frombuffer(b"", np.float32)
 # One packer for all: it keeps its buffer. It never runs Python code, so that threads take turns.
 _pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
 _FORMS = {int(form): form for form in Form}

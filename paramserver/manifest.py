@@ -15,7 +15,7 @@ from typing import Any
 from ..common.cluster import Parameter, layout_rows, parse_layout
 from ..common.sharding import ELEMENT_BYTES, Shards
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever an old reader could not read what a new writer has written."""
 VALUES = "values"
 """The name of a shard's parameters among its tensors."""

@@ -41,8 +41,13 @@ def _update(job: Job, rule: Rule) -> Update:
         return Together(rule, schedule)
     if job.train.mode == "local":
         return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
-    compensation = job.optimizer.delay_compensation
-    return AtOnce(rule, schedule, job.train.staleness_scaling, compensation=compensation)
+    return AtOnce(
+        rule,
+        schedule,
+        job.train.staleness_scaling,
+        compensation=job.optimizer.delay_compensation,
+        chained=modes.n_fetch(job) if modes.steps_locally(job) else 1,
+    )
 
 
 def _clock(job: Job) -> Callable[[Crowd], Clock]:

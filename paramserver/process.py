@@ -9,6 +9,7 @@ from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.loop import Background, Crew
 from ..common.node import Action, Exit
+from ..common.rates import Segment
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
@@ -61,7 +62,8 @@ def warm_up(job: Job) -> WarmedUp:
     store, pair = make_store(job), [(0, 0), (1, 0)]
     store.crowd.see(pair, training=False)
     store.crowd.turn(0)
-    store.start(0, np.zeros(16, np.float32), ())
+    # One segment of each kind: averaged state is moved by a kernel that the rule may not use.
+    store.start(0, np.zeros(16, np.float32), (Segment(0, 8), Segment(8, 16, averaged=True)))
     for who in pair:
         gradient = np.zeros(16, np.float32)
         store.push(who, [ShardPush(0, 0, Part(gradient, 1), gradient.copy())])

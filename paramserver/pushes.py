@@ -11,6 +11,7 @@ from ..common.codecs import CODECS, PULLED, decode, encode_values
 from ..common.delivery import Peer
 from ..common.factors import unpack
 from ..common.messages import Attach, Envelope, Push
+from ..common.rates import Segments, averaged_in
 from ..common.types import Array, Float32
 from .consistency import Who
 from .store import BadPush
@@ -84,9 +85,11 @@ class Tickets:
         )
 
 
-def decoded(push: Push, size: int) -> Float32:
+def decoded(push: Push, size: int, segments: Segments = ()) -> Float32:
     """The float32 (size,) that a push of one shard carries; a view where nothing was encoded.
 
+    Arguments:
+        segments: of the shard; the averaged elements travel beside what is compressed.
     Raises:
         BadPush: it is not what its encoding says.
     """
@@ -101,10 +104,22 @@ def decoded(push: Push, size: int) -> Float32:
             unpack(push.pieces, push.gradient, out)
         else:
             decode(push.encoding, push.gradient, push.extra, out)
+            _put_back(push.averaged, averaged_in(segments), out)
     except ValueError as broken:
         where = f"shard {push.shards[0]} as {push.encoding}"
         raise BadPush("encoding", f"{where}: {broken}") from None
     return out
+
+
+def _put_back(averaged: Float32, spans: Sequence[slice], out: Float32) -> None:
+    """Averaged elements to their places. Raises ValueError where these are not so many."""
+    expected = sum(span.stop - span.start for span in spans)
+    if averaged.dtype != np.float32 or averaged.shape != (expected,):
+        found = f"{averaged.dtype} {averaged.shape}"
+        raise ValueError(f"averaged elements are {found}, expected float32 ({expected},)")
+    for span in spans:
+        length = span.stop - span.start
+        out[span], averaged = averaged[:length], averaged[length:]
 
 
 def check_values(encoding: str) -> None:

@@ -135,7 +135,8 @@ class Pushing(Saving):
         assert self._shards is not None
         begin, end = self._shards.span(shard)
         if not push.shared:
-            return decoded(push, end - begin)
+            assert self.store is not None
+            return decoded(push, end - begin, self.store.shards[shard].segments)
         shared = self._lanes.gradient(source, push.lane, begin, end) if self._lanes else None
         if shared is None:
             raise BadPush("lane", f"lane {push.lane} of the sender is not attached")

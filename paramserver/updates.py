@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..common.rates import Segments
+from ..common.rates import Segments, averaged_in
 from ..common.rule_kernels import compensate
 from ..common.rules import Rule, RuleState
 from ..common.types import Array, Float32
@@ -110,6 +110,17 @@ class AtOnce(Update):
     pseudo-gradients of `local`. With λ > 0 the gradient is compensated for its delay first
     (DC-ASGD, Zheng et al. 2017, equation 10), where the values are known that it was computed on:
     those of a pull, or of an answer that was sent twice, are not kept.
+
+    Averaged state moves by 1 / (1 + s) of what was pushed, whatever κ is: of s + 1 pushes that were
+    made from about the same values each counts for its part of their mean. A push is
+    a (p_then - batch) with 0 < a <= 1, and p_now -= c a (p_then - batch), where p_then is s updates
+    old, is stable if and only if c a < 2 sin(π / (4 s + 2)) (Levin and May 1976, "A note on
+    difference-delay equations"). c = 1 / (1 + s) stays below 0.64 of that for every s and a; with
+    a = 1, κ = 1/2 passes it from s = 3 on, and κ = 0 from s = 1.
+
+    A sender that steps by itself makes up to `chained` steps, one after the other, before it takes
+    fresh values. A push is their mean, and so many times it is how far they led; others took all
+    minibatches of a push at the same values, and their mean is what counts.
     """
 
     def __init__(
@@ -120,10 +131,12 @@ class AtOnce(Update):
         *,
         per_minibatch: bool = True,
         compensation: float = 0.0,
+        chained: int = 1,
     ) -> None:
         super().__init__()
         self._rule, self._schedule, self._kappa = rule, schedule, kappa
-        self._per_minibatch, self._compensation = per_minibatch, compensation
+        self._per_minibatch, self._chained = per_minibatch, chained
+        self._compensation = compensation
 
     def apply(
         self, held: Held, who: Who, part: Part, staleness: int, copy_to: Float32 | None = None
@@ -136,14 +149,17 @@ class AtOnce(Update):
         if seen and staleness and seen.version == held.version - staleness:
             room = np.empty_like(gradient)
             compensate(gradient, held.values, seen.values, self._compensation, room)
+            for span in averaged_in(held.segments):
+                room[span] = gradient[span]
             part = Part(gradient := room, part.count)
+        averaged = min(part.count, self._chained) / (1.0 + staleness)
         if part.ours:
             args = (held.values, gradient, held.state, scale, held.segments)
-            self._rule.apply(*args, absorb=True)
+            self._rule.apply(*args, absorb=True, averaged=averaged)
             held.values, held.lent = gradient, True
         else:
             args = (held.own(), gradient, held.state, scale, held.segments)
-            self._rule.apply(*args, copy_to)
+            self._rule.apply(*args, copy_to, averaged=averaged)
         held.minibatches += part.count
         return None
 
@@ -156,7 +172,7 @@ class AtOnce(Update):
 
 class Together(Update):
     """Each step moves the parameters by one step of the rule along the mean of its pushes, each
-    weighed by the minibatches in it."""
+    weighed by the minibatches in it; averaged state by that mean itself."""
 
     def __init__(self, rule: Rule, schedule: Schedule) -> None:
         super().__init__()

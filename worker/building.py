@@ -8,35 +8,63 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from ..common.cluster import DataShape
 from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.references import load
 from ..common.suggest import did_you_mean
-from .model import Model
+from .adapters.forms import EXPECTED, ONE_OF, adapt, copy_of, is_model, seed
+from .checks import check_shapes
+from .model import Model, Shapes
 from .zoo import ZOO
 
 
 def build_model(job: Job, data: DataShape) -> Model:
-    """The model that the job names, built for this data.
+    """The model that the job names, built for this data, for one lane.
 
-    A builder is called with `model.args`, and with `inputs` (numbers per sample), `classes` and
-    `sample_shape` where it takes parameters of these names.
+    A reference names a builder or a model itself (`adapters.forms`). A builder is called with
+    `model.args`, and with `inputs` (numbers per sample), `classes` and `sample_shape` where it
+    takes parameters of these names; a model itself is copied.
 
     Raises:
-        UserError: no such model, arguments that it does not take, or it returns no `Model`.
+        UserError: no such model, arguments that it does not take, or it returns no model.
     """
     reference = job.model.ref
-    builder = _builder(reference)
-    if not callable(builder):
-        raise UserError(
-            "model.ref",
-            reference,
-            "a function or class that returns a Model",
-            f"this is a {type(builder).__name__}",
-        )
+    found = _named(reference)
+    if is_model(found):
+        if job.model.args:
+            fix = f"{reference} is a {type(found).__name__} already: name a function that builds it"
+            raise UserError("model.args", dict(job.model.args), "no arguments", fix)
+        made = guarded(job, "copying it for a lane", lambda: copy_of(found))
+    elif callable(found):
+        made = _call(found, job, data)
+    else:
+        fix = f"this is of type {type(found).__name__}"
+        raise UserError("model.ref", reference, EXPECTED, fix)
+    model = guarded(job, "taking it over", lambda: adapt(made, reference, data.classes))
+    if model is None:
+        fix = f"it returned one of type {type(made).__name__}"
+        raise UserError("model.ref", reference, f"a builder of {ONE_OF}", fix)
+    assert isinstance(model, Model)
+    return model
+
+
+def _named(reference: str) -> object:
+    """What a reference names: a recipe of the zoo, or a user's attribute."""
+    if ":" in reference:
+        return load(reference, "model.ref")
+    if reference in ZOO:
+        return ZOO[reference]
+    raise UserError(
+        "model.ref",
+        reference,
+        f"{', '.join(ZOO)}, module:attribute or file.py:attribute",
+        did_you_mean(reference, ZOO, "for example --model file.py:build"),
+    )
+
+
+def _call(builder: Callable[..., object], job: Job, data: DataShape) -> object:
+    """What a builder returns for the job's arguments and the data's facts."""
     facts = {
         "inputs": prod(data.sample_shape),
         "classes": data.classes,
@@ -51,32 +79,11 @@ def build_model(job: Job, data: DataShape) -> Model:
         raise UserError(
             "model.args",
             dict(job.model.args),
-            f"arguments of {reference}",
+            f"arguments of {job.model.ref}",
             f"{wrong}: it takes {', '.join(taken)}",
         ) from None
-    model = guarded(job, "building it", lambda: builder(**arguments))
-    if not isinstance(model, Model):
-        raise UserError(
-            "model.ref",
-            reference,
-            "a builder that returns a dualshard.worker.model.Model",
-            f"it returned a {type(model).__name__}",
-        )
-    return model
-
-
-def _builder(reference: str) -> object:
-    """What a reference names: a recipe of the zoo, or a user's attribute."""
-    if ":" in reference:
-        return load(reference, "model.ref")
-    if reference in ZOO:
-        return ZOO[reference]
-    raise UserError(
-        "model.ref",
-        reference,
-        f"{', '.join(ZOO)}, module:attribute or file.py:attribute",
-        did_you_mean(reference, ZOO, "for example --model file.py:build"),
-    )
+    seed(job.job.seed)
+    return guarded(job, "building it", lambda: builder(**arguments))
 
 
 def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:
@@ -95,24 +102,10 @@ def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def check_shapes(job: Job, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """A model's parameter names and shapes, as they must be to be laid out.
+def shapes_of(job: Job, model: Model) -> Shapes:
+    """The parameters of a model.
 
     Raises:
-        UserError: no parameters, a name that is no text, or an empty dimension.
+        UserError: they cannot be laid out, or the model raises.
     """
-    if not shapes:
-        raise UserError(
-            "model.ref", job.model.ref, "a model with parameters", "its shapes() is empty"
-        )
-    for name, shape in shapes.items():
-        if not isinstance(name, str) or not all(
-            isinstance(size, int | np.integer) and size >= 1 for size in shape
-        ):
-            raise UserError(
-                "model.ref",
-                job.model.ref,
-                "parameter shapes of positive integers",
-                f"shapes()[{name!r}] is {shape!r}",
-            )
-    return {name: tuple(int(size) for size in shape) for name, shape in shapes.items()}
+    return check_shapes(job, guarded(job, "asking for its shapes", model.shapes))

@@ -7,14 +7,16 @@ read. tests/worker/test_device_rules.py runs them through a C compiler against t
 Hyperparameters and state are in `common.rules`, and what is averaged in its segments.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..common.clipping import EPS
+from ..common.clipping import EPS, clip
+from ..common.job import OptimizerSection
 from ..common.types import Array, Float32
 
 SAME_BITS = ("--fmad=false",)
@@ -71,7 +73,12 @@ v = square;
 }
 """The loops of `common.rule_kernels` by their names; `rate` and `shrink` come before `numbers`."""
 
-CLIP_VALUES = "g = g > limit ? limit : g; g = g < -limit ? -limit : g;"
+CLIP_VALUES = """
+if (counts) {
+  g = g > limit ? limit : g;
+  g = g < -limit ? -limit : g;
+}
+"""
 SCALE = "g = counts && !(factor >= 1.0) ? g * (float)factor : g;"
 """With a factor of float64; where nothing counts, averaged state stays."""
 
@@ -130,7 +137,11 @@ class Clipper:
     def __init__(self, xp: ModuleType, value: float, norm: float, counts: Any) -> None:
         self._value, self._norm, self._counts = value, norm, counts
         self._limit = _elementwise(
-            xp, "bool counts, float32 limit", "float32 g", f"if (counts) {{ {CLIP_VALUES} }}", "clip"
+            xp,
+            "bool counts, float32 limit",
+            "float32 g",
+            CLIP_VALUES,
+            "clip",
         )
         self._squares = xp.ReductionKernel(
             "float32 g, bool counts",
@@ -151,6 +162,21 @@ class Clipper:
         if self._norm:
             squares = self._squares(gradient, self._counts)
             self._scale(self._counts, self._norm / (self._xp.sqrt(squares) + EPS), gradient)
+
+
+def clipping(
+    xp: ModuleType, section: OptimizerSection, size: int, averaged: Sequence[slice]
+) -> Callable[[Any], None]:
+    """What clips a whole gradient of `xp`, float32 (size,), in place as `section` asks, but not
+    where it is `averaged`."""
+    if not (section.clip_value or section.clip):
+        return lambda gradient: None
+    if xp is np:
+        return partial(clip, section=section, averaged=averaged)
+    counts = np.ones(size, np.bool_)
+    for span in averaged:
+        counts[span] = False
+    return Clipper(xp, section.clip_value, section.clip, xp.asarray(counts))
 
 
 def _elementwise(xp: ModuleType, reads: str, writes: str, body: str, name: str) -> Any:

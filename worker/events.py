@@ -23,13 +23,17 @@ class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
     a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
     that servers of this host can share, None if in this process alone; `factored` are the weights
-    whose gradients the model can give as factors."""
+    whose gradients the model can give as factors. `remote`: these arrays are the host's copies of
+    what lies on a device, which must be told of what has changed and asked for what has come out;
+    `line` says to people what the worker computes on, where they asked."""
 
     layout: list[list[Any]]
     vector: Float32
     gradients: list[Float32]
     segment: Attach | None = None
     factored: tuple[str, ...] = ()
+    remote: bool = False
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class Compute:
     locally after each minibatch, at the rate of `progress` (how much of the job is done, 0 to 1).
     With `announce` the lane posts `Partly` while it computes. With `factors` both events bring the
     factors of the weights; `skip` are weights whose gradient nobody needs then.
+
+    Only where the arrays of `Built` are `remote`: `fresh` are the half-open ranges of elements of
+    the vector that have changed on the host since the last action, and `bring` asks for what is
+    pushed next: the gradient, or the stepped parameters where the worker steps by itself. There may
+    be no minibatches then.
     """
 
     lane: int
@@ -50,6 +59,8 @@ class Compute:
     announce: bool = False
     factors: bool = False
     skip: frozenset[str] = frozenset()
+    fresh: tuple[tuple[int, int], ...] = ()
+    bring: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class Exchange:
 
     `rested` is the last epoch in which the servers were told that nothing is left here, `resting`
     of them have not said yet that they know; it is `stale` then, until it has pulled again.
+
+    `away`: what it has gathered lies on a device, and was not brought since the last minibatch.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Exchange:
     rested: int = -1
     resting: int = 0
     stale: bool = False
+    away: bool = False
 
     @property
     def open(self) -> bool:
@@ -75,7 +78,8 @@ class Exchange:
 
 @dataclass(slots=True)
 class Lane:
-    """One minibatch under way, or a few where the worker steps by itself: `batches`.
+    """One minibatch under way, or a few where the worker steps by itself: `batches`. It `brings`
+    what lies on a device.
 
     `pace` is the seconds that each of the last ones took, 0 before; `began_at` is when it got them.
     """
@@ -86,6 +90,7 @@ class Lane:
     computing: bool = False
     began_at: float = 0.0
     pace: float = 0.0
+    brings: bool = False
     idle_since: float | None = None
 
     @property
@@ -95,12 +100,16 @@ class Lane:
 
 
 class Replica:
-    """The worker's copy of the parameters: one flat vector and the version of each shard."""
+    """The worker's copy of the parameters: one flat vector and the version of each shard.
+
+    `changed` are the shards that servers have renewed since `take_changed`.
+    """
 
     def __init__(self, vector: Float32, shards: Shards) -> None:
         self.vector, self.shards = vector, shards
         self.versions = [0] * shards.count
         self.missing = set(range(shards.count))
+        self.changed: set[int] = set()
 
     def view(self, vector: Float32, shard: int) -> Float32:
         """The slice of a flat vector that belongs to a shard."""
@@ -122,8 +131,20 @@ class Replica:
                 return False
             self.versions[shard] = version
             self.missing.discard(shard)
+            self.changed.add(shard)
             return True
         return False
+
+    def take_changed(self) -> tuple[tuple[int, int], ...]:
+        """The elements of `changed` as half-open ranges, ascending, neighbours joined; it is empty
+        then."""
+        spans: list[tuple[int, int]] = []
+        for begin, end in map(self.shards.span, sorted(self.changed)):
+            if spans and spans[-1][1] == begin:
+                begin = spans.pop()[0]
+            spans.append((begin, end))
+        self.changed.clear()
+        return tuple(spans)
 
 
 def owner_address(shard: int, shards: Shards, table: Table, servers: Sequence[Member]) -> str:

@@ -17,6 +17,7 @@ from ..common.messages import Message, Pull, Push, Pushed, Refused, Shard
 from ..common.types import Float32, stale_class
 from .batches import Lease, Minibatch
 from .exchange import Exchange, Lane
+from .layout import nonfinite
 from .model import Factors
 from .parcels import NOTHING, Parcel, Parcels
 from .routing import ShardClient
@@ -177,6 +178,7 @@ class Exchanger(ShardClient):
                 list(parcel.pieces),
                 parcel.gradient,
                 parcel.extra,
+                parcel.averaged,
             ),
             exchange.number,
         )
@@ -227,6 +229,7 @@ class Exchanger(ShardClient):
         elements = 0
         for shard, version in zip(reply.shards, reply.versions, strict=True):
             self.replica.versions[shard] = max(self.replica.versions[shard], version)
+            self.replica.changed.add(shard)
             begin, end = self.replica.shards.span(shard)
             elements += end - begin
         return 4 * elements
@@ -283,12 +286,24 @@ class Exchanger(ShardClient):
         """A refused push is dropped; fresh shards are pulled instead."""
         if isinstance(request.message, Push):
             self.counters["refused_pushes"] += 1
-            self.note("warning", f"push refused: {reply.detail}")
-            self.exchanges[request.tag].landed(request.peer)
+            exchange = self.exchanges[request.tag]
+            why = self._not_finite(exchange) if reply.code == "nonfinite" else ""
+            self.note("warning", f"push refused: {reply.detail}{why}")
+            exchange.landed(request.peer)
             for shard in request.message.shards:
                 self._ask_for(shard, request.tag)
         else:
             super().refused(request, reply)
+
+    def _not_finite(self, exchange: Exchange) -> str:
+        """Which model it was, and which parameter's gradient."""
+        assert self.job is not None
+        shapes = {parameter.name: parameter.shape for parameter in self.cluster.layout}
+        names = nonfinite(shapes, exchange.gradient)
+        if not names:  # but what it was encoded to for the wire
+            return ""
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return f", in the gradient of {names[0]}{more} (model.ref = {self.job.model.ref})"
 
 
 def _count(lease: Lease, staleness: Sequence[int]) -> None:

@@ -72,7 +72,7 @@ def plan(
     """How each shard of a gradient over `samples` goes; None: as it is, all of it dense.
 
     Arguments:
-        layout: rows (name, decays, dimension, ...) of all parameters, in the order of the vector.
+        layout: rows of all parameters, as in `Describe`, in the order of the vector.
         names: the weights that have factors (`Model.factors`); each has two dimensions.
         worth: a slice of a weight goes as factors if they are at most this part of its elements;
             always if 1, as long as they are fewer at all.
@@ -80,7 +80,7 @@ def plan(
     Takes milliseconds for a large net: keep the plans for each number of samples.
     """
     spans, begin = [], 0
-    for name, _, *shape in layout:
+    for name, _, _, *shape in layout:
         columns = shape[1] if name in names else 0
         spans.append((begin, begin + prod(shape), columns, name))
         begin += prod(shape)

@@ -26,6 +26,11 @@ class Parameters(Mapping[str, Float32]):
     def __getitem__(self, name: str) -> Float32:
         return self._views[name]
 
+    def __setitem__(self, name: str, values: object) -> None:
+        """What `parameters[name] += ...` ends with. The arrays cannot be exchanged for others."""
+        if values is not self._views[name]:
+            raise TypeError(f"write into the array: parameters[{name!r}][...] = values")
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
 
@@ -61,3 +66,9 @@ class Layout:
             for name, (begin, end) in self.spans().items()
         }
         return Parameters(flat, named)
+
+
+def nonfinite(shapes: Mapping[str, tuple[int, ...]], flat: Float32) -> list[str]:
+    """The names of the parameters in whose part of a flat vector (n,) there is NaN or infinity."""
+    spans = Layout(dict(shapes)).spans().items()
+    return [name for name, (begin, end) in spans if not np.isfinite(flat[begin:end]).all()]

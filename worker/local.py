@@ -15,17 +15,14 @@ import numpy as np
 
 from ..common import modes
 from ..common.job import Job
-from ..common.rates import Segments
-from ..common.rules import RuleState, make_rule
-from ..common.schedules import make_schedule
+from ..common.rates import Segment, Segments
+from ..common.rules import Rule, RuleState
+from ..common.schedules import Schedule
 from ..common.types import Float32
 from . import merging
 from .batches import Minibatch
 from .layout import Layout, Parameters
 from .model import Pace
-
-MERGE_EVERY = 4
-"""Steps between two merges where the job does not say: fewer cost time, more cost freshness."""
 
 
 class LocalRule:
@@ -35,8 +32,10 @@ class LocalRule:
         segments: of the whole vector; not empty.
     """
 
-    def __init__(self, job: Job, layout: Layout, segments: Segments) -> None:
-        self._rule, self._schedule = make_rule(job.optimizer), make_schedule(job.optimizer)
+    def __init__(
+        self, job: Job, rule: Rule, schedule: Schedule, layout: Layout, segments: Segments
+    ) -> None:
+        self._rule, self._schedule = rule, schedule
         self._segments, self._size = segments, layout.size
         self._states: list[RuleState | None] = [None] * modes.lanes(job)
         optimizer = job.optimizer
@@ -58,11 +57,14 @@ class LocalRule:
         """The same for `Model.descend`, by parameter; empty where it is more than plain SGD."""
         if not self._plain:
             return {}
-        rate, decay = self._schedule.factor(progress) * self._rule.lr, self._rule.weight_decay
-        return {
-            name: Pace(rate * segment.rate, rate * segment.rate * decay if segment.decays else 0.0)
-            for name, segment in self._segment_of.items()
-        }
+        rate = self._schedule.factor(progress) * self._rule.lr
+        return {name: self._pace(segment, rate) for name, segment in self._segment_of.items()}
+
+    def _pace(self, segment: Segment, rate: float) -> Pace:
+        if segment.averaged:
+            return Pace(1.0)
+        rate *= segment.rate
+        return Pace(rate, rate * self._rule.weight_decay if segment.decays else 0.0)
 
     def forget(self) -> None:
         """Begin anew, as if no lane had ever stepped."""
@@ -110,11 +112,3 @@ class Copies:
                 merging.merge(*vectors)
             yield copy.private, batches[begin : begin + self._every]
         merging.end(*vectors)
-
-
-def merge_every(job: Job) -> int:
-    """`worker.merge_every`, or what it is where the job leaves it open (0): a lane that is alone
-    needs no copy."""
-    if modes.lanes(job) == 1:
-        return 1
-    return job.worker.merge_every or MERGE_EVERY

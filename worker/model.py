@@ -7,6 +7,7 @@ model may keep scratch buffers without any lock.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -76,12 +77,29 @@ class Model(ABC):
         return len(self.shapes()[name]) > 1
 
     def averaged(self, name: str) -> bool:
-        """Whether a parameter is a running average (of a batch's mean, say) and not learnt.
+        """Whether a parameter is a running average, such as the statistics of a BatchNorm, and not
+        trained: no by default.
 
-        At its place `gradients` writes the step itself, momentum * (running - batch): whoever steps
-        subtracts it as it is, without rate, rule, decay or clipping.
+        What `gradients` writes for it is how far it is to go back, momentum * (running - batch):
+        whoever steps does p -= g there, without rate, rule, decay or clipping.
         """
         return False
+
+    # Optional, for a GPU.
+
+    def use(self, xp: ModuleType) -> bool:
+        """Compute on arrays of the module `xp`, numpy or cupy, from now on; whether it can.
+
+        On a GPU `parameters`, `gradients` and `batch` are CuPy arrays, work goes to the calling
+        thread's current stream, and measures may stay there as arrays of one element: who waits for
+        one holds up all that could run meanwhile.
+        """
+        return xp is np
+
+    def check(self, batch: Arrays) -> None:
+        """Refuse a batch that does not fit, while it is on the host: raise a `UserError`. Called
+        before each batch goes to a GPU, where looking at it would hold up the rest."""
+        return
 
     # Optional. A model that leaves these alone is trained all the same, with more to send at once.
 

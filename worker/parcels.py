@@ -1,17 +1,23 @@
 """In which form a shard of a gradient goes to a server: as it is, compressed, or as factors. Pure.
 
 To a server that shares memory nothing goes at all; what is decided here is for the others.
+
+Averaged state is never compressed: it goes beside the code as it is, a few numbers. Beside large
+gradients `topk` would send none of it and `int8` would round it to nothing; and what error feedback
+kept of it would come in one lump, many times too large, since the averages did not move meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..common import modes
+from ..common.cluster import parse_layout
 from ..common.codecs import Encoder, make_codec
 from ..common.job import Job
+from ..common.rates import averaged_in, make_segments
 from ..common.sharding import Shards
 from ..common.types import Array, Float32
 from .exchange import Exchange
@@ -29,18 +35,19 @@ class Parcel:
     gradient: Array
     extra: Array
     pieces: Sequence[list[int]] = ()
+    averaged: Float32 = field(default_factory=lambda: NOTHING)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self.gradient.nbytes + self.extra.nbytes
+        return self.gradient.nbytes + self.extra.nbytes + self.averaged.nbytes
 
 
 class Parcels:
     """Packs what the exchanges of one worker push. Belongs to the loop.
 
     Arguments:
-        layout: rows (name, decays, dimension, ...) of all parameters.
+        layout: rows of all parameters, as in `Describe`.
         names: the weights whose gradients the model can give as factors.
     """
 
@@ -49,6 +56,7 @@ class Parcels:
     ) -> None:
         self._job, self._shards, self._layout = job, shards, layout
         self._names = names if _may_factor(job) else ()
+        self._averaged = averaged_in(make_segments(parse_layout(layout)))
         self._plans: dict[int, list[ShardPlan | None]] = {}
         self._encoders: dict[int, Encoder] = {}
         self._buffers: dict[tuple[int, int], Float32] = {}
@@ -87,8 +95,24 @@ class Parcels:
             encoder = Encoder(codec, self._shards, train.error_feedback)
             self._encoders[exchange.number] = encoder
         begin, end = self._shards.span(shard)
-        code = encoder.encode(shard, exchange.gradient[begin:end])
-        return Parcel(code.name, code.payload, code.extra)
+        gradient = exchange.gradient[begin:end]
+        averaged = self._taken_out(gradient, begin, end)
+        code = encoder.encode(shard, gradient)
+        return Parcel(code.name, code.payload, code.extra, averaged=averaged)
+
+    def _taken_out(self, gradient: Float32, begin: int, end: int) -> Float32:
+        """The averaged elements of the shard [begin, end), which leaves zeros in their place."""
+        spans = [
+            slice(max(span.start, begin) - begin, min(span.stop, end) - begin)
+            for span in self._averaged
+            if span.start < end and begin < span.stop
+        ]
+        if not spans:
+            return NOTHING
+        taken = np.concatenate([gradient[span] for span in spans])
+        for span in spans:
+            gradient[span] = 0
+        return taken
 
     def _plan(self, samples: int) -> list[ShardPlan | None]:
         if samples not in self._plans:

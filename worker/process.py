@@ -1,8 +1,10 @@
 """The worker's process: joins its state to the transport, the lanes and the model."""
 
 import os
+from dataclasses import replace
 from functools import partial
 
+from ..common.cluster import DataShape
 from ..common.job import Job
 from ..common.loop import Background
 from ..common.messages import Attach
@@ -11,10 +13,15 @@ from ..common.runtime import Options, Runtime
 from ..common.segment import Segment, place
 from ..common.session import Welcomed
 from ..common.types import Float32, Role
+from .device import find
+from .device_lanes import DeviceLanes
+from .device_step import DeviceStepper, KeepsToTheHost
 from .events import Build, Built, Compute, Measure, Measured
 from .state import Worker
-from .step import Stepper, in_own_memory
+from .step import Allocate, Stepper, in_own_memory
 from .threads import Lanes
+
+ON_HOST = "device auto: {} is there, but {} keeps to the host: computing on the CPU"
 
 
 class WorkerProcess:
@@ -27,7 +34,7 @@ class WorkerProcess:
         self._beside = Background(self._loop.post, "worker")
         self._job = Job()
         self._stepper: Stepper | None = None
-        self._lanes: Lanes | None = None
+        self._lanes: Lanes | DeviceLanes | None = None
 
     def run(self) -> Exit:
         """From joining to the end."""
@@ -58,14 +65,29 @@ class WorkerProcess:
             return segment.array.reshape(rows, size)
 
         share = self._job.train.transport in ("auto", "shm") and place()
-        stepper = Stepper(self._job, action.cluster.data, shared if share else in_own_memory)
-        self._stepper = stepper
-        self._lanes = Lanes(stepper, self._job.worker.threads, self._loop.post, self._runtime.clock)
+        stepper, line = self._stepper_for(action.cluster.data, shared if share else in_own_memory)
+        self._stepper, threads = stepper, self._job.worker.threads
+        if isinstance(stepper, DeviceStepper):
+            self._lanes = DeviceLanes(stepper, threads, self._loop)
+        else:
+            self._lanes = Lanes(stepper, threads, self._loop.post, self._runtime.clock)
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)
             attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
-        return stepper.built(attach)
+        return replace(stepper.built(attach), line=line)
+
+    def _stepper_for(self, data: DataShape, allocate: Allocate) -> tuple[Stepper, str]:
+        """The stepper on the device that the job asks for, and what to say about it."""
+        found = find(self._job.worker.device)
+        if found.device is not None:
+            try:
+                return DeviceStepper(self._job, data, found.device, allocate), found.line
+            except KeepsToTheHost:
+                if self._job.worker.device != "auto":
+                    raise
+                found = replace(found, line=ON_HOST.format(found.device.name, self._job.model.ref))
+        return Stepper(self._job, data, allocate), found.line
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None

@@ -5,7 +5,8 @@ lets them exchange with the servers as the mode says (`exchanging`): Downpour SG
 2012, algorithm 7.1 of its appendix) where nobody waits.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import islice
 
 from ..common import modes
@@ -28,6 +29,8 @@ from .batches import Minibatch, Ring
 from .evaluating import Evaluating
 from .events import Build, Built, Compute, Computed, Partly
 from .exchange import Exchange, Lane, Replica
+from .exchanging import NO_FACTORS
+from .model import Factors
 from .parcels import Parcels
 
 CREDITS = 2
@@ -99,7 +102,7 @@ class Worker(Evaluating):
             self._building = False
             self._built = event
             self.do(Lend(event.vector))
-            self.tell(Describe(event.layout))
+            self.tell(Describe(event.layout, event.line))
         elif isinstance(event, Computed):
             self._computed(event)
         elif isinstance(event, Partly):
@@ -295,16 +298,27 @@ class Worker(Evaluating):
             exchange.versions = list(self.replica.versions)
             exchange.began_at = self.now
         accumulate = bool(exchange.batches)
-        lane.batches = batches
         self._wants_data = True
         exchange.rested = min(exchange.rested, batches[0].lease.portion.epoch - 1)
         exchange.batches += batches
         exchange.taken += len(batches)
         exchange.since_fetch += len(batches)
-        exchange.computing += 1
-        lane.computing, lane.began_at = True, self.now
-        self.do(self._action(lane, batches, accumulate))
+        self._begin_step(lane, self._action(lane, batches, accumulate))
         return True
+
+    def _begin_step(self, lane: Lane, action: Compute) -> None:
+        """Put a lane to work. A device is told what has changed, and asked for what is complete."""
+        exchange = lane.exchange
+        exchange.computing += 1
+        lane.computing, lane.batches, lane.began_at = True, action.batches, self.now
+        assert self._built is not None
+        if self._built.remote:
+            assert self.replica is not None
+            exchange.away = True
+            lane.brings = action.bring or exchange.taken >= exchange.steps
+            fresh = self.replica.take_changed()
+            action = replace(action, fresh=fresh, bring=lane.brings, announce=False)
+        self.do(action)
 
     def _next_batches(self, lane: Lane, expected: Collection[str]) -> list[Minibatch]:
         """What a lane takes at once: one minibatch, or its share of a burst."""
@@ -315,9 +329,15 @@ class Worker(Evaluating):
             lanes = len(self.lanes)
             share = -(-(exchange.steps - exchange.taken) // lanes)
             fair = -(-len(self._ring) // lanes)  # the other lanes want some of what is here, too
-            most = max(1, min(share, fair, int(BURST_SECONDS / lane.pace) if lane.pace else BURST))
+            most = max(1, min(share, fair, self._burst(lane.pace)))
         taken = iter(lambda: self._ring.take(expected), None)
         return list(islice(taken, most))
+
+    def _burst(self, pace: float) -> int:
+        """The most minibatches of a burst. A copy is begun and merged with each, so that shorter
+        ones than `merge_every` would merge more often."""
+        assert self.job is not None
+        return max(int(BURST_SECONDS / pace), modes.merge_every(self.job)) if pace else BURST
 
     def _action(self, lane: Lane, batches: list[Minibatch], accumulate: bool) -> Compute:
         assert self.job is not None
@@ -344,7 +364,7 @@ class Worker(Evaluating):
         exchange = lane.exchange
         over = not modes.told_the_end(self.job) or not (len(self._ring) or self._undrained())
         if over and exchange.batches and not exchange.computing:
-            self.push(exchange)
+            self._push(lane)
             return
         if lane.idle_since is None:
             lane.idle_since = self.now
@@ -355,17 +375,27 @@ class Worker(Evaluating):
         lane = self.lanes[event.lane]
         exchange = lane.exchange
         lane.computing = False
-        lane.pace = (self.now - lane.began_at) / len(lane.batches)
+        if lane.batches:
+            lane.pace = (self.now - lane.began_at) / len(lane.batches)
         exchange.computing -= 1
+        if lane.brings and not exchange.computing:
+            exchange.away = False
         self._count(lane, event)
         assert self.job is not None
         if exchange.taken >= exchange.steps:
             if not exchange.computing:
-                self.push(exchange, event.factors)
+                self._push(lane, event.factors)
         elif not modes.rounds(self.job) and exchange.since_fetch >= modes.n_fetch(self.job):
             self.pull(exchange)
         else:
             self._compute()
+
+    def _push(self, lane: Lane, factors: Mapping[str, Factors] = NO_FACTORS) -> None:
+        """Push what the lane's exchange has gathered, once it has been brought from a device."""
+        if lane.exchange.away:
+            self._begin_step(lane, Compute(lane.number, [], bring=True))
+        else:
+            self.push(lane.exchange, factors)
 
     def _count(self, lane: Lane, event: Computed) -> None:
         """Add what a lane measured to the portions of its minibatches."""

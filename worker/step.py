@@ -15,13 +15,16 @@ from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.messages import Attach, Portion
-from ..common.rates import check_rates, make_segments
+from ..common.rates import averaged_in, check_rates, make_segments
+from ..common.rules import Rule, make_rule
+from ..common.schedules import make_schedule
 from ..common.types import Arrays, Float32, Metrics
 from .batches import Lease, Minibatch
-from .building import build_model, check_shapes, guarded
+from .building import build_model, guarded, shapes_of
+from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
 from .layout import Layout, Parameters
-from .local import Copies, LocalRule, merge_every
+from .local import Copies, LocalRule
 from .model import Factors, as_float32
 from .randomness import BatchStream
 
@@ -56,25 +59,30 @@ class Stepper:
         lanes = modes.lanes(job)
         self._job = job
         self._models = [build_model(job, data) for _ in range(lanes + 1)]
-        asked = "asking for its shapes"
-        shapes = guarded(job, asked, lambda: check_shapes(job, self._models[0].shapes()))
+        shapes = shapes_of(job, self._models[0])
+        for model in self._models[1:]:
+            check_same(job, shapes, shapes_of(job, model), "built again")
         self.layout = Layout(shapes)
         rows = allocate(1 + lanes, self.layout.size)
         self.vector, self.gradients = rows[0], list(rows[1:])
         start = np.random.default_rng((job.job.seed, 0))
         views = self.layout.views(self.vector)
         guarded(job, "starting its parameters", lambda: self._models[0].start(views, start))
+        check_start(job, views)
         self._views = views
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
-        check_rates(job.optimizer.rates, list(shapes))
-        check_rates(job.outer.rates, list(shapes), "outer.rates")
-        segments = make_segments(
-            parse_layout(self.layout_rows()), job.optimizer.rates, job.optimizer.weight_decay
-        )
-        self._rule = LocalRule(job, self.layout, segments)
-        self._copies = Copies(self.layout, views, lanes, merge_every(job))
+        layout = parse_layout(self.layout_rows())
+        trained = [parameter.name for parameter in layout if not parameter.averaged]
+        check_rates(job.optimizer.rates, trained)
+        check_rates(job.outer.rates, trained, "outer.rates")
+        self._segments = make_segments(layout, job.optimizer.rates, job.optimizer.weight_decay)
+        self._averaged = averaged_in(self._segments)
+        self._rule: Rule = make_rule(job.optimizer)
+        self._schedule = make_schedule(job.optimizer)
+        self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
+        self._copies = Copies(self.layout, views, lanes, modes.merge_every(job))
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:
@@ -87,11 +95,16 @@ class Stepper:
             warm_up_codec(name)
         portion = Portion(0, 0, False, inputs, labels)
         batch = Minibatch(Lease("", portion, 1), 0, inputs, labels)
-        self._gradients(0, self._views, self._gradient_views[0], batch)
+        spoil(self.gradients[0])
+        self._backprop(0, self._views, self._gradient_views[0], batch)
+        check_written(self._job, self._gradient_views[0])
+        again = shapes_of(self._job, self._models[0])
+        check_same(self._job, self.layout.shapes, again, "after a step")
+        clip(self.gradients[0], self._job.optimizer, self._averaged)
         if modes.rounds(self._job):
-            for elsewhere, part in self._copies.parts(0, [batch, batch]):
-                self._descend(0, self.layout.views(elsewhere.flat.copy()), part, 0.0)
-            self._rule.forget()
+            for views, part in self._copies.parts(0, [batch, batch]):
+                self._descend(0, self.layout.views(views.flat.copy()), part, 0.0)
+            self._local.forget()
         self.gradients[0][:] = 0
 
     def built(self, segment: Attach | None = None) -> Built:
@@ -100,9 +113,12 @@ class Stepper:
         return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
 
     def layout_rows(self) -> list[list[Any]]:
-        """(name, decays, dimension, ...) of every parameter, as in `Describe`."""
+        """(name, decays, averaged, dimension, ...) of every parameter, as in `Describe`."""
         model = self._models[0]
-        return [[name, model.decayed(name), *shape] for name, shape in self.layout.shapes.items()]
+        return [
+            [name, bool(model.decayed(name)), bool(model.averaged(name)), *shape]
+            for name, shape in self.layout.shapes.items()
+        ]
 
     def compute(self, action: Compute, announce: Announce | None = None) -> list[Metrics]:
         """Minibatches one after the other: write (or add) their clipped gradients to the lane's,
@@ -128,20 +144,20 @@ class Stepper:
         self, lane: int, views: Parameters, batches: Sequence[Minibatch], progress: float
     ) -> list[Metrics]:
         """A step for each minibatch: all in one go where rule and model allow it."""
-        if paces := self._rule.paces(progress):
+        if paces := self._local.paces(progress):
             model, stream = self._models[lane], self._streams[lane]
             arrays = [(batch.inputs, batch.labels) for batch in batches]
-            found: list[Metrics] | None = guarded(
+            found = guarded(
                 self._job,
                 "computing gradients",
                 lambda: model.descend(views, arrays, paces, lambda i: stream.at(batches[i].key)),
             )
             if found is not None:
-                return found
+                return [check_measures(self._job, each, "descend") for each in found]
         measures, gradient = [], self._gradient_views[lane]
         for batch in batches:
             measures.append(self._gradients(lane, views, gradient, batch))
-            self._rule.apply(lane, views.flat, gradient.flat, progress)
+            self._local.apply(lane, views.flat, gradient.flat, progress)
         return measures
 
     def _minibatch(self, action: Compute, batch: Minibatch, announce: Announce | None) -> Metrics:
@@ -151,7 +167,7 @@ class Stepper:
         fresh = self._fresh(lane) if action.accumulate else self._gradient_views[lane]
         metrics = self._gradients(lane, self._views, fresh, batch)
         if action.step:
-            self._rule.apply(lane, self.vector, fresh.flat, action.progress)
+            self._local.apply(lane, self.vector, fresh.flat, action.progress)
         if action.accumulate:
             np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
         return metrics
@@ -159,15 +175,21 @@ class Stepper:
     def _gradients(
         self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
+        metrics = self._backprop(lane, parameters, into, batch)
+        clip(into.flat, self._job.optimizer, self._averaged)
+        return metrics
+
+    def _backprop(
+        self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
+    ) -> Metrics:
         model, random = self._models[lane], self._streams[lane].at(batch.key)
         arrays = (as_float32(batch.inputs), batch.labels)
-        metrics: Metrics = guarded(
+        metrics = guarded(
             self._job,
             "computing gradients",
             lambda: model.gradients(parameters, into, arrays, random),
         )
-        clip(into.flat, self._job.optimizer)
-        return metrics
+        return check_measures(self._job, metrics, "gradients")
 
     def factors(self, action: Compute) -> Mapping[str, Factors]:
         """The factors of the lane's last minibatch, valid until it computes again; none where the
@@ -186,7 +208,8 @@ class Stepper:
         total, sums = 0, dict[str, float]()
         for inputs, labels in portions:
             batch = (as_float32(inputs), labels)
-            metrics = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
+            found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
+            metrics = check_measures(self._job, found, "evaluate")
             total += len(labels)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * len(labels)

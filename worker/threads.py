@@ -48,7 +48,8 @@ class Lanes:
     def close(self, patience: float) -> bool:
         """End the threads; whether they have ended within `patience` seconds each. A worker's end
         with its process."""
-        return all([thread.close(patience) for thread in self._threads])
+        ended = [thread.close(patience) for thread in self._threads]
+        return all(ended)
 
     def _announce(self, lane: int, begin: int, factors: Mapping[str, Factors]) -> None:
         """Part of a gradient is ready. Of the last part the end of the step tells."""

@@ -74,4 +74,5 @@ def layout_difference(saved: Sequence[Parameter], built: Sequence[Parameter]) ->
 
 def _shown(parameter: Parameter) -> str:
     decay = "" if parameter.decays else " without weight decay"
-    return f"{parameter.name} {list(parameter.shape)}{decay}"
+    kind = ", averaged" if parameter.averaged else ""
+    return f"{parameter.name} {list(parameter.shape)}{decay}{kind}"

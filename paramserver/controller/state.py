@@ -163,6 +163,8 @@ class Controller(Checkpointing):
             self.stop(2, detail)
             return
         self.answer(peer, envelope, Ack())
+        if describe.line and envelope.source not in self._described:
+            self.event(f"{seat.member.name}: {describe.line}")
         self._described.add(envelope.source)
         if not self.cluster.layout:
             self.change(layout=layout)
@@ -362,7 +364,8 @@ class Controller(Checkpointing):
             return
         why = f"{accuse.count} pushes in a row held NaN or infinity"
         if self.job.train.nonfinite == "stop":
-            self.stop(1, f"{seat.member.name}: {why} (train.nonfinite = stop)")
+            ref = self.job.model.ref
+            self.stop(1, f"{seat.member.name}: {why} of {ref} (train.nonfinite = stop)")
         elif self.job.train.nonfinite == "drop-worker":
             self.put_out[accuse.incarnation] = why
             self.roster.remove(accuse.incarnation)

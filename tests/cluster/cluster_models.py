@@ -37,3 +37,65 @@ class Tally(Model):
 
     def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
         return {"loss": 1.0, "accuracy": float(np.isfinite(parameters["sum"]).all())}
+
+
+class Running(Tally):
+    """`sum` as in `Tally`, and `mean`, the running average of the inputs: averaged state.
+
+    `loud` multiplies the gradient of `sum`, so that it drowns that of `mean`. The evaluation tells
+    the first element of `mean`.
+    """
+
+    def __init__(self, inputs: int, momentum: float = 0.1, loud: float = 1.0) -> None:
+        super().__init__(inputs)
+        self._momentum, self._loud = np.float32(momentum), np.float32(loud)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"sum": (self._inputs,), "mean": (self._inputs,)}
+
+    def averaged(self, name: str) -> bool:
+        return name == "mean"
+
+    def start(self, parameters: Mapping[str, Float32], rng: np.random.Generator) -> None:
+        super().start(parameters, rng)
+        parameters["mean"][:] = 0
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Float32],
+        gradients: Mapping[str, Float32],
+        batch: Arrays,
+        rng: np.random.Generator,
+    ) -> Metrics:
+        metrics = super().gradients(parameters, gradients, batch, rng)
+        np.multiply(gradients["sum"], self._loud, out=gradients["sum"])
+        away = parameters["mean"] - batch[0].mean(axis=0)
+        np.multiply(away, self._momentum, out=gradients["mean"])
+        return metrics
+
+    def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
+        first = float(parameters["mean"][0])
+        return {**super().evaluate(parameters, batch), "first": first}
+
+
+class Counting(Tally):
+    """`Tally` whose sum is averaged state, counted `times` over: only the push moves it, whatever
+    the rule and its rate are."""
+
+    def __init__(self, inputs: int, times: float) -> None:
+        super().__init__(inputs)
+        self._times = np.float32(times)
+
+    def averaged(self, name: str) -> bool:
+        return True
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Float32],
+        gradients: Mapping[str, Float32],
+        batch: Arrays,
+        rng: np.random.Generator,
+    ) -> Metrics:
+        metrics = super().gradients(parameters, gradients, batch, rng)
+        np.multiply(gradients["sum"], self._times, out=gradients["sum"])
+        return metrics

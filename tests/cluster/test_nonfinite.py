@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulation import Simulation, make_job, one_hot
+from simulation import MODELS, Simulation, blobs, make_job, one_hot
 
 from dualshard.worker.events import Compute
 
@@ -74,7 +74,8 @@ def test_it_stops_the_job_where_that_is_asked(tmp_path: Path) -> None:
     ended = sim.actors["controller-0"].ended
     assert ended.status == 1
     assert ended.reason == (
-        "worker-1: 2 pushes in a row held NaN or infinity (train.nonfinite = stop)"
+        f"worker-1: 2 pushes in a row held NaN or infinity of {MODELS}:Tally "
+        "(train.nonfinite = stop)"
     )
 
 
@@ -97,3 +98,32 @@ def test_good_pushes_between_clear_the_count(tmp_path: Path) -> None:
     sim.check()
     assert sim.workers()[1].counters["refused_pushes"] > 5
     assert not any(text.startswith("lost") for text in sim.events())
+
+
+@pytest.mark.parametrize("mode", ["async", "local"])
+def test_the_worker_says_which_gradient_of_which_model_it_was(
+    tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"model__ref": "mlp", "model__args": {"hidden": [3]}, "train__mode": mode}
+    sim = Simulation(make_job(blobs(tmp_path), **settings, worker__count=1, optimizer__lr=0.1))
+    sim.run_until(lambda: "worker-0" in sim.steppers)
+    stepper = sim.steppers["worker-0"]
+    honest, turns = stepper.compute, [0]
+
+    def once(action: Compute, announce: Any = None) -> Any:
+        metrics = honest(action)
+        turns[0] += 1
+        if turns[0] == 3:
+            broken = stepper.vector if mode == "local" else stepper.gradients[action.lane]
+            layout = stepper.layout.views(broken)
+            layout["dense1.bias"][1] = layout["dense2.bias"][2] = np.nan
+        return metrics
+
+    stepper.compute = once  # type: ignore[method-assign]
+    sim.run()
+    sim.check()
+    said = [text for text in caplog.messages if "push refused" in text]
+    assert said == [
+        "worker-0: push refused: paramserver-0: the push of shard 0 holds NaN or infinity, "
+        "in the gradient of dense1.bias and 1 more (model.ref = mlp)"
+    ]

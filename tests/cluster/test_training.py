@@ -40,7 +40,7 @@ def trained_in_one_loop(job: Job) -> Float32:
     optimizer = job.optimizer
     rule = make_rule(optimizer)
     state = rule.state(layout.size)
-    rows = [[name, model.decayed(name), *shape] for name, shape in layout.shapes.items()]
+    rows = [[name, model.decayed(name), False, *shape] for name, shape in layout.shapes.items()]
     segments = make_segments(parse_layout(rows), optimizer.rates, optimizer.weight_decay)
     random = np.random.default_rng()
     for epoch in range(job.job.epochs):

@@ -79,3 +79,29 @@ def test_clipping_by_norm_hides_nothing_from_the_servers(bad: float) -> None:
     clip(g, OptimizerSection(clip=0.5))
     assert np.isnan(g[3])
     assert np.isnan(g).all() == np.isnan(bad)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"clip": 0.5}, {"clip_value": 0.2}, {"clip": 0.5, "clip_value": 0.2}]
+)
+def test_averaged_elements_are_neither_counted_nor_clipped(settings: dict[str, float]) -> None:
+    section, g = OptimizerSection(**settings), drawn(1003)
+    spans = [slice(0, 10), slice(500, 501), slice(900, 1003)]
+    averaged = np.zeros(1003, bool)
+    for span in spans:
+        averaged[span] = True
+    g[averaged] *= 1e6
+    before = g.copy()
+    clip(g, section, spans)
+    np.testing.assert_array_equal(g[averaged], before[averaged])
+    np.testing.assert_allclose(g[~averaged], torch_clipped(before[~averaged], section), rtol=5e-5)
+    clip(g := before.copy(), OptimizerSection(), spans)
+    np.testing.assert_array_equal(g, before)
+
+
+def test_what_is_not_finite_among_averaged_elements_stays() -> None:
+    g = drawn(9)
+    g[4] = np.nan
+    clip(g, OptimizerSection(clip=0.5, clip_value=0.1), [slice(3, 6)])
+    assert np.isnan(g[4])
+    assert np.isfinite(np.delete(g, 4)).all()

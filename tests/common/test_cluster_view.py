@@ -27,7 +27,11 @@ from dualshard.common.wire import decode, encode
 NATURAL = st.integers(0, 2**63 - 1)
 SIZES = st.integers(1, 5)
 PARAMETERS = st.builds(
-    Parameter, st.text(max_size=5), st.booleans(), st.lists(SIZES, max_size=3).map(tuple)
+    Parameter,
+    st.text(max_size=5),
+    st.booleans(),
+    st.lists(SIZES, max_size=3).map(tuple),
+    st.booleans(),
 )
 LAYOUTS = st.lists(PARAMETERS, max_size=6).map(tuple)
 CLUSTERS = st.builds(
@@ -85,15 +89,18 @@ DATA = {"samples": 1, "test_samples": 1, "classes": 2, "sample_shape": [4], "por
         {"data": {**DATA, "sample_shape": 4}},
         {"layout": [[]]},
         {"layout": [["W"]]},
-        {"layout": [["W", True, 0]]},
-        {"layout": [["W", True, float("inf")]]},
-        {"layout": [["W", True, 1 << 41]]},
+        {"layout": [["W", True]]},
+        {"layout": [["W", True, 3]]},
+        {"layout": [["W", 1, False, 3]]},
+        {"layout": [["W", True, False, 0]]},
+        {"layout": [["W", True, False, float("inf")]]},
+        {"layout": [["W", True, False, 1 << 41]]},
         {"phase": "dancing"},
     ],
     ids=str,
 )
 def test_what_is_no_view_is_a_remote_error(changes: dict[str, object]) -> None:
-    good = replace(make_view(EMPTY), members=[MEMBER], data=DATA, layout=[["W", True, 3]])
+    good = replace(make_view(EMPTY), members=[MEMBER], data=DATA, layout=[["W", True, False, 3]])
     parse_view(good)
     with pytest.raises(RemoteError, match=r"^view 0"):
         parse_view(replace(good, **changes))  # type: ignore[arg-type]
@@ -106,13 +113,15 @@ def test_a_layout_comes_back(layout: tuple[Parameter, ...]) -> None:
 
 def test_a_layout_says_what_is_wrong_with_it() -> None:
     with pytest.raises(ValueError, match="a parameter with an empty dimension"):
-        parse_layout([["W", True, 3, 0]])
+        parse_layout([["W", True, False, 3, 0]])
     with pytest.raises(ValueError, match=f"more than {ELEMENTS_LIMIT} elements"):
-        parse_layout([["W", True, ELEMENTS_LIMIT], ["b", False, 1]])
+        parse_layout([["W", True, False, ELEMENTS_LIMIT], ["b", False, False, 1]])
     with pytest.raises(TypeError, match="expected an integer, got a str"):
-        parse_layout([["W", True, "3"]])
+        parse_layout([["W", True, False, "3"]])
     with pytest.raises(TypeError, match="expected a text, got a int"):
-        parse_layout([[1, True, 3]])
+        parse_layout([[1, True, False, 3]])
+    with pytest.raises(TypeError, match="expected true or false, got a int"):
+        parse_layout([["W", True, 3]])  # a row from before there was averaged state
 
 
 def test_members_by_role_and_incarnation() -> None:

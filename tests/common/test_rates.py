@@ -11,11 +11,23 @@ from hypothesis import strategies as st
 
 from dualshard.common.cluster import Parameter
 from dualshard.common.errors import UserError
-from dualshard.common.rates import Segment, check_rates, make_segments, parse_rates
+from dualshard.common.rates import (
+    Segment,
+    averaged_in,
+    check_rates,
+    make_segments,
+    parse_rates,
+)
 
 NAMES = st.sampled_from(["a.weight", "a.bias", "b.weight", "b.bias", "c.scale"])
 LAYOUTS = st.lists(
-    st.builds(Parameter, NAMES, st.booleans(), st.lists(st.integers(1, 5), max_size=3).map(tuple)),
+    st.builds(
+        Parameter,
+        NAMES,
+        st.booleans(),
+        st.lists(st.integers(1, 5), max_size=3).map(tuple),
+        st.booleans(),
+    ),
     max_size=6,
 )
 RATES = st.lists(st.sampled_from(["a.*:0.5", "*.bias:2", "b.weight:0", "*:1", "?.s*:3"]))
@@ -32,22 +44,28 @@ NET = (
 def test_segments_mark_each_element_as_its_parameter(
     layout: list[Parameter], rates: list[str], weight_decay: float, data: st.DataObject
 ) -> None:
-    expected: list[tuple[float, bool]] = []
+    expected: list[tuple[float, bool, bool]] = []
     for parameter in layout:
         rate = 1.0
         for text in reversed(rates):
             pattern, multiplier = text.split(":")
             rate = float(multiplier) if fnmatchcase(parameter.name, pattern) else rate
-        expected += [(rate, parameter.decays and weight_decay > 0)] * prod(parameter.shape)
+        treated = (rate, parameter.decays and weight_decay > 0, False)
+        expected += [(1.0, False, True) if parameter.averaged else treated] * prod(parameter.shape)
     begin = data.draw(st.integers(0, len(expected)))
     end = data.draw(st.integers(begin, len(expected)))
     segments = make_segments(layout, rates, weight_decay, begin, end)
-    marked = [(s.rate, s.decays) for s in segments for _ in range(s.begin, s.end)]
+    kinds = [(s.rate, s.decays, s.averaged) for s in segments]
+    marked = [k for k, s in zip(kinds, segments, strict=True) for _ in range(s.begin, s.end)]
     assert marked == expected[begin:end]
     assert [s.begin for s in segments] == [0, *(s.end for s in segments)][: len(segments)]
     assert all(s.begin < s.end for s in segments)
     # as few as possible
-    assert all((a.rate, a.decays) != (b.rate, b.decays) for a, b in pairwise(segments))
+    assert all(a != b for a, b in pairwise(kinds))
+    spans = [range(end - begin)[span] for span in averaged_in(segments)]
+    assert [at for span in spans for at in span] == [
+        at for at, (_, _, averaged) in enumerate(expected[begin:end]) if averaged
+    ]
 
 
 def test_segments_by_hand() -> None:
@@ -65,6 +83,25 @@ def test_segments_by_hand() -> None:
         Segment(8, 9, 1.0, True),
     )
     assert make_segments(NET, [], 0.1, 4, 4) == make_segments(()) == ()
+
+
+def test_averaged_state_is_cut_out_whatever_rates_and_decay_are() -> None:
+    layout = (
+        Parameter("norm.weight", False, (4,)),
+        Parameter("norm.mean", True, (4,), averaged=True),
+        Parameter("norm.variance", False, (4,), averaged=True),
+        Parameter("dense.weight", True, (3, 2)),
+    )
+    for rates in ([], ["*:1"]):
+        assert make_segments(layout, rates) == (
+            Segment(0, 4),
+            Segment(4, 12, averaged=True),
+            Segment(12, 18),
+        )
+    frozen = make_segments(layout, ["*:0"], 0.1, 6, 15)
+    assert frozen == (Segment(0, 6, averaged=True), Segment(6, 9, 0.0, True))
+    assert averaged_in(frozen) == [slice(0, 6)]
+    assert averaged_in(make_segments(NET)) == averaged_in(()) == []
 
 
 def test_a_colon_may_stand_in_a_pattern() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from sklearn.datasets import load_digits
 from dualshard.common.config import read_job
 from dualshard.common.job import Job
 from dualshard.common.references import load
-from dualshard.worker.model import Model
+from dualshard.dataserver.process import Store
+from dualshard.dataserver.state import Prepare
+from dualshard.worker.model import Model, as_float32
 
 ROOT = Path(__file__).parents[2]
 DUALSHARD = [sys.executable, "-P", "-m", "dualshard.deploy"]
@@ -82,6 +85,51 @@ def test_softmax_regression_trains(tmp_path: Path) -> None:
     assert totals["epochs"] == 5
     assert totals["samples"] == 5 * 1438
     assert totals["test_accuracy"] > 0.85
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("framework", "reference"),
+    [
+        ("torch", "torch_mlp.py:Net"),
+        ("jax", "jax_mlp.py:build"),
+        ("numpy", "sequential.py:net"),
+    ],
+)
+def test_models_of_every_form_train(tmp_path: Path, framework: str, reference: str) -> None:
+    pytest.importorskip(framework)
+    model = ["--model", f"examples/{reference}"]
+    totals = train(tmp_path / "run", *model, "--set", "job.epochs=8")
+    assert totals["samples"] == 8 * 1438
+    assert totals["test_accuracy"] > 0.8
+
+
+@pytest.mark.processes
+def test_a_module_that_was_trained_loads_in_plain_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    run, file = tmp_path / "run", tmp_path / "model.pt"
+    model = ["--model", "examples/torch_mlp.py:Net", "--set", "model.args.hidden=32"]
+    totals = train(run, *model, "--set", "job.epochs=4")
+    command = [*DUALSHARD, "export", str(run), "--format", "pt", "--out", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    module: Any = load(f"{ROOT / 'examples' / 'torch_mlp.py'}:Net")
+    net = module(inputs=64, classes=10, hidden=32)
+    net.load_state_dict(torch.load(file, weights_only=True))
+    store = Store(read_job(run / "job.toml"))
+    images, labels = store.prepare(Prepare(True, 0, 0)).arrays
+    assert len(labels) == store.facts.test_samples
+    with torch.no_grad():
+        outputs = net.eval()(torch.from_numpy(as_float32(images))).numpy()
+    assert (outputs.argmax(axis=1) == labels).mean() == pytest.approx(totals["test_accuracy"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_an_example_is_short_and_says_how_it_is_run(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) < 60
+    assert any(
+        line.startswith(f"    dualshard train --model examples/{path.name}:") for line in lines
+    )
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

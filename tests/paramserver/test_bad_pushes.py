@@ -100,7 +100,8 @@ class Desk:
 
 def push(shard: int = 1, **changes: Any) -> Push:
     gradient = np.full(ELEMENTS, -1, np.float32)
-    plain = Push(1, [shard], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], gradient, NOTHING)
+    arrays = gradient, NOTHING, NOTHING
+    plain = Push(1, [shard], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], *arrays)
     return replace(plain, **changes)
 
 

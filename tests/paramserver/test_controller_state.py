@@ -31,7 +31,7 @@ from dualshard.common.node import Action, Exit, Failed
 from dualshard.paramserver.controller.state import Controller
 
 FACTS = DataFacts(100, 20, 10, [8, 8], 6)
-LAYOUT = [["weight", True, 64, 10], ["bias", False, 10]]
+LAYOUT = [["weight", True, False, 64, 10], ["bias", False, False, 10]]
 SERVER, DATA, ONE, TWO = 11, 21, 31, 32
 
 
@@ -141,10 +141,10 @@ def test_data_servers_that_disagree_end_the_job() -> None:
     ("layout", "difference"),
     [
         (
-            [["weight", True, 64, 9], ["bias", False, 9]],
+            [["weight", True, False, 64, 9], ["bias", False, False, 9]],
             "parameter weight [64, 9], the first worker's is weight [64, 10]",
         ),
-        ([["weight", True, 64, 10]], "1 parameters, the first worker's has 2"),
+        ([["weight", True, False, 64, 10]], "1 parameters, the first worker's has 2"),
     ],
 )
 def test_workers_that_build_another_model_end_the_job(
@@ -166,7 +166,7 @@ def test_workers_that_build_another_model_end_the_job(
 def test_a_malformed_layout_is_refused_and_harms_nobody() -> None:
     desk = Desk()
     desk.join(ONE, "worker")
-    refused = desk.say(ONE, Describe([["weight", True, 0]]))
+    refused = desk.say(ONE, Describe([["weight", True, False, 0]]))
     assert refused == Refused("layout", "malformed layout: a parameter with an empty dimension")
     assert desk.phase == "joining"
 

@@ -59,13 +59,14 @@ def test_each_shard_lies_in_one_file(held: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("format",), 2),
+        (("format",), 1),
         (("number",), -1),
         (("seed",), "9"),
         (("position", "epoch"), 1.5),
         (("position", "done", 0), None),
         (("position", "totals", "seconds"), "long"),
-        (("layout", 0, 2), 0),
+        (("layout", 0, 2), 5),
+        (("layout", 0, 3), 0),
         (("files", 0, "name"), "../server-0.safetensors"),
         (("files", 0, "name"), "job.toml"),
         (("files", 0, "checksum"), "a"),

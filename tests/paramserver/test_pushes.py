@@ -1,10 +1,13 @@
 """Tickets of open pushes, and what pushes carry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dualshard.common.codecs import CODECS
 from dualshard.common.messages import Envelope, Form, Push
+from dualshard.common.rates import Segment
 from dualshard.common.types import Array, Float32
 from dualshard.paramserver.consistency import Who
 from dualshard.paramserver.pushes import (
@@ -28,11 +31,12 @@ def push(
     extra: Array = NOTHING,
     pieces: list[list[int]] | None = None,
     shards: tuple[int, ...] = (7,),
+    averaged: Float32 = NOTHING,
 ) -> Push:
     versions = [0] * len(shards)
     shared = len(shards) > 1
     where = (1, list(shards), versions, 0, 0, 1, 0.0, shared, "f32")
-    return Push(*where, encoding, pieces or [], gradient, extra)
+    return Push(*where, encoding, pieces or [], gradient, extra, averaged)
 
 
 def ticket(sequence: int, *shards: int, who: Who = ME) -> Ticket:
@@ -96,6 +100,22 @@ def test_what_a_codec_wrote_is_read(name: str) -> None:
     found = decoded(push(name, code.payload, code.extra), 40)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["f16", "bf16", "int8", "topk"])
+def test_averaged_elements_travel_beside_the_code(name: str) -> None:
+    codec, segments = CODECS[name], (Segment(0, 9), Segment(9, 12, averaged=True), Segment(12, 40))
+    code = codec.encode(VALUES, codec.buffers(40), None)
+    expected = np.empty(40, np.float32)
+    codec.decode(code.payload, code.extra, expected)
+    expected[9:12] = VALUES[9:12]
+    sent = push(name, code.payload, code.extra, averaged=VALUES[9:12])
+    np.testing.assert_array_equal(decoded(sent, 40, segments), expected)
+    for wrong in (NOTHING, VALUES[:2], VALUES[:3].astype(np.float16), VALUES[:3].reshape(1, 3)):
+        with pytest.raises(BadPush, match=r"averaged elements are .*, expected float32 \(3,\)"):
+            decoded(replace(sent, averaged=wrong), 40, segments)
+    with pytest.raises(BadPush, match=r"averaged elements are .*, expected float32 \(0,\)"):
+        decoded(sent, 40)
 
 
 def test_factors_are_multiplied() -> None:

@@ -1,11 +1,12 @@
 """What pushes do to a shard, by mode, against the formulas in float64."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from dualshard.common.job import OptimizerSection
+from dualshard.common.rates import Segment
 from dualshard.common.rules import make_rule
 from dualshard.common.types import Array, Float32
 from dualshard.paramserver.consistency import Crowd, Free, Who
@@ -277,3 +278,115 @@ def test_each_mode_takes_its_own_kind_of_push_alone() -> None:
     for update in (at_once(), Elastic(0.5)):
         with pytest.raises(AssertionError, match="at once"):
             update.close(held(), parts((1, 1)))
+
+
+# ---- averaged state
+
+AVERAGED = slice(300, 420)
+TRAINED = np.ones(SIZE, bool)
+TRAINED[AVERAGED] = False
+SEGMENTS = (Segment(0, 300), Segment(300, 420, averaged=True), Segment(420, SIZE))
+
+
+def half(progress: float) -> float:
+    return 0.5
+
+
+def with_averages(rule: str = "rmsprop") -> Held:
+    made = held(rule=rule)
+    made.segments = SEGMENTS
+    return made
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("kappa", [0.0, 0.5])
+@pytest.mark.parametrize("staleness", [0, 3])
+@pytest.mark.parametrize(
+    ("count", "chained", "times"), [(1, 1, 1), (5, 1, 1), (5, 8, 5), (5, 2, 2)]
+)
+def test_averages_move_by_their_part_of_what_is_concurrent(
+    count: int, chained: int, times: int, staleness: int, kappa: float, ours: bool
+) -> None:
+    """Neither the schedule nor κ counts, and minibatches only as far as they follow each other."""
+    rule = make_rule(section("rmsprop"))
+    update = AtOnce(rule, half, kappa, chained=chained)
+    shard, plain = with_averages(), held(rule="rmsprop")
+    shard.version = staleness
+    update.apply(shard, ME, Part(numbers(1), count, ours), staleness)
+    AtOnce(rule, half, kappa).apply(plain, ME, Part(numbers(1), count), staleness)
+    factor = np.float32(times / (1 + staleness))
+    np.testing.assert_array_equal(
+        shard.values[AVERAGED], numbers(0)[AVERAGED] - factor * numbers(1)[AVERAGED]
+    )
+    np.testing.assert_array_equal(shard.values[TRAINED], plain.values[TRAINED])
+
+
+def test_averages_are_not_compensated_for_their_delay() -> None:
+    shard, plain = with_averages("sgd"), held()
+    update = at_once(lam=3.0)
+    for one in (shard, plain):
+        update.released(one, ME)
+        push(update, one, OTHER, Part(numbers(2), 1), 0)
+    before = shard.values.copy()
+    push(update, shard, ME, Part(numbers(3), 1), 1)
+    push(update, plain, ME, Part(numbers(3), 1), 1)
+    expected = before[AVERAGED] - np.float32(0.5) * numbers(3)[AVERAGED]
+    np.testing.assert_array_equal(shard.values[AVERAGED], expected)
+    np.testing.assert_array_equal(shard.values[TRAINED], plain.values[TRAINED])
+
+
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
+def test_a_step_moves_averages_by_the_mean_of_its_pushes(rule: str) -> None:
+    shard, plain, weights = with_averages(rule), held(rule=rule), (1, 2, 5)
+    update = Together(make_rule(section(rule)), half)
+    expected = shard.values[AVERAGED].astype(float)
+    for first in (0, 3):
+        pushed = [Part(numbers(first + place), weight) for place, weight in enumerate(weights)]
+        update.close(shard, pushed)
+        update.close(plain, pushed)
+        expected -= sum(p.count * p.gradient[AVERAGED].astype(float) for p in pushed) / 8
+    close_to(shard.values[AVERAGED], expected)
+    np.testing.assert_array_equal(shard.values[TRAINED], plain.values[TRAINED])
+
+
+def test_elastic_averaging_treats_averages_like_all_else() -> None:
+    shard, plain = with_averages(), held(rule="rmsprop")
+    fresh = Elastic(0.25).apply(shard, ME, Part(numbers(1), 4), 0)
+    assert fresh is not None
+    np.testing.assert_array_equal(fresh, Elastic(0.25).apply(plain, ME, Part(numbers(1), 4), 0))
+    np.testing.assert_array_equal(shard.values, plain.values)
+
+
+def settled(pull: float, workers: int, factor: Callable[[int], float], rounds: int = 400) -> float:
+    """How far an average is from the mean of the batches, after so many rounds, each worker in turn
+    with a push W - 1 updates old, from 1 away; the largest distance of the last rounds."""
+    values, distances = [1.0] * workers, []
+    for _ in range(rounds * workers):
+        values.append(values[-1] - factor(workers - 1) * pull * values[-workers])
+        distances.append(abs(values[-1]))
+        if distances[-1] > 1e9:
+            break
+    return max(distances[-workers:])
+
+
+@pytest.mark.parametrize("pull", [0.1, 0.8147, 1.0])
+@pytest.mark.parametrize("workers", [1, 2, 8, 32, 128])
+def test_averages_settle_however_many_push(workers: int, pull: float) -> None:
+    """`pull` is 1 - (1 - momentum)^n for pushes of n own steps: 0.1, 16 of these, and very many."""
+    assert settled(pull, workers, lambda s: 1 / (1 + s)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("kappa", "pull", "workers"), [(0.0, 0.1, 32), (0.0, 1.0, 8), (0.5, 0.8147, 8), (0.5, 1.0, 32)]
+)
+def test_other_scalings_let_them_run_away(kappa: float, pull: float, workers: int) -> None:
+    assert settled(pull, workers, lambda s: (1 + s) ** -kappa) > 1e6
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 32, 128])
+def test_a_variance_never_overshoots_below_zero(workers: int) -> None:
+    """From 1 to a batch variance of 0, at the usual momentum; with κ = 1/2 it does, for 32."""
+    values = [1.0] * workers
+    for _ in range(400 * workers):
+        values.append(values[-1] - 0.1 / workers * values[-workers])
+    assert 0 <= min(values) < 1e-6

@@ -9,6 +9,8 @@ import struct
 import numpy as np
 import pytest
 
+from dualshard.worker.device import find
+
 pytestmark = pytest.mark.processes
 
 
@@ -109,3 +111,28 @@ def test_a_controller_started_by_hand_leaves_nothing_after_bad_data(bad, command
     assert (controller.wait(30), data.wait(30)) == (2, 2)
     assert controller.err.splitlines()[-1].startswith("dualshard: data.source = idx:magic: ")
     assert not (bad / "runs").exists()
+
+
+@pytest.mark.skipif(find("auto").device is not None, reason="a CUDA device is there")
+def test_a_gpu_that_is_asked_for_and_not_there_ends_the_job_in_one_line(commands, tmp_path):
+    small = ("--workers", 1, "--servers", 1, "--out", tmp_path / "run")
+    train = commands.start("train", *small, "--set", "worker.device=cuda:0")
+    assert train.wait(30) == 2
+    (line,) = train.err.splitlines()
+    assert line.startswith(
+        "dualshard: worker.device = cuda:0: expected a CUDA device of this number"
+    )
+    assert line.endswith(", or set worker.device=cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(find("auto").device is not None, reason="a CUDA device is there")
+def test_without_a_gpu_auto_says_so_in_one_line_and_trains_on_the_cpu(commands, tmp_path):
+    small = ("--workers", 1, "--servers", 1, "--out", tmp_path / "run")
+    settings = ("--set", "worker.device=auto", "--set", "job.epochs=1")
+    train = commands.start("train", *small, *settings)
+    assert train.wait(60) == 0, train.err
+    said = [line for line in train.out.splitlines() if "device auto" in line]
+    assert len(said) == 1
+    assert "worker-0: device auto: no CUDA device (" in said[0]
+    assert said[0].endswith("): computing on the CPU")

@@ -27,8 +27,8 @@ def server_of(commands, address):
 
 def messages(random):
     """Frames without end: noise, and real messages with a part of them spoilt."""
-    nothing = np.empty(0, np.float32)
-    push = Push(1, [0], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], np.ones(9, "f4"), nothing)
+    arrays = np.ones(9, "f4"), np.empty(0, "f4"), np.empty(0, "f4")
+    push = Push(1, [0], [0], 0, 0, 1, 0.0, False, "f32", "f32", [], *arrays)
     while True:
         yield [random.bytes(int(random.integers(0, 300))) for _ in range(random.integers(1, 4))]
         frames = [bytes(f) for f in encode(Envelope(9, Form.REQUEST, 1, 1, Pull(1, 0)))]

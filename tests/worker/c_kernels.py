@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ import pytest
 
 COMPILER = shutil.which("g++")
 NVCC = shutil.which("nvcc")
-C_TYPES = {"float32": "float", "float64": "double", "bool": "bool"}
+C_TYPES = {
+    "T": "float",
+    "float32": "float",
+    "float64": "double",
+    "bool": "bool",
+    "int32": "int",
+    "uint64": "unsigned long long",
+}
 LOOP = """
 extern "C" {kind} {name}(long size, {arguments}) {{
   {loop} {{
@@ -25,24 +33,26 @@ ON_HOST = "for (long i = 0; i < size; ++i)"
 ON_DEVICE = "long i = (long)blockIdx.x * blockDim.x + threadIdx.x; if (i < size)"
 
 
-def source(
-    name: str, reads: str, writes: str, body: str, preamble: str, kind: str = "void"
-) -> str:
+def source(name: str, reads: str, writes: str, body: str, preamble: str, kind: str = "void") -> str:
     """The code around an ElementwiseKernel's body as C++: all that it names is an array."""
-    parameters = [(part.split(), "const ") for part in reads.split(", ")]
-    parameters += [(part.split(), "") for part in writes.split(", ")]
-    arguments = [f"{const}{C_TYPES[dtype]} *{name}_" for (dtype, name), const in parameters]
-    elements = [
-        f"{const}{C_TYPES[dtype]} &{name} = {name}_[i];" for (dtype, name), const in parameters
-    ]
-    loop = ON_DEVICE if "__global__" in kind else ON_HOST
-    return "#include <math.h>\n" + preamble + LOOP.format(
-        kind=kind,
-        name=name,
-        arguments=", ".join(arguments),
-        loop=loop,
-        elements=" ".join(elements),
-        body=body,
+    arguments, elements = [], []
+    for declared, const in ((reads, "const "), (writes, "")):
+        for parameter in declared.split(", "):
+            *raw, dtype, element = parameter.split()
+            typed = f"{const}{C_TYPES[dtype]}"
+            arguments.append(f"{typed} *{element}" if raw else f"{typed} *{element}_")
+            elements += [] if raw else [f"{typed} &{element} = {element}_[i];"]
+    return (
+        "#include <math.h>\ntypedef float T;\n"
+        + preamble
+        + LOOP.format(
+            kind=kind,
+            name=name,
+            arguments=", ".join(arguments),
+            loop=ON_DEVICE if "__global__" in kind else ON_HOST,
+            elements=" ".join(elements),
+            body=body,
+        )
     )
 
 
@@ -55,11 +65,9 @@ def compiled(folder: Path, name: str, code: str) -> Callable[..., None]:
     subprocess.run([*line, f"{name}.so"], cwd=folder, check=True)
     function = getattr(ctypes.CDLL(str(folder / f"{name}.so")), name)
 
-    def call(*arrays: Any) -> None:
-        size = max(np.size(array) for array in arrays)
+    def call(size: int, *arrays: Any) -> None:
         assert all(array.flags.c_contiguous for array in arrays)
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
-        function(ctypes.c_long(size), *pointers)
+        function(ctypes.c_long(size), *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
 
     return call
 
@@ -73,13 +81,16 @@ def compile_for_a_gpu(folder: Path, codes: Sequence[str]) -> None:
     subprocess.run(line, cwd=folder, check=True)
 
 
-class FakeCupy:
-    """The part of CuPy that makes kernels: its kernels run on the host."""
+class FakeCupy(ModuleType):
+    """NumPy under the name of CuPy: its kernels run on the host, for float32 alone."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("cupy")
         self.folder, self.codes = folder, dict[str, str]()
-        self.sqrt = np.sqrt
         self._compiled: dict[str, Callable[..., None]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
 
     def ElementwiseKernel(
         self, reads: str, writes: str, body: str, name: str, preamble: str = "", **options: Any
@@ -87,21 +98,21 @@ class FakeCupy:
         assert options.get("no_return")
         code = source(name, reads, writes, body, preamble)
         self.codes[name] = source(name, reads, writes, body, preamble, "__global__ void")
-        if code not in self._compiled:
-            self._compiled[code] = compiled(self.folder, name, code)
-        run = self._compiled[code]
-        dtypes = [part.split()[0] for part in f"{reads}, {writes}".split(", ")]
+        declared = [parameter.split() for parameter in f"{reads}, {writes}".split(", ")]
 
         def call(*arguments: Any) -> None:
-            size = np.size(arguments[-1])
-            assert len(arguments) == len(dtypes)
-            run(
+            if code not in self._compiled:
+                self._compiled[code] = compiled(self.folder, name, code)
+            assert len(arguments) == len(declared)
+            shape = np.shape(arguments[-1])
+            written = arguments[len(reads.split(", ")) :]
+            assert all(array.shape == shape and array.flags.c_contiguous for array in written)
+            self._compiled[code](
+                int(np.prod(shape)),
                 *(
-                    argument
-                    if np.ndim(argument) and np.size(argument) == size
-                    else np.full(size, argument, dtype)
-                    for argument, dtype in zip(arguments, dtypes, strict=True)
-                )
+                    _argument(words, argument, shape)
+                    for words, argument in zip(declared, arguments, strict=True)
+                ),
             )
 
         return call
@@ -118,3 +129,14 @@ class FakeCupy:
             return values.sum()
 
         return call
+
+
+def _argument(declared: list[str], argument: Any, shape: tuple[int, ...]) -> Any:
+    """An array as the kernel takes it; what is only read is spread out to the shape of the rest."""
+    *raw, dtype, _ = declared
+    dtype = "float32" if dtype == "T" else dtype
+    if np.shape(argument) == shape:
+        assert argument.dtype == dtype
+    if raw or (np.shape(argument) == shape and argument.flags.c_contiguous):
+        return argument
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(argument, dtype), shape))

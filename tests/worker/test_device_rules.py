@@ -25,7 +25,7 @@ def cupy(tmp_path_factory: pytest.TempPathFactory) -> FakeCupy:
 
 @pytest.fixture(scope="module")
 def device(cupy: FakeCupy) -> Any:
-    return DeviceKernels(cupy)  # type: ignore[arg-type]
+    return DeviceKernels(cupy)
 
 
 def gradients(steps: int) -> np.ndarray:

@@ -21,14 +21,15 @@ def dense_rows(*widths):
     """Layout rows of a perceptron, and the names of its weights."""
     rows = []
     for number, (m, n) in enumerate(pairwise(widths)):
-        rows += [[f"dense{number}.weight", True, m, n], [f"dense{number}.bias", False, n]]
-    return rows, [row[0] for row in rows if len(row) == 4]
+        rows += [[f"dense{number}.weight", True, False, m, n]]
+        rows += [[f"dense{number}.bias", False, False, n]]
+    return rows, [row[0] for row in rows if len(row) == 5]
 
 
 def made_up(rows, names, samples, seed=0):
     """Factors, and the flat gradient in float64 whose weights are their products."""
     rng, factors, parts = np.random.default_rng(seed), {}, []
-    for name, _, *shape in rows:
+    for name, _, _, *shape in rows:
         if name in names:
             pair = tuple(rng.standard_normal((samples, n), dtype=np.float32) for n in shape)
             factors[name] = pair
@@ -58,7 +59,7 @@ def check(rows, names, shard_elements, samples):
     plans = plan(rows, shards, samples, names, worth=1)
     assert len(plans) == shards.count
     unread = exact.astype(np.float32)
-    for name, (begin, end) in Layout({row[0]: tuple(row[2:]) for row in rows}).spans().items():
+    for name, (begin, end) in Layout({row[0]: tuple(row[3:]) for row in rows}).spans().items():
         if name in factored(plans):
             unread[begin:end] = np.nan
     for number, shard in enumerate(plans):
@@ -96,7 +97,11 @@ def test_shapes_that_are_odd(widths, shard_elements, samples):
 
 
 def test_a_plan_written_out():
-    rows = [["a.weight", True, 4, 5], ["a.bias", False, 5], ["b.weight", True, 5, 2]]
+    rows = [
+        ["a.weight", True, False, 4, 5],
+        ["a.bias", False, False, 5],
+        ["b.weight", True, False, 5, 2],
+    ]
     plans = plan(rows, Shards(35, 18), 1, ["a.weight", "b.weight"], worth=1)
     assert plans == [
         ShardPlan((Part(Piece(18, 5, 0, 1), 0, "a.weight", 0, 0),)),
@@ -114,7 +119,7 @@ def test_a_plan_written_out():
 
 
 def test_a_piece_that_begins_inside_of_a_row():
-    rows = [["bias", False, 3], ["weight", True, 9, 8]]
+    rows = [["bias", False, False, 3], ["weight", True, False, 9, 8]]
     plans = plan(rows, Shards(75, 40), 1, ["weight"], worth=1)
     assert plans[0].parts == (Part(Piece(3), 0), Part(Piece(37, 8, 0, 1), 3, "weight", 0, 0))
     assert plans[1].parts == (Part(Piece(35, 8, 5, 1), 40, "weight", 4, 5),)
@@ -180,7 +185,7 @@ def test_a_real_net_sends_the_gradient_that_it_computed(shard_elements):
     batch = rng.standard_normal((4, 60), dtype=np.float32), rng.integers(0, 10, 4)
     net.gradients(parameters, gradients, batch, rng)
     exact, names = gradients.flat.copy(), net.factors().keys()
-    rows = [[name, net.decayed(name), *shape] for name, shape in layout.shapes.items()]
+    rows = [[name, net.decayed(name), False, *shape] for name, shape in layout.shapes.items()]
     shards = Shards(layout.size, shard_elements)
     plans = plan(rows, shards, 4, names)
     assert all(plans)
@@ -196,7 +201,7 @@ def test_a_real_net_sends_the_gradient_that_it_computed(shard_elements):
 def test_a_large_net_sends_a_quarter():
     """The net of Ciresan et al. 2010 at 32 samples: each shard repeats D, which is most of it."""
     rows, names = dense_rows(*CIRESAN)
-    size = sum(int(np.prod(row[2:])) for row in rows)
+    size = sum(int(np.prod(row[3:])) for row in rows)
     shards = Shards(size)
     plans = plan(rows, shards, 32, names)
     sent = sum(

@@ -15,7 +15,7 @@ from dualshard.worker import merging
 from dualshard.worker.batches import Lease, Minibatch
 from dualshard.worker.events import Compute
 from dualshard.worker.layout import Layout
-from dualshard.worker.local import MERGE_EVERY, Copies, merge_every
+from dualshard.worker.local import Copies
 from dualshard.worker.step import Stepper
 
 DATA = DataShape(100, 20, 3, (2, 3), 5)
@@ -114,15 +114,6 @@ def test_without_copies_all_lanes_step_on_the_shared_vector() -> None:
     shared = layout.views(np.zeros(3, np.float32))
     parts = list(Copies(layout, shared, 2, 1).parts(1, minibatches(5)))
     assert [(views is shared, len(part)) for views, part in parts] == [(True, 5)]
-
-
-@pytest.mark.parametrize(
-    ("threads", "asked", "expected"),
-    [(1, 0, 1), (1, 8, 1), (2, 0, MERGE_EVERY), (2, 1, 1), (3, 8, 8)],
-)
-def test_how_often_is_merged(threads: int, asked: int, expected: int) -> None:
-    settings = {"threads": threads, "merge_every": asked}
-    assert merge_every(Job.from_dict({"worker": settings, "train": {"in_flight": 1}})) == expected
 
 
 def test_threads_that_merge_at_once_lose_sums_at_most_and_tear_nothing() -> None:

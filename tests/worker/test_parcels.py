@@ -1,5 +1,6 @@
 """In which form a shard is pushed: whole, compressed or as factors; what arrives is the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from dualshard.worker.parcels import Parcel, Parcels
 
 INPUTS, OUTPUTS, SAMPLES = 40, 30, 4
 LAYOUT: list[list[Any]] = [
-    ["dense1.weight", True, INPUTS, OUTPUTS],
-    ["dense1.bias", False, OUTPUTS],
+    ["dense1.weight", True, False, INPUTS, OUTPUTS],
+    ["dense1.bias", False, False, OUTPUTS],
 ]
 SIZE = INPUTS * OUTPUTS + OUTPUTS
 NAMES = ("dense1.weight",)
@@ -124,6 +125,56 @@ def test_compression_promises_its_bytes(name: str) -> None:
         parcel = packer.pack(lane, shard, factors())
         assert parcel.encoding == name
         assert parcel.nbytes == encoded_bytes(name, size, 0.1)
+
+
+MEAN = [["mean", False, True, 7]]
+
+
+@pytest.mark.parametrize("name", ["f16", "bf16", "int8", "topk"])
+def test_averaged_state_is_never_compressed(name: str) -> None:
+    """It goes beside the code, whatever the shard: the others have the bytes of a gradient with
+    nothing in its place."""
+    shards, size = Shards(SIZE + 7, 500), SIZE + 7
+    settings = Job.from_dict({"train": {"compression": name, "topk": 0.1}})
+    one, two = (
+        Parcels(settings, shards, [*LAYOUT, *last], NAMES)
+        for last in (MEAN, [["b", False, False, 7]])
+    )
+    gradient = np.concatenate([exchange().gradient, 1e-9 * np.arange(1, 8, dtype=np.float32)])
+    plain = replace(exchange(), gradient=gradient.copy())
+    plain.gradient[-7:] = 0
+    lane, found = replace(exchange(), gradient=gradient.copy()), list[float]()
+    for shard in range(shards.count):
+        parcel, other = one.pack(lane, shard, {}), two.pack(plain, shard, {})
+        np.testing.assert_array_equal(parcel.gradient, other.gradient)
+        np.testing.assert_array_equal(parcel.extra, other.extra)
+        assert parcel.nbytes == other.nbytes + parcel.averaged.nbytes
+        found += parcel.averaged.tolist()
+    assert found == gradient[-7:].tolist()
+    assert size % 500 == 237, "the last shard holds all of it"
+
+
+def test_a_shard_holds_its_part_of_the_averages() -> None:
+    packer = Parcels(
+        Job.from_dict({"train": {"compression": "int8"}}),
+        Shards(SIZE + 7, SIZE + 3),
+        [*LAYOUT, *MEAN],
+        NAMES,
+    )
+    lane = replace(exchange(), gradient=np.arange(SIZE + 7, dtype=np.float32))
+    parts = [packer.pack(lane, shard, {}).averaged.tolist() for shard in (0, 1)]
+    assert parts == [[SIZE, SIZE + 1, SIZE + 2], [SIZE + 3, SIZE + 4, SIZE + 5, SIZE + 6]]
+
+
+def test_beside_factors_averaged_state_goes_as_it_is() -> None:
+    packer = Parcels(Job(), Shards(SIZE + 7, SIZE + 7), [*LAYOUT, *MEAN], NAMES)
+    mean = np.arange(7, dtype=np.float32)
+    lane = replace(exchange(), gradient=np.concatenate([exchange().gradient, mean]))
+    parcel = packer.pack(lane, 0, factors())
+    assert parcel.encoding == "factors"
+    found = arrived(parcel, SIZE + 7)
+    np.testing.assert_array_equal(found[SIZE:], mean)
+    np.testing.assert_allclose(found[:SIZE], exchange().gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_each_lane_keeps_what_it_left_out() -> None:

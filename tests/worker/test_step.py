@@ -48,6 +48,21 @@ class Line(Model):
         return {"loss": float(batch[1].mean()), "accuracy": float(parameters["w"][0])}
 
 
+class Statistic(Line):
+    # Line, and the running mean of its inputs.
+
+    def shapes(self):
+        return {"w": (self.inputs,), "mean": (self.inputs,)}
+
+    def averaged(self, name):
+        return name == "mean"
+
+    def gradients(self, parameters, gradients, batch, rng):
+        batch_mean = batch[0].reshape(len(batch[0]), -1).mean(axis=0)
+        gradients["mean"][:] = 0.25 * (parameters["mean"] - batch_mean)
+        return super().gradients(parameters, gradients, batch, rng)
+
+
 class Shapes(Line):
     def __init__(self, shapes):
         self._shapes = {name: tuple(shape) for name, shape in shapes}
@@ -63,7 +78,7 @@ class Broken(Line):
 
 class Shapeless(Line):
     def shapes(self):
-        return {"w": 3}
+        return {}["w"]
 
 
 class Bare(Line):
@@ -133,13 +148,14 @@ def test_arguments_of_the_job_win_over_the_data(reference: str) -> None:
         (
             "number",
             {},
-            "model.ref = {ref}: expected a function or class that returns a Model; this is a int",
+            "model.ref = {ref}: expected a Model, a PyTorch module, (module, loss), or "
+            "(init, loss) of JAX, or a builder of one; this is of type int",
         ),
         (
             "no_model",
             {},
-            "model.ref = {ref}: expected a builder that returns a dualshard.worker.model.Model; "
-            "it returned a list",
+            "model.ref = {ref}: expected a builder of a Model, a PyTorch module, (module, loss), "
+            "or (init, loss) of JAX; it returned one of type list",
         ),
         (
             "Line",
@@ -169,7 +185,7 @@ def test_what_is_no_model_is_one_line(
     ("name", "doing", "words"),
     [
         ("fails", "building it", "ValueError:"),
-        ("Shapeless", "asking for its shapes", "TypeError:"),
+        ("Shapeless", "asking for its shapes", "KeyError:"),
         ("Broken", "computing gradients", "ZeroDivisionError:"),
     ],
 )
@@ -281,7 +297,10 @@ def test_an_evaluation_is_the_mean_over_samples_and_not_over_portions(reference:
 
 def test_rows_of_the_layout_say_what_decays() -> None:
     stepper = Stepper(job("mlp", args={"hidden": []}), DATA)
-    assert stepper.layout_rows() == [["dense1.weight", True, 4, 3], ["dense1.bias", False, 3]]
+    assert stepper.layout_rows() == [
+        ["dense1.weight", True, False, 4, 3],
+        ["dense1.bias", False, False, 3],
+    ]
 
 
 def test_vectors_lie_where_the_process_wants_them(reference: str) -> None:
@@ -340,6 +359,45 @@ def test_a_rate_for_no_parameter_is_refused(section: str) -> None:
     assert str(refused.value) == (
         f"{section}.rates = dense2.*: expected a pattern that matches a parameter of the model; "
         "the parameters are dense1.weight, dense1.bias"
+    )
+
+
+def test_rows_of_the_layout_say_what_is_averaged(reference: str) -> None:
+    stepper = Stepper(job(reference + "Statistic"), DATA)
+    assert stepper.layout_rows() == [["w", False, False, 4], ["mean", False, True, 4]]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
+def test_a_local_step_moves_averages_by_their_gradient_alone(reference: str, rule: str) -> None:
+    settings = {"rule": rule, "lr": 0.5, "clip": 1e-3, "clip_value": 1e-4, "rates": ["*:0"]}
+    stepper = Stepper(job(reference + "Statistic", optimizer=settings), DATA)
+    stepper.vector[4:] = 7
+    before, mean = stepper.vector.copy(), stepper.vector[4:].copy()
+    for seed in range(3):
+        one = batch(seed=seed)
+        compute(stepper, one, step=True)
+        seen = one[0].reshape(len(one[0]), -1).mean(axis=0)
+        np.testing.assert_array_equal(stepper.gradients[0][4:], np.float32(0.25) * (mean - seen))
+        mean -= stepper.gradients[0][4:]
+        np.testing.assert_array_equal(stepper.vector[4:], mean)
+    np.testing.assert_array_equal(stepper.vector[:4], before[:4])
+
+
+def test_clipping_sees_what_is_trained_alone(reference: str) -> None:
+    stepper = Stepper(job(reference + "Statistic", optimizer={"clip": 1e-3}), DATA)
+    stepper.vector[4:] = 1e6
+    compute(stepper, batch())
+    assert np.linalg.norm(stepper.gradients[0][:4]) == pytest.approx(1e-3, rel=1e-2)
+    assert (stepper.gradients[0][4:] > 2e5).all()
+
+
+def test_a_rate_for_averages_alone_is_refused(reference: str) -> None:
+    made = job(reference + "Statistic", optimizer={"rates": ["mean:0.1"]})
+    with pytest.raises(UserError) as refused:
+        Stepper(made, DATA)
+    assert str(refused.value) == (
+        "optimizer.rates = mean: expected a pattern that matches a parameter of the model; "
+        "the parameters are w"
     )
 
 

@@ -8,25 +8,35 @@ from abc import abstractmethod
 from importlib import import_module
 from math import pi, sqrt
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 
 from ...common.errors import UserError
 from ...common.types import Array
+from .fused import RELU, SIGMOID, TANH, fused
 from .layer import Layer, Named, Sample
 
 
 class Activation(Layer):
     """A layer that maps each number by itself; outputs have the shape of the inputs."""
 
+    kind: ClassVar[str] = ""
+    """Its name in `fused`, where a GPU has a kernel for it."""
+
+    applied: bool = False
+    """On a GPU: the layer before has applied it already (`Layer.behind`)."""
+
     def outputs(self, sample: Sample) -> Sample:
         return sample
 
     def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
-        self._outputs = self.value(inputs)
+        self._outputs = inputs if self.applied else self.value(inputs)
         return self._outputs
 
     def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
+        if self.kind and self.xp is not np:
+            return fused(self.xp).slope(self.kind, self._outputs, delta)
         return delta * self.slope(self._outputs)
 
     @abstractmethod
@@ -42,6 +52,7 @@ class ReLU(Activation):
     """y = max(z, 0); the slope at zero is taken to be zero. NaN stays NaN."""
 
     noun = "relu"
+    kind = RELU
 
     def value(self, z: Array) -> Array:
         outputs: Array = self.xp.maximum(z, 0)
@@ -75,6 +86,7 @@ class Sigmoid(Activation):
     """y = 1 / (1 + e^-z), as (1 + tanh(z / 2)) / 2, which cannot overflow."""
 
     noun = "sigmoid"
+    kind = SIGMOID
 
     def value(self, z: Array) -> Array:
         outputs: Array = (1 + self.xp.tanh(z / 2)) / 2
@@ -89,6 +101,7 @@ class Tanh(Activation):
     """y = tanh(z)."""
 
     noun = "tanh"
+    kind = TANH
 
     def value(self, z: Array) -> Array:
         outputs: Array = self.xp.tanh(z)

@@ -25,6 +25,29 @@ def _product(
     rows: Any,
     columns: Any,
     inner: Any,
+    a: Any,
+    a_transposed: Any,
+    b: Any,
+    b_transposed: Any,
+    c: Any,
+) -> Any:
+    size, flag = types.intp, types.boolean
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sizes, factors, c = arguments[:3], arguments[3:-1], arguments[-1]
+        real = ir.FloatType()
+        whole = (*sizes, real(1.0), *factors, real(0.0), c)
+        return _generate(context, builder, (a, b, c_kind), whole)
+
+    c_kind = c
+    return types.void(size, size, size, a, flag, b, flag, c), generate
+
+
+def _blend(
+    typing: Any,
+    rows: Any,
+    columns: Any,
+    inner: Any,
     alpha: Any,
     a: Any,
     a_transposed: Any,
@@ -34,30 +57,38 @@ def _product(
     c: Any,
 ) -> Any:
     size, flag, real = types.intp, types.boolean, types.float32
-    return types.void(size, size, size, real, a, flag, b, flag, real, c), _generate
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _generate(context, builder, (a, b, c), arguments)
+
+    return types.void(size, size, size, real, a, flag, b, flag, real, c), generate
 
 
-_Real = np.float32
-product: Callable[[int, int, int, _Real, Float32, bool, Float32, bool, _Real, Float32], None]
+product: Callable[[int, int, int, Float32, bool, Float32, bool, Float32], None]
 product = cast(Any, intrinsic(_product))
-"""product(rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c):
-C = alpha op(A) op(B) + beta C.
+"""product(rows, columns, inner, a, a_transposed, b, b_transposed, c): C = op(A) op(B).
 
 Call it from compiled code alone. The row-major matrices begin at the first element of the flat
 float32 arrays a, b and c. op(A) is (rows, inner), op(B) (inner, columns), C (rows, columns); if
-`a_transposed`, A is stored as (inner, rows), and B likewise. With beta 0 what C held is
-overwritten, NaN included. Nothing is checked: an array that is too short means foreign memory. Any
-thread may call.
+`a_transposed`, A is stored as (inner, rows), and B likewise. What C held is overwritten, NaN
+included. Nothing is checked: an array that is too short means foreign memory. Any thread may call.
 """
 
+_Real = np.float32
+blend: Callable[[int, int, int, _Real, Float32, bool, Float32, bool, _Real, Float32], None]
+blend = cast(Any, intrinsic(_blend))
+"""blend(rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c):
+C = alpha op(A) op(B) + beta C, as in `product` otherwise; alpha and beta are float32."""
 
-def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Write the call in LLVM. Fortran passes everything by address and is column-major.
 
-    The row-major product op(A) op(B) is the column-major op(B)' op(A)' on the same memory.
+def _generate(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
+    """Write the call in LLVM, with the arguments of `blend`; `kinds` are the types of a, b and c.
+
+    Fortran passes everything by address and is column-major. The row-major product op(A) op(B) is
+    the column-major op(B)' op(A)' on the same memory.
     """
     rows, columns, inner, alpha, a, a_transposed, b, b_transposed, beta, c = arguments
-    *_, a_kind, _, b_kind, _, _, c_kind = signature.args
+    a_kind, b_kind, c_kind = kinds
 
     def address(value: Any) -> Any:
         return cgutils.alloca_once_value(builder, value)  # type: ignore[no-untyped-call]

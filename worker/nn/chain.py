@@ -4,12 +4,16 @@ No loss, no flat vector; nothing is kept but the layers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
 
 from ...common.types import Array
 from ..model import Shapes
+from .activations import Activation
+from .convolution import Conv2D
+from .dense import Dense
 from .layer import Layer, Named, Sample
 
 
@@ -23,6 +27,10 @@ class Chain:
         """Compute with the arrays of another module from now on."""
         for layer in self.layers.values():
             layer.use(xp)
+        for layer, after in pairwise(self.layers.values()):
+            if isinstance(after, Activation):
+                after.applied = xp is not np and bool(after.kind) and _takes_more(layer)
+                layer.behind = after.kind if after.applied else ""
 
     def shapes(self) -> Shapes:
         """All parameters: `dense1.weight` is the weight of the first Dense."""
@@ -66,6 +74,12 @@ class Chain:
 def part_of(arrays: Mapping[str, Array], name: str, layer: Layer) -> dict[str, Array]:
     """The arrays of one layer, by their names within it."""
     return {part: arrays[f"{name}.{part}"] for part in layer.shapes()}
+
+
+def _takes_more(layer: Layer) -> bool:
+    """Whether a layer can apply an activation with its bias; not so a subclass, which may do
+    anything."""
+    return type(layer) is Dense or (type(layer) is Conv2D and layer.bias)
 
 
 def _named(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:

@@ -7,12 +7,16 @@ import numpy as np
 from ...common.errors import UserError
 from ...common.types import Array
 from ..model import Shapes
+from .fused import LINEAR, fused
 from .initialisers import Initialiser, he_normal
 from .layer import Layer, Named, Sample
 from .windows import Pair, bordered, counts, image_of, images_of, inner, pair, places
 
 _COLUMNS = 2**20
 """Elements of the columns of one chunk (4 MiB): a few images, so that they stay in the cache."""
+
+_DEVICE_COLUMNS = 2**28
+"""The same on a GPU (1 GiB), where one large product is faster than several small ones."""
 
 
 class Conv2D(Layer):
@@ -86,7 +90,9 @@ class Conv2D(Layer):
         for part in self._chunks(count):
             rows = outputs[part].reshape(-1, self.filters)
             self.xp.matmul(self._columns(part), weight, out=rows)
-        if self.bias:
+        if self.bias and self.xp is not np:
+            fused(self.xp).activate(self.behind or LINEAR, outputs, parameters["bias"])
+        elif self.bias:
             outputs += parameters["bias"]
         return outputs
 
@@ -96,7 +102,8 @@ class Conv2D(Layer):
         for part in self._chunks(len(delta)):
             rows = delta[part].reshape(-1, self.filters)
             gradient += self._columns(part).T @ rows
-            self._spread(rows @ weight.T, source[part])
+            if not self.unwanted:
+                self._spread(rows @ weight.T, source[part])
         gradients["weight"][...] = gradient.reshape(parameters["weight"].shape)
         if self.bias:
             total = self.xp.sum(delta, axis=(0, 1, 2), dtype=np.float64)  # many terms: see norm.py
@@ -111,12 +118,16 @@ class Conv2D(Layer):
     def _chunks(self, count: int) -> Iterator[slice]:
         """Slices of `count` images whose columns are at most `_COLUMNS` elements."""
         (down, across), (high, wide) = self._windows, self.kernel
-        step = max(1, _COLUMNS // (down * across * high * wide * self.inputs))
+        most = _COLUMNS if self.xp is np else _DEVICE_COLUMNS
+        step = max(1, most // (down * across * high * wide * self.inputs))
         return (slice(begin, begin + step) for begin in range(0, count, step))
 
     def _columns(self, part: slice) -> Array:
         """The windows of some images, one a row: (images * windows, kernel * channels)."""
         images = self._images[part]
+        if self.xp is not np:
+            rows = fused(self.xp).columns(images, self.kernel, self.stride, self._windows)
+            return rows.reshape(-1, self.kernel[0] * self.kernel[1] * self.inputs)
         shape = (len(images), *self._windows, *self.kernel, self.inputs)
         columns: Array = self.xp.empty(shape, images.dtype)
         for i, j, down, across in places(self.kernel, self.stride, self._windows):
@@ -125,6 +136,9 @@ class Conv2D(Layer):
 
     def _spread(self, columns: Array, images: Array) -> None:
         """Add each row of `columns` to the window that it came from: `_columns` backwards."""
+        if self.xp is not np:
+            fused(self.xp).spread(columns, images, self.kernel, self.stride, self._windows)
+            return
         windows = columns.reshape(len(images), *self._windows, *self.kernel, self.inputs)
         for i, j, down, across in places(self.kernel, self.stride, self._windows):
             images[:, down, across] += windows[:, :, :, i, j]

@@ -7,6 +7,7 @@ import numpy as np
 from ...common.errors import UserError
 from ...common.types import Array
 from ..model import Factors, Shapes
+from .fused import LINEAR, fused
 from .initialisers import Initialiser, he_normal
 from .layer import Layer, Named, Sample
 
@@ -46,11 +47,17 @@ class Dense(Layer):
     def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
         self._shape, self.factors = inputs.shape, None
         self._inputs = inputs.reshape(len(inputs), -1)
-        return self._inputs @ parameters["weight"] + parameters["bias"]
+        outputs: Array = self._inputs @ parameters["weight"]
+        if self.xp is np:
+            return outputs + parameters["bias"]
+        fused(self.xp).activate(self.behind or LINEAR, outputs, parameters["bias"])
+        return outputs
 
     def backward(self, parameters: Named, gradients: Named, delta: Array) -> Array:
         self.factors = self._inputs, delta
         if "weight" in gradients:
-            np.matmul(self._inputs.T, delta, out=gradients["weight"])
-        np.sum(delta, axis=0, out=gradients["bias"])
+            self.xp.matmul(self._inputs.T, delta, out=gradients["weight"])
+        self.xp.sum(delta, axis=0, out=gradients["bias"])
+        if self.unwanted:
+            return delta
         return (delta @ parameters["weight"].T).reshape(self._shape)

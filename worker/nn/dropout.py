@@ -7,6 +7,7 @@ import numpy as np
 
 from ...common.errors import UserError
 from ...common.types import Array
+from .fused import fused
 from .layer import Layer, Named, Sample
 
 _BITS = 24
@@ -41,9 +42,13 @@ class Dropout(Layer):
         if rng is None:
             return inputs
         seed = int(rng.integers(2**64, dtype=np.uint64))
+        if self.xp is not np:
+            scale = float(1 / inputs.dtype.type(1 - self.rate))
+            dropped, self._mask = fused(self.xp).drop(inputs, seed, self.threshold, scale)
+            return dropped
         numbers: Array = splitmix64(self.xp, seed, prod(inputs.shape)) >> np.uint64(64 - _BITS)
         kept = (numbers < np.uint64(self.threshold)).reshape(inputs.shape)
-        self._mask: Array = kept / inputs.dtype.type(1 - self.rate)
+        self._mask = kept / inputs.dtype.type(1 - self.rate)
         outputs: Array = inputs * self._mask
         return outputs
 

@@ -1,8 +1,8 @@
 """The compiled step: one function that runs any net written as a table of operations.
 
 A net is data here, so that a new net compiles nothing. A row of the table is one operation with
-its bias and activation; its columns are named below. All callees but `product` live in this file:
-numba's cache notices a change of this file, but not of one that it calls into.
+its bias and activation; its columns are named below. All callees but those of `blas` live in this
+file: numba's cache notices a change of this file, but not of one that it calls into.
 
 The arithmetic agrees with the layers and losses (the plain reference) up to float32 rounding.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .blas import product
+from .blas import blend, product
 
 # The columns of a program. WEIGHT and BIAS count elements of the flat vector. SOURCE and TARGET
 # count values of one sample: in a batch of n, a matrix (n, width) begins at n times that.
@@ -175,7 +175,7 @@ def _dense_forward(
     row: Array, parameters: Float32, inputs: Float32, values: Float32, n: int
 ) -> None:
     width, weight, outputs = row[OUTPUTS], parameters[row[WEIGHT] :], values[n * row[TARGET] :]
-    product(n, width, row[INPUTS], _ONE, inputs, False, weight, False, _ZERO, outputs)
+    product(n, width, row[INPUTS], inputs, False, weight, False, outputs)
     bias = parameters[row[BIAS] : row[BIAS] + width]
     for sample in range(n):
         _activate(row[ACTIVATION], outputs[sample * width : (sample + 1) * width], bias)
@@ -196,7 +196,7 @@ def _dense_backward(
     _dense_slopes(row, values, deltas, gradients[row[BIAS] : row[BIAS] + width], n)
     if row[SKIPPED] == 0:
         weight = gradients[row[WEIGHT] :]
-        product(fan_in, width, n, _ONE, inputs, True, slopes, False, _ZERO, weight)
+        product(fan_in, width, n, inputs, True, slopes, False, weight)
     _dense_source(row, parameters, deltas, n)
 
 
@@ -218,7 +218,7 @@ def _dense_step(
     _dense_source(row, parameters, deltas, n)
     slopes, weight = deltas[n * row[TARGET] :], parameters[row[WEIGHT] :]
     keep, rate = pace[KEEP_WEIGHT] - l2, pace[RATE_WEIGHT]
-    product(fan_in, width, n, -rate, inputs, True, slopes, False, keep, weight)
+    blend(fan_in, width, n, -rate, inputs, True, slopes, False, keep, weight)
     keep, rate = pace[KEEP_BIAS], pace[RATE_BIAS]
     bias = parameters[row[BIAS] : row[BIAS] + width]
     for j in range(width):
@@ -242,7 +242,7 @@ def _dense_source(row: Array, parameters: Float32, deltas: Float32, n: int) -> N
     if row[SOURCE] > 0:
         slopes, source = deltas[n * row[TARGET] :], deltas[n * row[SOURCE] :]
         weight, width = parameters[row[WEIGHT] :], row[OUTPUTS]
-        product(n, row[INPUTS], width, _ONE, slopes, False, weight, True, _ZERO, source)
+        product(n, row[INPUTS], width, slopes, False, weight, True, source)
 
 
 @compiled

@@ -37,6 +37,12 @@ class Layer(ABC):
     xp: ModuleType = np
     """The module of the arrays that the layer is handed, numpy or cupy."""
 
+    behind: str = ""
+    """On a GPU: the activation behind this layer, where the layer applies it with its bias."""
+
+    unwanted: bool = False
+    """On a GPU: nobody needs d(loss)/d(inputs), so that `backward` may return anything."""
+
     def use(self, xp: ModuleType) -> None:
         """Compute with the arrays of another module from now on."""
         self.xp = xp

@@ -6,6 +6,7 @@ the last non-linearity themselves (softmax, sigmoid), so that neither can overfl
 
 from abc import ABC, abstractmethod
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class SoftmaxCrossEntropy(Loss):
         if self.label_smoothing:
             even = shifted.mean(axis=1)
             chosen = chosen + self.label_smoothing * (even - chosen)
-        return float(self.xp.mean(self.xp.log(self.xp.exp(shifted).sum(axis=1)) - chosen))
+        return measure(self.xp.mean(self.xp.log(self.xp.exp(shifted).sum(axis=1)) - chosen))
 
     def slope(self, logits: Array, labels: Array) -> Array:
         powers = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
@@ -74,7 +75,7 @@ class SigmoidCrossEntropy(Loss):
     def value(self, logits: Array, labels: Array) -> float:
         units = self.xp.maximum(logits, 0) - logits * _onehot(self.xp, logits, labels)
         units += self.xp.log1p(self.xp.exp(-self.xp.abs(logits)))
-        return float(self.xp.mean(units.sum(axis=1)))
+        return measure(self.xp.mean(units.sum(axis=1)))
 
     def slope(self, logits: Array, labels: Array) -> Array:
         outputs = (1 + self.xp.tanh(logits / 2)) / 2
@@ -91,11 +92,17 @@ class SquaredError(Loss):
 
     def value(self, logits: Array, labels: Array) -> float:
         errors = logits - _onehot(self.xp, logits, labels)
-        return float(self.xp.mean((errors * errors).sum(axis=1))) / 2
+        return measure(self.xp.mean((errors * errors).sum(axis=1))) / 2
 
     def slope(self, logits: Array, labels: Array) -> Array:
         slope: Array = (logits - _onehot(self.xp, logits, labels)) / len(labels)
         return slope
+
+
+def measure(value: Any) -> float:
+    """The mean that an array of one element holds; one of a device stays there, as it is: to wait
+    for it would hold up the rest."""
+    return float(value) if isinstance(value, np.generic | np.ndarray) else value
 
 
 def check_labels(labels: Array, classes: int) -> None:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 import numpy as np
 
 from ...common.types import Array
+from .fused import fused
 from .layer import Layer, Named, Sample
 from .windows import Pair, counts, image_of, images_of, pair, places
 
@@ -69,8 +70,12 @@ class MaxPool(Pool):
 
     def pooled(self, images: Array) -> Array:
         xp = self.xp
+        if xp is not np:
+            found = fused(xp).largest(images, self.size, self.stride, self._windows)
+            largest, self._chosen = found
+            return largest
         (down, across), *others = self._places()
-        largest: Array = images[:, down, across].copy()
+        largest = images[:, down, across].copy()
         self._chosen = xp.zeros(largest.shape, np.int32)
         for place, (down, across) in enumerate(others, 1):
             values = images[:, down, across]
@@ -80,6 +85,10 @@ class MaxPool(Pool):
         return largest
 
     def spread(self, delta: Array, source: Array) -> None:
+        if self.xp is not np:
+            arrays = delta, self._chosen, source
+            fused(self.xp).spread_largest(*arrays, self.size, self.stride, self._windows)
+            return
         zero = delta.dtype.type(0)
         for place, (down, across) in enumerate(self._places()):
             source[:, down, across] += self.xp.where(self._chosen == place, delta, zero)

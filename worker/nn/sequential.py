@@ -21,13 +21,15 @@ from .activations import Activation
 from .chain import Chain, part_of
 from .dense import Dense
 from .layer import Layer, Sample
-from .losses import Loss, check_labels
+from .losses import Loss, check_labels, measure
 from .program import Program
 from .readiness import stages
 from .staged import Staged
 
 _ROWS = 256
 """Samples that `evaluate` takes at a time, so that its scratch stays as small as training's."""
+_DEVICE_ROWS = 2048
+"""The same on a GPU, which small pieces leave idle."""
 
 
 class Sequential(Model):
@@ -72,6 +74,7 @@ class Sequential(Model):
         staged = (self.layers, loss, l2, self._layout, self._sample)
         self._program: Program | Staged = program or Staged(*staged)
         self._own = type(self).gradients is Sequential.gradients
+        self._xp: ModuleType = np
         self._compiled = False  # whether the last gradients came from the compiled step
         self._ready: Ready | None = None
         self._stages: list[int] = []
@@ -89,10 +92,15 @@ class Sequential(Model):
     def averaged(self, name: str) -> bool:
         return name in self._averaged
 
-    def use(self, xp: ModuleType) -> None:
-        """Compute with arrays of the module `xp`, numpy or cupy, from now on."""
+    def use(self, xp: ModuleType) -> bool:
+        self._xp = xp
         self._chain.use(xp)
+        next(iter(self.layers.values())).unwanted = xp is not np
         self.loss.xp = xp
+        return True
+
+    def check(self, batch: Arrays) -> None:
+        check_labels(self._checked(batch)[1], self._classes)
 
     def start(self, parameters: Mapping[str, Float32], rng: np.random.Generator) -> None:
         self._chain.start(parameters, rng)
@@ -110,7 +118,8 @@ class Sequential(Model):
         if self._compiled:
             vector, gradient = cast(Parameters, parameters).flat, cast(Parameters, gradients).flat
             return self._program.run(vector, inputs, labels, gradient, rng)
-        check_labels(labels, self._classes)
+        if self._xp is np:
+            check_labels(labels, self._classes)
         logits = self._forward(parameters, inputs, rng)
         self._backward(parameters, gradients, self.loss.slope(logits, labels))
         return self._measures(parameters, logits, labels)
@@ -122,7 +131,7 @@ class Sequential(Model):
         paces: Mapping[str, Pace],
         random: Callable[[int], np.random.Generator],
     ) -> list[Metrics] | None:
-        if not (self._program and self._own and self._is_flat(parameters)):
+        if not (isinstance(self._program, Program) and self._own and self._is_flat(parameters)):
             return None
         checked = [self._checked(batch) for batch in batches]
         begins = {self._begins[name]: pace for name, pace in paces.items()}
@@ -157,8 +166,9 @@ class Sequential(Model):
     def evaluate(self, parameters: Mapping[str, Float32], batch: Arrays) -> Metrics:
         inputs, labels = self._checked(batch)
         totals: Metrics = {}
-        for begin in range(0, len(labels), _ROWS):
-            part = slice(begin, begin + _ROWS)
+        rows = _ROWS if self._xp is np else _DEVICE_ROWS
+        for begin in range(0, len(labels), rows):
+            part = slice(begin, begin + rows)
             measures = self._evaluate(parameters, inputs[part], labels[part])
             for name, mean in measures.items():
                 totals[name] = totals.get(name, 0.0) + mean * len(labels[part])
@@ -167,7 +177,8 @@ class Sequential(Model):
     def _evaluate(self, parameters: Mapping[str, Array], inputs: Array, labels: Array) -> Metrics:
         if self._is_flat(parameters):
             return self._program.run(cast(Parameters, parameters).flat, inputs, labels)
-        check_labels(labels, self._classes)
+        if self._xp is np:
+            check_labels(labels, self._classes)
         return self._measures(parameters, self._forward(parameters, inputs, None), labels)
 
     def _forward(
@@ -196,12 +207,14 @@ class Sequential(Model):
         loss = self.loss.value(logits, labels)
         if self.l2:
             weights = (parameters[name] for name in filter(self.decayed, parameters))
-            loss += self.l2 / 2 * sum(float(np.sum(np.square(w, dtype=float))) for w in weights)
-        return {"loss": loss, "accuracy": float(np.mean(logits.argmax(axis=1) == labels))}
+            squares = (self._xp.sum(self._xp.square(w, dtype=float)) for w in weights)
+            loss += self.l2 / 2 * sum(map(measure, squares))
+        return {"loss": loss, "accuracy": measure((logits.argmax(axis=1) == labels).mean())}
 
     def _is_flat(self, arrays: Mapping[str, Array]) -> bool:
         """Whether `arrays` are views of one vector that holds this net and nothing else."""
-        return isinstance(arrays, Parameters) and arrays.flat.size == self._layout.size
+        fits = isinstance(arrays, Parameters) and arrays.flat.size == self._layout.size
+        return fits and self._xp is np
 
     def _checked(self, batch: Arrays) -> tuple[Array, Array]:
         """Inputs and labels of a batch, if they fit the net and each other."""

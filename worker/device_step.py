@@ -1,0 +1,238 @@
+"""One training step on one lane of a device: what `step` does on the host, on a GPU.
+
+The parameters are one vector of the device, which all lanes share without locks; each lane has a
+stream and a gradient of its own there. Servers know the host's arrays alone. So what came from them
+goes up when it has changed (`Compute.fresh`), and the whole gradient, or the parameters that the
+worker has stepped by itself, comes down in one copy when it is to be pushed (`Compute.bring`). The
+host's arrays are page-locked where they lie, shared memory included: they are the staging buffers,
+and nothing is copied twice. Minibatches go through two page-locked buffers a lane.
+
+`start` only gives work to the lane's stream; whoever waits for it may do so on another thread,
+while the next lane computes (`device_lanes`). No gradient is announced early, and none goes as
+factors: either would be a copy of its own for each layer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from ..common import modes
+from ..common.cluster import DataShape
+from ..common.codecs import CODECS, warm_up_codec
+from ..common.errors import UserError
+from ..common.job import Job
+from ..common.messages import Attach
+from ..common.rules import RuleState
+from ..common.types import Arrays, Float32, Metrics
+from . import device_rules
+from .building import guarded, shapes_of
+from .checks import check_measures, check_same, check_written, spoil
+from .device import Device, Mark, Stream
+from .events import Built, Compute
+from .layout import Layout, Parameters
+from .model import Factors, Model
+from .staging import Measures, Staging
+from .step import Allocate, Announce, Stepper, in_own_memory
+
+
+class KeepsToTheHost(UserError):
+    """The model has no way to compute on a device."""
+
+    def __init__(self, job: Job, device: Device) -> None:
+        super().__init__(
+            "worker.device",
+            job.worker.device,
+            f"a model that computes on {device.name}, but {job.model.ref} keeps to the host",
+            "give it use(xp) (see docs/models.md), or set worker.device=cpu",
+        )
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A step that was given to a device."""
+
+    job: Job
+    mark: Mark
+    measures: Measures
+
+    def finish(self) -> list[Metrics]:
+        """Wait until it is done: what was brought is on the host. Any thread may call it, once."""
+        self.mark.wait()
+        return [check_measures(self.job, found, "gradients") for found in self.measures.read()]
+
+
+class DeviceLane:
+    """What one lane has on the device. Belongs to the thread that computes on it."""
+
+    def __init__(self, device: Device, layout: Layout) -> None:
+        self._layout, self._xp = layout, device.xp
+        self.stream: Stream = device.stream()
+        self.staging = Staging(device, self.stream)
+        self.measures = Measures(device, self.stream)
+        self.gradient = self._vector()
+        self.state: RuleState | None = None
+
+    @cached_property
+    def scratch(self) -> Parameters:
+        """The gradient of one minibatch, where those of several are added up."""
+        return self._vector()
+
+    def _vector(self) -> Parameters:
+        return self._layout.views(self._xp.zeros(self._layout.size, np.float32))
+
+
+class DeviceStepper(Stepper):
+    """A `Stepper` whose `vector` and `gradients` are the host's copies of what lies on a device.
+
+    `start`, and `compute`, may run at the same time for different lanes.
+    """
+
+    def __init__(
+        self, job: Job, data: DataShape, device: Device, allocate: Allocate = in_own_memory
+    ) -> None:
+        """Raises UserError as `Stepper` does, and `KeepsToTheHost`."""
+        self._device, self._xp = device, device.xp
+        super().__init__(job, data, allocate)
+
+    def _warm_up(self, data: DataShape) -> None:
+        for model in self._models:
+            if not guarded(self._job, "moving it to the device", partial(model.use, self._xp)):
+                raise KeepsToTheHost(self._job, self._device)
+        for rows in (self.vector, *self.gradients):
+            self._device.pin(rows)
+        train = self._job.train
+        for name in {train.compression, train.pull_encoding} & CODECS.keys():
+            warm_up_codec(name)
+        self._evaluation = self._device.stream()
+        self._staging = Staging(self._device, self._evaluation)
+        with self._evaluation.current():
+            self._parameters = self._xp.empty(self.layout.size, np.float32)
+            self._snapshot = self._xp.empty(self.layout.size, np.float32)
+            self._evaluation.upload(self.vector, self._parameters)
+            self._lanes = [DeviceLane(self._device, self.layout) for _ in self.gradients]
+            self._clip = device_rules.clipping(
+                self._xp, self._job.optimizer, self.layout.size, self._averaged
+            )
+            self._uploaded = self._evaluation.mark()
+        self._uploaded.wait()
+        self._kernels = device_rules.kernels(self._xp)
+        self._views = self.layout.views(self._parameters)
+        self._try(data)
+
+    def _try(self, data: DataShape) -> None:
+        """A step that changes nothing: it compiles the kernels, or takes them from the disk."""
+        samples, lane = self._job.data.batch_size, self._lanes[0]
+        inputs = np.zeros((samples, *data.sample_shape), np.float32)
+        with lane.stream.current():
+            batch = inputs, np.zeros(samples, np.int64)
+            spoil(lane.gradient.flat)
+            self._device_gradients(0, lane.gradient, batch, (0, 0, 0))
+            check_written(self._job, lane.gradient)
+            if modes.steps_locally(self._job):
+                flat = lane.gradient.flat
+                self._rule.apply(flat, flat.copy(), self._rule_state(), kernels=self._kernels)
+            lane.gradient.flat[...] = 0
+            again = shapes_of(self._job, self._models[0])
+            check_same(self._job, self.layout.shapes, again, "after a step")
+            lane.stream.mark().wait()
+
+    def built(self, segment: Attach | None = None) -> Built:
+        return Built(self.layout_rows(), self.vector, self.gradients, segment, remote=True)
+
+    def compute(self, action: Compute, announce: Announce | None = None) -> list[Metrics]:
+        """`start` it and wait: as on the host, but that nothing is announced."""
+        return self.start(action).finish()
+
+    def start(self, action: Compute) -> Pending:
+        """Give the lane's stream minibatches one after the other, and what is to be brought.
+
+        The lane is busy until the step has finished. Without minibatches it only brings.
+        """
+        lane = self._lanes[action.lane]
+        with lane.stream.current():
+            self._refresh(lane, action)
+            for index in range(len(action.batches)):
+                self._device_minibatch(lane, action, index)
+            if action.bring and modes.rounds(self._job):
+                lane.stream.download(self._parameters, self.vector)
+            elif action.bring:
+                lane.stream.download(lane.gradient.flat, self.gradients[action.lane])
+            lane.measures.bring()
+            return Pending(self._job, lane.stream.mark(), lane.measures)
+
+    def _refresh(self, lane: DeviceLane, action: Compute) -> None:
+        """Take up what the servers have changed; see what other lanes have taken up."""
+        lane.stream.after(self._uploaded)
+        for begin, end in action.fresh:
+            lane.stream.upload(self.vector[begin:end], self._parameters[begin:end])
+        if action.fresh:
+            self._uploaded = lane.stream.mark()
+
+    def _device_minibatch(self, lane: DeviceLane, action: Compute, index: int) -> None:
+        batch = action.batches[index]
+        into = lane.scratch if action.accumulate else lane.gradient
+        arrays = batch.inputs, batch.labels
+        lane.measures.add(self._device_gradients(action.lane, into, arrays, batch.key))
+        if action.step:
+            if lane.state is None:
+                lane.state = self._rule_state()
+            scale = self._schedule.factor(action.progress)
+            self._rule.apply(
+                self._parameters,
+                into.flat,
+                lane.state,
+                scale,
+                self._segments,
+                kernels=self._kernels,
+            )
+        if action.accumulate:
+            self._xp.add(lane.gradient.flat, into.flat, out=lane.gradient.flat)
+
+    def _device_gradients(
+        self, number: int, into: Parameters, batch: Arrays, key: tuple[int, int, int]
+    ) -> Metrics:
+        model, random = self._models[number], self._streams[number].at(key)
+        there = self._on_device(model, self._lanes[number].staging, batch)
+        where = "gradients"
+        metrics: Metrics = guarded(
+            self._job,
+            "computing gradients",
+            lambda: model.gradients(self._views, into, there, random),
+        )
+        self._clip(into.flat)
+        return metrics if isinstance(metrics, dict) else check_measures(self._job, metrics, where)
+
+    def _on_device(self, model: Model, staging: Staging, batch: Arrays) -> Arrays:
+        """A minibatch on the device, images in bytes as fractions; checked while it is here."""
+        guarded(self._job, "checking a batch", partial(model.check, batch))
+        inputs, labels = (staging.put(array) for array in batch)
+        if inputs.dtype == np.uint8:
+            inputs = self._xp.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
+        return inputs, labels
+
+    def _rule_state(self) -> RuleState:
+        size, slots = self.layout.size, self._rule.slots
+        return RuleState(0, {name: self._xp.zeros(size, np.float32) for name in slots})
+
+    def factors(self, action: Compute) -> Mapping[str, Factors]:
+        return {}
+
+    def evaluate(self, vector: Float32, portions: list[Arrays]) -> tuple[int, Metrics]:
+        views, model = self.layout.views(self._snapshot), self._models[-1]
+        measures, counts = Measures(self._device, self._evaluation), list[int]()
+        with self._evaluation.current():
+            self._evaluation.upload(vector, self._snapshot)
+            for portion in portions:
+                batch = self._on_device(model, self._staging, portion)
+                found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
+                measures.add(found)
+                counts.append(len(portion[1]))
+            measures.bring()
+            self._evaluation.mark().wait()
+        total, sums = sum(counts), dict[str, float]()
+        for count, metrics in zip(counts, measures.read(), strict=True):
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+        return total, {name: value / total for name, value in sums.items()}
