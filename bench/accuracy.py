@@ -53,9 +53,8 @@ def bench_accuracy(
                 for index, (name, train) in enumerate(sides.items()):
                     run = train(Path(folder) / f"{length}-{turn}-{index}", turn)
                     found[name].append(run)
-                    say(
-                        f"{_counted(length, 'epoch')}, round {turn + 1} of {rounds}: {name}: {told(run)}"
-                    )
+                    when = f"{_counted(length, 'epoch')}, round {turn + 1} of {rounds}"
+                    say(f"{when}: {name}: {told(run)}")
             rows += make_rows(length, found)
     return rows
 

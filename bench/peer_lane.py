@@ -7,7 +7,6 @@ after thousands of steps on the same few minibatches there would be no gradients
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -45,7 +44,6 @@ class LaneSteps:
         self.labels = random.integers(0, CLASSES, (MINIBATCHES, batch))
         job, data = make_job(net, batch, device), DataShape(60_000, 10_000, CLASSES, shape, 1)
         self._averaged = ZOO[net]().averaged
-        self._remote = device != "cpu"
         self._stepper = make_stepper(job, data)
         self._first = self._stepper.vector.copy()
         self._minibatches = [
@@ -59,7 +57,7 @@ class LaneSteps:
         (metrics,) = self._restart(bring=True)
         found: dict[str, Any] = {"inputs": self.inputs, "labels": self.labels}
         found["loss"] = metrics["loss"]
-        for moment, vector in (("before", self._first), ("after", self._stepper.vector)):
+        for moment, vector in (("before", self._first), ("after", self._stepper.vector.copy())):
             for name, values in self._stepper.layout.views(vector).items():
                 if not self._averaged(name):
                     found[f"{moment}.{name}"] = values
@@ -78,11 +76,12 @@ class LaneSteps:
     def _restart(self, *, bring: bool = False) -> list[Metrics]:
         """One step from the first parameters; `bring` what has become of them to the host."""
         self._stepper.vector[:] = self._first
-        copies = {"fresh": ((0, self._first.size),), "bring": bring} if self._remote else {}
-        return self._steps(self._minibatches[:1], **copies)
+        fresh = ((0, self._first.size),)
+        action = Compute(0, self._minibatches[:1], step=True, fresh=fresh, bring=bring)
+        return self._stepper.compute(action)
 
-    def _steps(self, minibatches: Sequence[Minibatch], **copies: Any) -> list[Metrics]:
-        return self._stepper.compute(Compute(0, list(minibatches), step=True, **copies))
+    def _steps(self, minibatches: list[Minibatch]) -> list[Metrics]:
+        return self._stepper.compute(Compute(0, minibatches, step=True))
 
 
 def burst(pace: float) -> int:
