@@ -29,8 +29,9 @@ def test_a_net_has_the_gradients_and_measures_of_the_host(name, cupy):
     found = there.gradients(moved, gradients, batch, np.random.default_rng(2))
     assert all(isinstance(value, cupy.ndarray) for value in found.values()), "nobody has waited"
     assert {name: float(value) for name, value in found.items()} == pytest.approx(measures, 1e-3)
-    scale = float(np.abs(expected).max())
-    np.testing.assert_allclose(gradients.flat.get(), expected, rtol=1e-2, atol=1e-4 * scale)
+    # Single elements may differ: where a rectifier is at its kink, or two pixels are the largest.
+    distance = np.linalg.norm(gradients.flat.get() - expected)
+    assert distance < 0.01 * np.linalg.norm(expected)
     tested = here.evaluate(layout.views(parameters), (inputs, labels))
     found = there.evaluate(moved, batch)
     assert {name: float(value) for name, value in found.items()} == pytest.approx(tested, 1e-3)

@@ -4,8 +4,8 @@ from math import prod
 
 import numpy as np
 
-from ...common.types import Array, Float32
-from .conv_kernels import pack, pack_reversed
+from ...common.types import Float32
+from .conv_kernels import pack_reversed
 from .convolution import Conv2D
 from .geometry import bands, kernel_bands, patches
 from .image_kernels import (
@@ -20,10 +20,9 @@ from .image_kernels import (
 from .interpreter import LINEAR
 from .layer import Sample
 from .norm_stage import Normaliser
+from .plane_kernels import to_panels
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 from .tiles import COLUMNS, ROWS
-
-_NO_CHOICE = np.empty(0, np.uint8)
 
 
 def can_convolve(layer: Conv2D) -> bool:
@@ -73,12 +72,12 @@ class ConvStage(Stage):
         self._one = np.ones(outputs, np.float32)
         many, pooled = plan.rows * plan.columns * outputs, _pooled(plan)
         self._z, self._y = Buffer(many), Buffer(pooled)
-        self._choice = _NO_CHOICE
+        self._choice = Buffer(pooled if plan.pool > 1 else 0)
 
     def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
         plan, n, norm = self._plan, work.samples, self._norm
-        pack(work.parameters, self._weight[0], self._products, plan.outputs, self._panels)
-        y, choice = self._y.take(n), self._choices(n)
+        to_panels(work.parameters[slice(*self._weight)], self._products, plan.outputs, self._panels)
+        y, choice = self._y.take(n), self._choice.take(n)
         self._x = x
         if self._bias is not None:
             self._shift[:] = work.parameters[slice(*self._bias)]
@@ -102,7 +101,7 @@ class ConvStage(Stage):
         self, work: Pass, delta: Float32, source: Float32, add: bool, keep: bool = False
     ) -> None:
         plan, n, norm = self._plan, work.samples, self._norm
-        y, choice, z, numbers = self._y.take(n), self._choices(n), EMPTY, (EMPTY,) * 4
+        y, choice, z, numbers = self._y.take(n), self._choice.take(n), EMPTY, (EMPTY,) * 4
         if norm is not None:
             z = self._z.take(n)
             backward_sums(n, plan, self._scratch, z, y, choice, delta, norm.mean, norm.moments)
@@ -120,12 +119,6 @@ class ConvStage(Stage):
 
     def _bias_of(self, flat: Float32) -> Float32:
         return EMPTY if self._bias is None else flat[slice(*self._bias)]
-
-    def _choices(self, samples: int) -> Array:
-        size = samples * self._y.width if self._plan.pool > 1 else 0
-        if self._choice.size < size:
-            self._choice = np.empty(size, np.uint8)
-        return self._choice[:size]
 
 
 def _full(columns: int) -> int:
@@ -147,7 +140,6 @@ def _scratch(plan: Plan) -> Scratch:
     sizes = (
         wide,
         pixels * outputs,
-        _pooled(plan) if plan.pool > 1 else 0,
         pixels * _full(outputs),
         0 if direct else back,
         2 * outputs,

@@ -11,8 +11,8 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
-from .norm_kernels import add_moments, add_products, blend
-from .plane_kernels import add_sums, finish, pad, spread, to_panels, unfinish
+from .norm_kernels import add_moments, add_products, lead
+from .plane_kernels import add_sums, finish, pad, to_panels, unfinish, widen
 from .tiles import COLUMNS
 
 
@@ -44,7 +44,6 @@ class Scratch(NamedTuple):
 
     wide: Float32  # the image with its sides, empty where the padding is 0
     plane: Float32  # the convolution's result, or d(loss) by it
-    pooled: Float32
     panels: Float32
     back: Float32  # the errors with their sides, empty where nothing is led back
     part: Float32  # (2 * outputs,)
@@ -63,7 +62,7 @@ def forward(
     shift: Float32,
     addend: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
 ) -> None:
     """Convolution, scale and shift by channel, addend, activation and pool of n images."""
     many = plan.rows * plan.columns * plan.outputs
@@ -142,7 +141,7 @@ def finish_all(
     shift: Float32,
     addend: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
 ) -> None:
     """`finish` of n images."""
     many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
@@ -162,7 +161,7 @@ def backward_sums(
     scratch: Scratch,
     z: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
     delta: Float32,
     mean: Float32,
     sums: Array,
@@ -178,13 +177,13 @@ def backward_sums(
 
 @compiled
 def _unfinish(
-    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Array, delta: Float32
+    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Float32, delta: Float32
 ) -> None:
     out = many_out(plan)
     part = slice(s * out, (s + 1) * out)
     unfinish(
         *(delta[part], y[part], choice[part], plan.rows, plan.columns, plan.outputs),
-        *(plan.kind, plan.pool, scratch.pooled, scratch.plane),
+        *(plan.kind, plan.pool, scratch.plane),
     )
 
 
@@ -200,7 +199,7 @@ def backward(
     x: Float32,
     z: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
     delta: Float32,
     keep: bool,
     weight: Float32,
@@ -213,7 +212,7 @@ def backward(
 
     Arguments:
         of_delta, centre, of_z, constant: where z is not empty, they lead through a batch
-            normalisation: see `blend`.
+            normalisation: see `lead`.
         keep: write what comes before the activation over `delta`, for the addend.
         bias: empty where there is none.
         source: empty where nobody wants it. add: to what it holds.
@@ -224,10 +223,15 @@ def backward(
     for s in range(n):
         _unfinish(s, plan, scratch, y, choice, delta)
         if keep:
-            delta[s * out : (s + 1) * out] = scratch.plane
+            for i in range(out):
+                delta[s * out + i] = scratch.plane[i]
         if z.size:
             part = z[s * many : (s + 1) * many]
-            blend(scratch.plane, part, plan.outputs, of_delta, centre, of_z, constant)
+            lead(
+                *(scratch.plane, part, plan.outputs, of_delta, centre, of_z, constant),
+                scratch.plane,
+                False,
+            )
         if bias.size:
             add_sums(scratch.plane, plan.outputs, bias)
         _to_weight(s, plan, scratch, x, weight)
@@ -267,7 +271,7 @@ def _to_source(
             pad(scratch.plane, plan.rows, plan.columns * plan.outputs, side * plan.outputs, image)
         else:
             shape = plan.rows, plan.columns, plan.outputs
-            spread(scratch.plane, *shape, side, plan.stride, image)
+            widen(scratch.plane, *shape, side, plan.stride, image)
     length = plan.kernel_columns * plan.outputs
     across = (plan.width + plan.kernel_columns - 1) * plan.outputs
     convolve(

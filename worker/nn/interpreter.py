@@ -70,9 +70,9 @@ def run(
         logits = values[n * program[-1, TARGET] :]
         slopes = deltas[n * program[-1, TARGET] :]
         if loss_kind == SOFTMAX:
-            loss, correct = _softmax_cross_entropy(logits, labels, slopes, classes)
+            loss, correct = softmax_cross_entropy(logits, labels, slopes, classes)
         else:
-            loss, correct = _sigmoid_cross_entropy(logits, labels, slopes, classes)
+            loss, correct = sigmoid_cross_entropy(logits, labels, slopes, classes)
         mean, accuracy = loss / n, correct / n
         if l2 != 0.0:
             mean += 0.5 * l2 * _squares(program, parameters)
@@ -175,7 +175,7 @@ def expm1(x: Any) -> Any:
 
 
 @compiled
-def _softmax_cross_entropy(
+def softmax_cross_entropy(
     logits: Float32, labels: Array, slopes: Float32, classes: int
 ) -> tuple[float, float]:
     """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
@@ -197,7 +197,7 @@ def _softmax_cross_entropy(
 
 
 @compiled
-def _sigmoid_cross_entropy(
+def sigmoid_cross_entropy(
     logits: Float32, labels: Array, slopes: Float32, classes: int
 ) -> tuple[float, float]:
     """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""

@@ -5,14 +5,8 @@ import numpy as np
 from ...common.types import Array, Float32
 from .interpreter import LINEAR
 from .norm import BatchNorm
-from .norm_kernels import (
-    backward_rows,
-    denormaliser,
-    finish_rows,
-    lead_rows,
-    normaliser,
-    row_moments,
-)
+from .norm_kernels import denormaliser, lead, normaliser, row_moments, row_products
+from .plane_kernels import finish, unfinish
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 
 
@@ -55,7 +49,8 @@ class Normaliser:
         """Mean, scale and shift of the running averages, for numbers taken without `offset`."""
         weight, bias, mean, variance = (work.parameters[slice(*span)] for span in self._spans)
         np.subtract(mean, offset, out=self.mean)
-        np.divide(weight, np.sqrt(variance + np.float32(self._layer.eps)), out=self.scale)
+        spread = np.maximum(variance, np.float32(0)) + np.float32(self._layer.eps)
+        np.divide(weight, np.sqrt(spread), out=self.scale)
         self.shift[:] = bias
 
     def lead_back(self, work: Pass, count: int) -> None:
@@ -90,7 +85,9 @@ class NormStage(Stage):
             norm.begin(work)
             row_moments(x, self._features, norm.pivot, self._part, norm.moments)
             norm.settle(work, x.size // self._features, self._zero)
-        finish_rows(x, self._features, norm.mean, norm.scale, norm.shift, addend, self._kind, y)
+        pixels = x.size // self._features
+        numbers = norm.mean, norm.scale, norm.shift
+        finish(x, pixels, 1, self._features, *numbers, addend, self._kind, 1, y, EMPTY)
         return y
 
     def backward(
@@ -98,13 +95,10 @@ class NormStage(Stage):
     ) -> None:
         norm, y = self._norm, self._y.take(work.samples)
         error = delta if keep else self._error.take(work.samples)
-        backward_rows(
-            *(delta, y, self._x, self._features, self._kind, norm.mean, self._part),
-            *(norm.moments, error),
-        )
-        norm.lead_back(work, y.size // self._features)
+        pixels, features = y.size // self._features, self._features
+        unfinish(delta, y, EMPTY, pixels, 1, features, self._kind, 1, error)
+        row_products(error, self._x, features, norm.mean, self._part, norm.moments)
+        norm.lead_back(work, pixels)
         if source.size:
-            lead_rows(
-                *(error, self._x, self._features, norm.scale, norm.mean, norm.of_z),
-                *(norm.constant, source, add),
-            )
+            numbers = norm.scale, norm.mean, norm.of_z, norm.constant
+            lead(error, self._x, features, *numbers, source, add)
