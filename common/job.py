@@ -1,49 +1,23 @@
 """The job file's contract: every section and key, typed, with its words. Pure: nothing is read.
 
-One frozen dataclass a section; `Job` holds them all. A section checks itself when it is made, so
-that a `Job` that exists is a valid one, wherever it came from: a file, the wire, `replace`. Files,
-environment and command line are read in `config.py`.
+One frozen dataclass a section; `Job` holds them all. What a section is stands in `section`, those
+of the update rules in `rule_sections`; all can be had from here. A section checks itself when it is
+made, so that a `Job` that exists is a valid one, wherever it came from: file, wire, `replace`.
+Files, environment and command line are read in `config.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from .errors import UserError
-from .rates import parse_rates
+from .rule_sections import OptimizerSection as OptimizerSection
+from .rule_sections import OuterSection as OuterSection
+from .rule_sections import RuleSection as RuleSection
+from .section import Section
 from .settings import Kind, Setting, setting, with_lists
 from .suggest import nearest
 from .toml import bare_key, shown
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the job file; every field of a subclass is made by `setting`."""
-
-    name_in_file: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        """Check every value and keep its canonical form. Raises `UserError`."""
-        for name, rule in self.rules().items():
-            checked = rule.check(f"{self.name_in_file}.{name}", getattr(self, name))
-            object.__setattr__(self, name, checked)
-
-    @classmethod
-    def rules(cls) -> dict[str, Setting]:
-        """The keys of this section, in order."""
-        return {item.name: item.metadata["setting"] for item in fields(cls)}
-
-    @classmethod
-    def from_dict(cls, table: object) -> Self:
-        """A section from what stands under its header; missing keys take their defaults."""
-        name = cls.name_in_file
-        if not isinstance(table, Mapping):
-            fix = f"write [{name}] on a line of its own, and the keys below it"
-            raise UserError(name, shown(table), f"a section [{name}]", fix)
-        for key in table:
-            if key not in cls.rules():
-                raise unknown_key(name, str(key), table[key])
-        return cls(**table)
 
 
 @dataclass(frozen=True)
@@ -211,109 +185,6 @@ class TrainSection(Section):
             raise UserError("train.quorum", self.quorum, f"above 0 in mode {self.mode}", fix)
 
 
-def _with_default(section: type[Section], name: str, default: Any) -> Any:
-    """A field like one of `section`, with another default, as in the job file."""
-    rule = section.rules()[name]
-    return field(default=default, metadata={"setting": replace(rule, default=default)})
-
-
-@dataclass(frozen=True)
-class RuleSection(Section):
-    """An update rule and its schedule: what `[optimizer]` and `[outer]` share."""
-
-    rule: str = setting(
-        Kind.TEXT,
-        "rmsprop",
-        "the update rule; adam and adamw are one: Adam with decoupled weight decay",
-        choices=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"),
-    )
-    lr: float = setting(Kind.NUMBER, 2e-3, "the learning rate", above=0)
-    momentum: float = setting(
-        Kind.NUMBER, 0.9, "momentum, where the rule has one; β1 of adam", minimum=0, below=1
-    )
-    beta2: float = setting(
-        Kind.NUMBER,
-        0.0,
-        "what of the mean square each update keeps; 0: 0.99 for rmsprop, 0.999 for adam",
-        minimum=0,
-        below=1,
-    )
-    eps: float = setting(
-        Kind.NUMBER,
-        0.0,
-        "added to the root of the mean square; 0: 1e-10 for adagrad, 1e-8 for rmsprop and adam",
-        minimum=0,
-    )
-    weight_decay: float = setting(
-        Kind.NUMBER,
-        0.0,
-        "decoupled decay of weights, times the rate; none on biases and normalisation",
-        minimum=0,
-    )
-    rates: tuple[str, ...] = setting(
-        Kind.TEXTS,
-        [],
-        "multiples of the rate by parameter name, like dense1.*:0.1 or *.bias:2; the first match "
-        "counts, 0 freezes",
-    )
-    schedule: str = setting(
-        Kind.TEXT,
-        "linear",
-        "how the rate changes over the job",
-        choices=("constant", "linear", "step", "cosine", "onecycle"),
-    )
-    warmup: float = setting(
-        Kind.NUMBER,
-        0.0,
-        "fraction of the job in which the rate rises; 0: none, 0.3 for onecycle",
-        minimum=0,
-        below=1,
-    )
-    step_every: float = setting(
-        Kind.NUMBER,
-        0.3334,
-        "schedule step: fraction of the job between two drops; 0.3334: two drops",
-        above=0,
-        maximum=1,
-    )
-    step_factor: float = setting(
-        Kind.NUMBER, 0.1, "schedule step: what each drop multiplies the rate by", above=0, maximum=1
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        parse_rates(self.rates, f"{self.name_in_file}.rates")
-
-
-@dataclass(frozen=True)
-class OptimizerSection(RuleSection):
-    """The update rule of the parameter servers, and of workers that step locally."""
-
-    name_in_file = "optimizer"
-    clip: float = setting(
-        Kind.NUMBER, 0.0, "largest norm of a minibatch's whole gradient; 0: off", minimum=0
-    )
-    clip_value: float = setting(
-        Kind.NUMBER, 0.0, "largest size of one element of a gradient; 0: off", minimum=0
-    )
-    delay_compensation: float = setting(
-        Kind.NUMBER,
-        0.0,
-        "λ of DC-ASGD: corrects a late gradient by λ g² times how far the parameters moved; 0: off",
-        minimum=0,
-    )
-
-
-@dataclass(frozen=True)
-class OuterSection(RuleSection):
-    """The servers' rule in mode local, for the changes that workers push."""
-
-    name_in_file = "outer"
-    rule: str = _with_default(RuleSection, "rule", "sgd")
-    lr: float = _with_default(RuleSection, "lr", 1.0)
-    schedule: str = _with_default(RuleSection, "schedule", "constant")
-
-
 @dataclass(frozen=True)
 class ParamserverSection(Section):
     """The parameter servers."""
@@ -398,7 +269,7 @@ class Job:
             if name not in SECTIONS:
                 raise unknown_section(str(name), tables[name])
         made: dict[str, Any] = {
-            name: SECTIONS[name].from_dict(table) for name, table in tables.items()
+            name: SECTIONS[name].from_dict(table, unknown_key) for name, table in tables.items()
         }
         return cls(**made)
 
