@@ -84,10 +84,21 @@ class Copies:
 
     Arguments:
         every: steps between two merges; 1: all lanes step on the shared vector itself.
+        averaged: where averaged state lies. Of it each lane brings its part of the way alone, so
+            that of all lanes the mean arrives: the whole way of each would shoot beyond what they
+            have seen, with many lanes farther each time.
     """
 
-    def __init__(self, layout: Layout, shared: Parameters, lanes: int, every: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        shared: Parameters,
+        lanes: int,
+        every: int,
+        averaged: Sequence[slice] = (),
+    ) -> None:
         self._layout, self._shared, self._every = layout, shared, every
+        self._averaged, self._part = averaged, np.float32(1 / lanes)
         self._copies: list[_Copy | None] = [None] * lanes
 
     def parts(
@@ -111,4 +122,7 @@ class Copies:
             if begin:
                 merging.merge(*vectors)
             yield copy.private, batches[begin : begin + self._every]
+            for span in self._averaged:
+                was = copy.base[span]
+                copy.private.flat[span] = was + self._part * (copy.private.flat[span] - was)
         merging.end(*vectors)

@@ -82,7 +82,8 @@ class Stepper:
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
         self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
-        self._copies = Copies(self.layout, views, lanes, modes.merge_every(job))
+        every = modes.merge_every(job)
+        self._copies = Copies(self.layout, views, lanes, every, self._averaged)
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:

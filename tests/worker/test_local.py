@@ -58,7 +58,7 @@ RULES = [
 
 @pytest.mark.parametrize("mode", ["local", "easgd"])
 @pytest.mark.parametrize("optimizer", RULES, ids=str)
-def test_a_burst_is_its_steps_one_by_one(optimizer: dict[str, Any], mode: str) -> None:
+def test_a_oneis_its_steps_one_by_one(optimizer: dict[str, Any], mode: str) -> None:
     # In async no lane steps in one go; with several minibatches between two pushes it steps.
     one, other = stepper(mode=mode, **optimizer), stepper(mode="async", **optimizer)
     measures, expected = burst(one, minibatches(5), progress=0.5), []
@@ -93,7 +93,7 @@ def test_what_lanes_gain_one_after_the_other_adds_up(every: int) -> None:
     np.testing.assert_allclose(two.vector, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_copy_is_fresh_at_each_burst_and_after_each_merge() -> None:
+def test_a_copy_is_fresh_at_each_oneand_after_each_merge() -> None:
     layout = Layout({"w": (3,)})
     shared = layout.views(np.zeros(3, np.float32))
     copies = Copies(layout, shared, 2, 2)
@@ -183,3 +183,41 @@ def _run(threads: list[Thread]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def interleaved(lanes: int, rounds: int, averaged: list[slice]) -> Float32:
+    """The shared vector after bursts of 16 steps of all lanes in turn, each step a tenth of the way
+    to 0 from 1; lanes merge every 8 steps, out of step with each other."""
+    layout = Layout({"trained": (2,), "mean": (3,)})
+    shared = layout.views(np.ones(5, np.float32))
+    copies = Copies(layout, shared, lanes, 8, averaged)
+    for _ in range(rounds):
+        bursts = [copies.parts(lane, minibatches(16)) for lane in range(lanes)]
+        while bursts:
+            for one in list(bursts):
+                part = next(one, None)
+                if part is None:
+                    bursts.remove(one)
+                    continue
+                for _ in part[1]:
+                    part[0].flat[:] -= np.float32(0.1) * part[0].flat
+    return shared.flat
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_averages_settle_however_many_lanes_merge(lanes: int) -> None:
+    settled = interleaved(lanes, 40, [slice(2, 5)])
+    assert np.abs(settled[2:]).max() < 1e-6
+    if lanes > 4:
+        assert np.abs(settled[:2]).min() > 1e6, "what is added as it is runs away"
+
+
+def test_lanes_bring_the_mean_of_their_averages() -> None:
+    layout = Layout({"trained": (1,), "mean": (1,)})
+    shared = layout.views(np.zeros(2, np.float32))
+    copies = Copies(layout, shared, 4, 2, [slice(1, 2)])
+    bursts = [copies.parts(lane, minibatches(2)) for lane in range(4)]
+    for lane, one in enumerate(bursts):
+        next(one)[0].flat[:] += 2.0**lane
+    assert all(next(one, None) is None for one in bursts)
+    assert shared.flat.tolist() == [15.0, 3.75]
