@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from ..common.clock import SystemClock
 from ..common.cluster import DataShape
 from ..common.job import Job
+from ..common.modes import MERGE_EVERY
 from ..common.node import Failed
 from ..worker.batches import Minibatch
 from ..worker.events import Compute, Computed
@@ -71,8 +72,7 @@ class LaneRun:
             assert isinstance(event, Computed)
             lane, now = event.lane, perf_counter()
             taken[lane] += len(event.metrics)
-            pace = (now - handed[lane]) / len(event.metrics)
-            self._sizes[lane] = min(LONGEST, max(1, int(BURST_SECONDS / pace)))
+            self._sizes[lane] = self._burst((now - handed[lane]) / len(event.metrics))
             if now - begin < seconds:
                 handed[lane] = now
                 events.append(self._hand(lane, taken[lane]))
@@ -80,6 +80,12 @@ class LaneRun:
                 done[lane] = taken[lane] * self._batch / (now - begin)
                 busy -= 1
         return sum(done)
+
+    def _burst(self, pace: float) -> int:
+        """How many minibatches a lane gets next, as in the worker's state."""
+        if self._threads == 1:
+            return BURST
+        return min(LONGEST, max(MERGE_EVERY, int(BURST_SECONDS / pace)))
 
     def close(self) -> None:
         """End the threads."""

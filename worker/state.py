@@ -37,7 +37,7 @@ CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
 BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
-as long as it is not known how fast the lane is."""
+if it is alone, or as long as it is not known how fast it is."""
 BURST_SECONDS = 0.02
 """What a burst lasts at most, once that is known."""
 
@@ -335,9 +335,12 @@ class Worker(Evaluating):
 
     def _burst(self, pace: float) -> int:
         """The most minibatches of a burst. A copy is begun and merged with each, so that shorter
-        ones than `merge_every` would merge more often."""
+        ones than `merge_every` would merge more often. All of a burst are taken at one rate, so
+        that the bursts of a lone lane, whose job may be reproducible, do not depend on time."""
         assert self.job is not None
-        return max(int(BURST_SECONDS / pace), modes.merge_every(self.job)) if pace else BURST
+        if not pace or len(self.lanes) == 1:
+            return BURST
+        return max(int(BURST_SECONDS / pace), modes.merge_every(self.job))
 
     def _action(self, lane: Lane, batches: list[Minibatch], accumulate: bool) -> Compute:
         assert self.job is not None

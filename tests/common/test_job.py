@@ -71,7 +71,7 @@ CONTRACT = {
     "outer": {"rule": "sgd", "lr": 1.0, **RULE, "schedule": "constant"},
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
     "dataserver": {"count": 1, "portion": 16},
-    "worker": {"count": 2, "threads": 1, "device": "cpu"},
+    "worker": {"count": 2, "threads": 1, "merge_every": 0, "device": "cpu"},
     "security": {"insecure": False},
 }
 
