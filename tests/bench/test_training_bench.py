@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualshard.bench import compression, overlap, training, width
-from dualshard.bench.recipes import OURS, PLAIN
+from dualshard.bench.recipes import OURS, PLAIN, RECIPES
 from dualshard.bench.report import Row
 from dualshard.bench.runs import Run, find_mnist, read_run, train_cluster, train_torch
 from dualshard.bench.training import BSP, CLUSTER, LOCAL, TWO_PROCESSES
@@ -188,7 +188,7 @@ def test_overlap_on_a_small_net(images, tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_of_pytorch(images, tmp_path, processes):
     pytest.importorskip("torch")
-    trained = train_torch(tmp_path / "torch", images, OURS, 0, processes=processes)
+    trained = train_torch(tmp_path / "torch", images, RECIPES[OURS], 0, processes=processes)
     assert trained.samples_per_second > 0
     assert len(trained.evaluations) == 3 * 4
     seconds = [moment for moment, _ in trained.evaluations]

@@ -20,8 +20,7 @@ from dualshard.common.job import Job
 from dualshard.common.references import load
 from dualshard.dataserver.process import Store
 from dualshard.dataserver.state import Prepare
-from dualshard.worker.model import Model
-from dualshard.worker.step import as_float32
+from dualshard.worker.model import Model, as_float32
 
 ROOT = Path(__file__).parents[2]
 DUALSHARD = [sys.executable, "-P", "-m", "dualshard.deploy"]
