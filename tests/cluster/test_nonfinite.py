@@ -100,11 +100,10 @@ def test_good_pushes_between_clear_the_count(tmp_path: Path) -> None:
     assert not any(text.startswith("lost") for text in sim.events())
 
 
-@pytest.mark.parametrize("mode", ["async", "local"])
 def test_the_worker_says_which_gradient_of_which_model_it_was(
-    tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {"model__ref": "mlp", "model__args": {"hidden": [3]}, "train__mode": mode}
+    settings: dict[str, Any] = {"model__ref": "mlp", "model__args": {"hidden": [3]}}
     sim = Simulation(make_job(blobs(tmp_path), **settings, worker__count=1, optimizer__lr=0.1))
     sim.run_until(lambda: "worker-0" in sim.steppers)
     stepper = sim.steppers["worker-0"]
@@ -114,9 +113,8 @@ def test_the_worker_says_which_gradient_of_which_model_it_was(
         metrics = honest(action)
         turns[0] += 1
         if turns[0] == 3:
-            broken = stepper.vector if mode == "local" else stepper.gradients[action.lane]
-            layout = stepper.layout.views(broken)
-            layout["dense1.bias"][1] = layout["dense2.bias"][2] = np.nan
+            broken = stepper.layout.views(stepper.gradients[action.lane])
+            broken["dense1.bias"][1] = broken["dense2.bias"][2] = np.nan
         return metrics
 
     stepper.compute = once  # type: ignore[method-assign]

@@ -23,12 +23,10 @@ DATA = DataShape(100, 20, 3, (2, 2), 5)
 
 FILE = """
 from dualshard.worker.nn.activations import ReLU
-from dualshard.worker.nn.convolution import Conv2D
 from dualshard.worker.nn.dense import Dense
-from dualshard.worker.nn.flatten import Flatten
+from dualshard.worker.nn.dropout import Dropout
 from dualshard.worker.nn.losses import SoftmaxCrossEntropy
-from dualshard.worker.nn.norm import BatchNorm
-from dualshard.worker.nn.pooling import MaxPool
+from dualshard.worker.nn.norm import LayerNorm
 from dualshard.worker.nn.sequential import Sequential
 
 
@@ -36,13 +34,13 @@ def build(inputs, classes):
     return Sequential([Dense(inputs, 5), ReLU(), Dense(5, classes)], SoftmaxCrossEntropy())
 
 
-def convolve():
-    layers = [Conv2D(1, 4, 2, padding=1), BatchNorm(4), ReLU(), MaxPool(2), Flatten(), Dense(4, 3)]
-    return Sequential(layers, SoftmaxCrossEntropy(), sample_shape=(2, 2))
+def staged():
+    layers = [Dense(4, 5), LayerNorm(5), Dropout(0.25), ReLU(), Dense(5, 3)]
+    return Sequential(layers, SoftmaxCrossEntropy())
 
 
 net = build(4, 3)
-images = convolve()
+stages = staged()
 pair = net, None
 """
 
@@ -88,7 +86,7 @@ def together(stepper: Stepper) -> dict[int, list[np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize(("builder", "net"), [("build", "net"), ("convolve", "images")])
+@pytest.mark.parametrize(("builder", "net"), [("build", "net"), ("staged", "stages")])
 def test_a_net_that_is_there_already_trains_as_one_that_is_built(builder: str, net: str) -> None:
     """On lanes at the same time, and again: none, and no earlier run, has touched it."""
     expected = steps(Stepper(job(builder, **TWO), DATA), 0)
