@@ -1,9 +1,9 @@
-"""Other programs that push and pull: started if they are installed, told what to do line by line.
+"""Programs that are measured in processes of their own, and told what to do line by line.
 
-A peer is a module `bench.peer_*` that is run with the model's number of elements. It writes one
-line of JSON with the names of its variants when it is ready, and then answers each line
-`VARIANT SECONDS` with the GB/s that this variant made, both directions together. What it pushes and
-pulls it checks by itself, and fails if it is wrong.
+A peer is a module `bench.peer_*`. It writes one line of JSON with the names of its variants when it
+is ready, and then answers each line `VARIANT SECONDS` with what this variant made a second: GB/s of
+both directions together where it pushes and pulls, samples where it trains. What it computes it
+checks by itself, and fails if it is wrong.
 """
 
 import json
@@ -66,11 +66,11 @@ class Peer:
 
 
 @contextmanager
-def peer(name: str, package: str, module: str, folder: Path, elements: int) -> Iterator[Peer]:
+def peer(name: str, module: str, folder: Path, *arguments: object) -> Iterator[Peer]:
     """A peer that stands still; its processes end with the context.
 
     Arguments:
-        package: what must be installed, see `installed`.
+        module: of `bench`; run with `arguments` and then `folder`, where it may write.
     """
     log = folder / f"{module}.log"
     environment = {
@@ -83,7 +83,7 @@ def peer(name: str, package: str, module: str, folder: Path, elements: int) -> I
     with (
         log.open("w") as errors,
         started(
-            module_command(f"bench.{module}", elements, folder),
+            module_command(f"bench.{module}", *arguments, folder),
             folder,
             environment,
             output=subprocess.PIPE,

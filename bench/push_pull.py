@@ -161,7 +161,7 @@ def processor(side: Side, seconds: float, pids: Sequence[int]) -> float:
 
 def _peer_sides(stack: ExitStack, elements: int, folder: Path) -> list[Side]:
     found: list[Peer] = [
-        stack.enter_context(peer(name, package, module, folder, elements))
+        stack.enter_context(peer(name, module, folder, elements))
         for name, (package, module, _) in PEERS.items()
         if installed(package)
     ]

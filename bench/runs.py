@@ -1,4 +1,4 @@
-"""One training run of either side of `bench train` and `bench width`, each in its own processes.
+"""One training run of either side of `bench train`, `width` and `accuracy`, in its own processes.
 
 Ours is the command `dualshard train`, the whole local cluster; its times come from its run
 directory and begin when training does: processes are up and kernels are compiled by then.
@@ -8,13 +8,14 @@ import json
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError
 from .processes import clean_environment, finish, module_command, started
+from .recipes import Recipe
 
 NET = '{hidden=[256,128], activation="relu"}'
 BATCH = 32
@@ -99,16 +100,25 @@ def read_run(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> Run:
     )
 
 
-def train_torch(folder: Path, data: Path, recipe: str, seed: int, *, processes: int = 1) -> Run:
+def train_torch(
+    folder: Path,
+    data: Path,
+    recipe: Recipe,
+    seed: int,
+    *,
+    processes: int = 1,
+    limit: float = PEER_LIMIT,
+) -> Run:
     """Train with PyTorch in a process of two threads, or with DDP in several of one thread each.
 
     Arguments:
-        recipe: a key of `recipes.RECIPES`.
+        limit: seconds of training after which it stops.
     Raises:
         RoleError: it failed, or did not end in time.
     """
     folder.mkdir()
-    arguments = ["--data", data, "--recipe", recipe, "--seed", seed, "--limit", PEER_LIMIT]
+    arguments = ["--data", data, "--recipe", json.dumps(asdict(recipe)), "--seed", seed]
+    arguments += ["--limit", limit]
     threads = 2 if processes == 1 else 1
     arguments += ["--threads", threads, "--world", processes, "--meet", folder / "meet"]
     environment = {**clean_environment(*THREAD_VARIABLES), "GLOO_SOCKET_IFNAME": "lo"}
@@ -124,6 +134,6 @@ def train_torch(folder: Path, data: Path, recipe: str, seed: int, *, processes: 
             )
             for rank in range(processes)
         ]
-        text = finish(first, f"PyTorch with {recipe}", PEER_LIMIT + PEER_START)
+        text = finish(first, f"PyTorch with {recipe.optimizer}", limit + PEER_START)
     result = json.loads(text.splitlines()[-1])
     return Run(result["samples"] / result["seconds"], tuple(map(tuple, result["evaluations"])))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .overlap import bench_overlap
-from .recipes import DDP, OURS, PLAIN
+from .recipes import DDP, OURS, PLAIN, RECIPES
 from .report import Row, compare, number
 from .runs import Run, find_mnist, train_cluster, train_torch
 
@@ -98,7 +98,9 @@ def _sides(mnist: Path) -> dict[str, Side]:
         )
 
     def torch(recipe: str, processes: int) -> Side:
-        return lambda folder, seed: train_torch(folder, mnist, recipe, seed, processes=processes)
+        return lambda folder, seed: train_torch(
+            folder, mnist, RECIPES[recipe], seed, processes=processes
+        )
 
     ours = {name: cluster(more) for name, more in OUR_SIDES.items()}
     if find_spec("torch") is None:

@@ -344,6 +344,13 @@ class WorkerSection(Section):
     name_in_file = "worker"
     count: int = setting(Kind.INTEGER, 2, "worker processes", minimum=1)
     threads: int = setting(Kind.INTEGER, 1, "lock-free compute threads in a worker", minimum=1)
+    merge_every: int = setting(
+        Kind.INTEGER,
+        0,
+        "steps of a thread on a copy of its own, in local and easgd, before it adds them to the "
+        "worker's parameters; 1: no copies; 0: 1 for a lone thread, 8 for several",
+        minimum=0,
+    )
     device: str = setting(
         Kind.TEXT,
         "cpu",

@@ -13,6 +13,9 @@ from .job import Job
 
 CROWD = 8
 """Threads of a whole job beyond which `in_flight` leaves each a single lane."""
+MERGE_EVERY = 8
+"""Steps of a lane between two merges, where it has a copy of its own and the job does not say how
+many: fewer cost time, more cost freshness (docs/benchmarks.md, `threads`)."""
 _STEPS = {"local": 64, "easgd": 16}
 
 
@@ -50,6 +53,14 @@ def lanes(job: Job) -> int:
 def rounds(job: Job) -> bool:
     """Whether all lanes of a worker step on its own parameters and exchange them together."""
     return job.train.mode in ("local", "easgd")
+
+
+def merge_every(job: Job) -> int:
+    """Steps that a lane makes on a private copy before it adds them to the worker's parameters,
+    where it steps by itself; 1: on those themselves. A lane that is alone needs no copy."""
+    if not rounds(job) or lanes(job) == 1:
+        return 1
+    return job.worker.merge_every or MERGE_EVERY
 
 
 def participants(job: Job) -> int:

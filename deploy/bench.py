@@ -41,12 +41,16 @@ def seconds_option(default: float) -> Callable[[Command], Command]:
     )
 
 
-def _sizes(context: click.Context, option: click.Parameter, text: str) -> list[int]:
-    """`64,256` as numbers."""
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise click.BadParameter(f"{text!r} is not a list of MiB like 64,256")
-    return [int(part) for part in parts]
+def _numbers(like: str) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
+    """Reads `64,256` as numbers, nothing as none; `like` says what is expected."""
+
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> list[int]:
+        parts = [] if text is None else text.split(",")
+        if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+            raise click.BadParameter(f"{text!r} is not a list of {like}")
+        return [int(part) for part in parts]
+
+    return read
 
 
 def _rules(context: click.Context, option: click.Parameter, text: str) -> list[str]:
@@ -54,6 +58,16 @@ def _rules(context: click.Context, option: click.Parameter, text: str) -> list[s
     parts = text.split(",")
     if not set(parts) <= set(RULES):
         raise click.BadParameter(f"{text!r} is not a list of {', '.join(RULES)}")
+    return parts
+
+
+def _nets(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+    """`mlp,lenet` as names, nothing as all of them."""
+    from ..bench.nets import NETS
+
+    parts = list(NETS) if text is None else text.split(",")
+    if not set(parts) <= NETS.keys():
+        raise click.BadParameter(f"{text!r} is not a list of {', '.join(NETS)}")
     return parts
 
 
@@ -72,7 +86,7 @@ def bench(context: click.Context) -> None:
     default="64,256",
     show_default=True,
     metavar="MIB,...",
-    callback=_sizes,
+    callback=_numbers("MiB like 64,256"),
     help="Sizes of the models.",
 )
 @click.option(
@@ -166,6 +180,113 @@ def apply(json_file: Path | None, rounds: int) -> None:
     from ..bench.apply import bench_apply
 
     _report(json_file, lambda: bench_apply(rounds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option("--nets", metavar="NAME,...", callback=_nets, help="Nets of the zoo; default: all.")
+@click.option(
+    "--batches",
+    metavar="N,...",
+    callback=_numbers("numbers of samples like 8,32"),
+    help="Samples in a minibatch; default: those that have goals.",
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda:N",
+    help="Where both sides compute: one thread of the processor, or one GPU.",
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@seconds_option(1.0)
+def compute(
+    json_file: Path | None,
+    nets: list[str],
+    batches: list[int],
+    device: str,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Training steps of each net of the zoo on one thread, or one GPU, against PyTorch."""
+    from ..bench.compute import bench_compute
+
+    _report(json_file, lambda: bench_compute(nets, batches, device, rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option(
+    "--nets",
+    default="mlp,lenet,cifar",
+    show_default=True,
+    metavar="NAME,...",
+    callback=_nets,
+    help="Nets of the zoo.",
+)
+@click.option(
+    "--batches",
+    default="8,32,128",
+    show_default=True,
+    metavar="N,...",
+    callback=_numbers("numbers of samples like 8,32"),
+    help="Samples in a minibatch.",
+)
+@click.option(
+    "--merge-every",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="The setting worker.merge_every.",
+)
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
+@seconds_option(1.0)
+def threads(
+    json_file: Path | None,
+    nets: list[str],
+    batches: list[int],
+    merge_every: int,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Two lock-free threads of a worker against one, and against PyTorch's Hogwild."""
+    from ..bench.threads import bench_threads
+
+    _report(
+        json_file,
+        lambda: bench_threads(nets, batches, merge_every, rounds, seconds, click.echo),
+    )
+
+
+@bench.command()
+@json_option
+@data_option
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=5, show_default=True, type=click.IntRange(1))
+def lockfree(json_file: Path | None, data: Path | None, seeds: int, epochs: int) -> None:
+    """Errors on MNIST of 2 and 4 lock-free threads beside a serial run."""
+    from ..bench.lockfree import bench_lockfree
+
+    _report(json_file, lambda: bench_lockfree(data, seeds, epochs, click.echo))
+
+
+@bench.command()
+@json_option
+@data_option
+@click.option(
+    "--epochs",
+    default="2,10",
+    show_default=True,
+    metavar="N,...",
+    callback=_numbers("numbers of epochs like 2,10"),
+    help="Lengths of the jobs.",
+)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
+def accuracy(json_file: Path | None, data: Path | None, epochs: list[int], rounds: int) -> None:
+    """Time to 98, 99 and 99.3 % on MNIST with a convolutional net, against PyTorch's DDP."""
+    from ..bench.accuracy import bench_accuracy
+
+    _report(json_file, lambda: bench_accuracy(data, epochs, rounds, click.echo))
 
 
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:

@@ -228,7 +228,7 @@ class DeviceStepper(Stepper):
         size, slots = self.layout.size, self._rule.slots
         return RuleState(0, {name: self._xp.zeros(size, np.float32) for name in slots})
 
-    def factors(self, lane: int) -> Mapping[str, Factors]:
+    def factors(self, action: Compute) -> Mapping[str, Factors]:
         return {}
 
     def evaluate(self, vector: Float32, portions: list[Arrays]) -> tuple[int, Metrics]:

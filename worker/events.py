@@ -42,8 +42,8 @@ class Compute:
 
     With `accumulate` the gradient is added to the lane's; with `step` the shared vector is stepped
     locally after each minibatch, at the rate of `progress` (how much of the job is done, 0 to 1).
-    With `announce` the lane posts `Partly` while it computes. `skip` are weights whose gradient
-    nobody needs, because their factors are sent instead.
+    With `announce` the lane posts `Partly` while it computes. With `factors` both events bring the
+    factors of the weights; `skip` are weights whose gradient nobody needs then.
 
     Only where the arrays of `Built` are `remote`: `fresh` are the half-open ranges of elements of
     the vector that have changed on the host since the last action, and `bring` asks for what is
@@ -57,6 +57,7 @@ class Compute:
     step: bool = False
     progress: float = 0.0
     announce: bool = False
+    factors: bool = False
     skip: frozenset[str] = frozenset()
     fresh: tuple[tuple[int, int], ...] = ()
     bring: bool = False
@@ -65,7 +66,7 @@ class Compute:
 @dataclass(frozen=True, slots=True)
 class Partly:
     """Local event: the elements of the lane's gradient from `begin` on will not change any more;
-    the `factors` of those weights, where the model has them."""
+    the `factors` of those weights, where the model has them and they were asked for."""
 
     lane: int
     begin: int
@@ -75,7 +76,7 @@ class Partly:
 @dataclass(frozen=True, slots=True)
 class Computed:
     """Local event: the lane's gradient is there; the measures of each minibatch, in order, and the
-    factors of the last one's weights, valid until the lane computes again."""
+    factors of the last one's weights, if asked for, valid until the lane computes again."""
 
     lane: int
     metrics: list[Metrics]

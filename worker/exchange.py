@@ -79,12 +79,17 @@ class Exchange:
 @dataclass(slots=True)
 class Lane:
     """One minibatch under way, or a few where the worker steps by itself: `batches`. It `brings`
-    what lies on a device."""
+    what lies on a device.
+
+    `pace` is the seconds that each of the last ones took, 0 before; `began_at` is when it got them.
+    """
 
     number: int
     exchange: Exchange
     batches: list[Minibatch] = field(default_factory=list)
     computing: bool = False
+    began_at: float = 0.0
+    pace: float = 0.0
     brings: bool = False
     idle_since: float | None = None
 

@@ -6,8 +6,9 @@ model may keep scratch buffers without any lock.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,20 @@ Shapes = dict[str, tuple[int, ...]]
 Ready = Callable[[int], None]
 Factors = tuple[Array, Array]
 """Activations (k, inputs) and error vectors (k, outputs) of k samples, float32."""
+
+
+class Pace(NamedTuple):
+    """How plain SGD steps a parameter: p -= shrink p + rate g."""
+
+    rate: float
+    shrink: float = 0.0
+
+
+def as_float32(inputs: Array) -> Float32:
+    """Images in bytes as float32 in [0, 1]; float32 as it is."""
+    if inputs.dtype == np.uint8:
+        return np.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
+    return inputs
 
 
 class Model(ABC):
@@ -114,3 +129,27 @@ class Model(ABC):
         Replaces the names given before. Names that `factors` does not offer are ignored.
         """
         return
+
+    def descend(
+        self,
+        parameters: Mapping[str, Float32],
+        batches: Sequence[Arrays],
+        paces: Mapping[str, Pace],
+        random: Callable[[int], np.random.Generator],
+    ) -> list[Metrics] | None:
+        """Make a step of plain SGD for each minibatch, in place: p -= shrink p + rate g.
+
+        Workers that step by themselves (modes `local` and `easgd`) ask for it: a model that offers
+        it can leave out what `gradients` must write, and Python's lock between two steps. The
+        result is that of `gradients` and a step, batch by batch, but for rounding.
+
+        Arguments:
+            parameters: written here, and perhaps by other threads at the same time.
+            batches: inputs (n, ...) float32, or uint8 that count 1/255, and labels (n,) int64.
+            paces: of every parameter, by name.
+            random: `random(i)` is the stream of minibatch i, valid until the next call.
+        Returns:
+            the measures of each minibatch, before its step; None where it is not offered: nothing
+            has changed then.
+        """
+        return None

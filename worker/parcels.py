@@ -61,6 +61,11 @@ class Parcels:
         self._encoders: dict[int, Encoder] = {}
         self._buffers: dict[tuple[int, int], Float32] = {}
 
+    @property
+    def factors(self) -> bool:
+        """Whether some weight may go as factors."""
+        return bool(self._names)
+
     def skipped(self, samples: int) -> frozenset[str]:
         """The weights whose gradient nobody needs if all of a minibatch of so many samples goes
         as `pack` would have it."""

@@ -68,7 +68,7 @@ class WorkerProcess:
         if isinstance(stepper, DeviceStepper):
             self._lanes = DeviceLanes(stepper, threads, self._loop)
         else:
-            self._lanes = Lanes(stepper, threads, self._loop, self._runtime.clock)
+            self._lanes = Lanes(stepper, threads, self._loop.post, self._runtime.clock)
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)

@@ -36,7 +36,10 @@ from .parcels import Parcels
 CREDITS = 2
 """Portions asked for or held, per data server: one is trained on while the next one comes."""
 BURST = 8
-"""Minibatches given to a lane at once where the worker steps by itself: handing over costs time."""
+"""Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
+as long as it is not known how fast the lane is."""
+BURST_SECONDS = 0.02
+"""What a burst lasts at most, once that is known."""
 
 
 class Worker(Evaluating):
@@ -283,7 +286,7 @@ class Worker(Evaluating):
         if exchange.stale and self._ring.has_next(expected):
             self.pull(exchange)  # others have gone on while it rested
             return False
-        batches = self._next_batches(exchange, expected)
+        batches = self._next_batches(lane, expected)
         if not batches:
             self._nothing_to_do(lane)
             return False
@@ -307,7 +310,7 @@ class Worker(Evaluating):
         """Put a lane to work. A device is told what has changed, and asked for what is complete."""
         exchange = lane.exchange
         exchange.computing += 1
-        lane.computing, lane.batches = True, action.batches
+        lane.computing, lane.batches, lane.began_at = True, action.batches, self.now
         assert self._built is not None
         if self._built.remote:
             assert self.replica is not None
@@ -317,15 +320,24 @@ class Worker(Evaluating):
             action = replace(action, fresh=fresh, bring=lane.brings, announce=False)
         self.do(action)
 
-    def _next_batches(self, exchange: Exchange, expected: Collection[str]) -> list[Minibatch]:
+    def _next_batches(self, lane: Lane, expected: Collection[str]) -> list[Minibatch]:
         """What a lane takes at once: one minibatch, or its share of a burst."""
         assert self.job is not None
+        exchange = lane.exchange
         most = 1
         if modes.rounds(self.job):
-            share = -(-(exchange.steps - exchange.taken) // len(self.lanes))
-            most = min(BURST, exchange.steps - exchange.taken, max(1, share))
+            lanes = len(self.lanes)
+            share = -(-(exchange.steps - exchange.taken) // lanes)
+            fair = -(-len(self._ring) // lanes)  # the other lanes want some of what is here, too
+            most = max(1, min(share, fair, self._burst(lane.pace)))
         taken = iter(lambda: self._ring.take(expected), None)
         return list(islice(taken, most))
+
+    def _burst(self, pace: float) -> int:
+        """The most minibatches of a burst. A copy is begun and merged with each, so that shorter
+        ones than `merge_every` would merge more often."""
+        assert self.job is not None
+        return max(int(BURST_SECONDS / pace), modes.merge_every(self.job)) if pace else BURST
 
     def _action(self, lane: Lane, batches: list[Minibatch], accumulate: bool) -> Compute:
         assert self.job is not None
@@ -335,12 +347,17 @@ class Worker(Evaluating):
             progress = self.progress(lane.exchange)
             return Compute(lane.number, batches, adds, step=True, progress=progress)
         announce = modes.n_push(self.job) == 1
-        skip = frozenset[str]()
-        servers = self.cluster.of_role(Role.PARAMSERVER)
-        if all(self.far(m.address) and not self.shares_memory(m.address) for m in servers):
-            assert self.parcels is not None
-            skip = self.parcels.skipped(len(batches[0].labels))
-        return Compute(lane.number, batches, accumulate, announce=announce, skip=skip)
+        assert self.parcels is not None
+        factors, skip = self.parcels.factors, frozenset[str]()
+        if factors:
+            servers = self.cluster.of_role(Role.PARAMSERVER)
+            apart = [self.far(m.address) and not self.shares_memory(m.address) for m in servers]
+            factors = any(apart)
+            if all(apart):
+                skip = self.parcels.skipped(len(batches[0].labels))
+        return Compute(
+            lane.number, batches, accumulate, announce=announce, factors=factors, skip=skip
+        )
 
     def _nothing_to_do(self, lane: Lane) -> None:
         assert self.job is not None
@@ -358,6 +375,8 @@ class Worker(Evaluating):
         lane = self.lanes[event.lane]
         exchange = lane.exchange
         lane.computing = False
+        if lane.batches:
+            lane.pace = (self.now - lane.began_at) / len(lane.batches)
         exchange.computing -= 1
         if lane.brings and not exchange.computing:
             exchange.away = False

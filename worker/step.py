@@ -3,7 +3,7 @@
 No thread starts here and nothing is sent; `threads` runs it beside the loop, tests run it inline.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,16 +14,18 @@ from ..common.clipping import clip
 from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
-from ..common.messages import Attach
+from ..common.messages import Attach, Portion
 from ..common.rates import averaged_in, check_rates, make_segments
-from ..common.rules import Rule, RuleState, make_rule
+from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
-from ..common.types import Array, Arrays, Float32, Metrics
+from ..common.types import Arrays, Float32, Metrics
+from .batches import Lease, Minibatch
 from .building import build_model, guarded, shapes_of
 from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
-from .layout import Layout
-from .model import Factors
+from .layout import Layout, Parameters
+from .local import Copies, LocalRule
+from .model import Factors, as_float32
 from .randomness import BatchStream
 
 Allocate = Callable[[int, int], Float32]
@@ -79,7 +81,8 @@ class Stepper:
         self._averaged = averaged_in(self._segments)
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
-        self._states: list[RuleState | None] = [None] * lanes
+        self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
+        self._copies = Copies(self.layout, views, lanes, modes.merge_every(job))
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:
@@ -90,17 +93,23 @@ class Stepper:
         train = self._job.train
         for name in {train.compression, train.pull_encoding} & CODECS.keys():
             warm_up_codec(name)
+        portion = Portion(0, 0, False, inputs, labels)
+        batch = Minibatch(Lease("", portion, 1), 0, inputs, labels)
         spoil(self.gradients[0])
-        self._backprop(0, self._gradient_views[0], inputs, labels, (0, 0, 0))
+        self._backprop(0, self._views, self._gradient_views[0], batch)
         check_written(self._job, self._gradient_views[0])
         again = shapes_of(self._job, self._models[0])
         check_same(self._job, self.layout.shapes, again, "after a step")
         clip(self.gradients[0], self._job.optimizer, self._averaged)
+        if modes.rounds(self._job):
+            for views, part in self._copies.parts(0, [batch, batch]):
+                self._descend(0, self.layout.views(views.flat.copy()), part, 0.0)
+            self._local.forget()
         self.gradients[0][:] = 0
 
     def built(self, segment: Attach | None = None) -> Built:
         """What the worker's state has to know; `segment` is where the arrays are shared."""
-        names = tuple(self.factors(0))
+        names = tuple(self._models[0].factors())
         return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
 
     def layout_rows(self) -> list[list[Any]]:
@@ -116,56 +125,78 @@ class Stepper:
         and step locally if asked. Returns the measures of each.
 
         The local step uses the rule of `[optimizer]` with a state of the lane's own; for sgd that
-        is the Downpour client of Dean et al. 2012.
+        is the Downpour client of Dean et al. 2012. In modes where only the steps count, what is
+        left in the lane's gradient means nothing.
 
         Arguments:
             announce: called while computing, where the gradient is final when it is computed.
         """
+        if action.step and modes.rounds(self._job):
+            measures = []
+            for views, part in self._copies.parts(action.lane, action.batches):
+                measures += self._descend(action.lane, views, part, action.progress)
+            return measures
         if not action.announce or self._job.optimizer.clip or self._job.optimizer.clip_value:
             announce = None
-        return [self._minibatch(action, index, announce) for index in range(len(action.batches))]
+        return [self._minibatch(action, batch, announce) for batch in action.batches]
 
-    def _minibatch(self, action: Compute, index: int, announce: Announce | None) -> Metrics:
-        lane, batch = action.lane, action.batches[index]
-        model = self._models[lane]
+    def _descend(
+        self, lane: int, views: Parameters, batches: Sequence[Minibatch], progress: float
+    ) -> list[Metrics]:
+        """A step for each minibatch: all in one go where rule and model allow it."""
+        if paces := self._local.paces(progress):
+            model, stream = self._models[lane], self._streams[lane]
+            arrays = [(batch.inputs, batch.labels) for batch in batches]
+            found = guarded(
+                self._job,
+                "computing gradients",
+                lambda: model.descend(views, arrays, paces, lambda i: stream.at(batches[i].key)),
+            )
+            if found is not None:
+                return [check_measures(self._job, each, "descend") for each in found]
+        measures, gradient = [], self._gradient_views[lane]
+        for batch in batches:
+            measures.append(self._gradients(lane, views, gradient, batch))
+            self._local.apply(lane, views.flat, gradient.flat, progress)
+        return measures
+
+    def _minibatch(self, action: Compute, batch: Minibatch, announce: Announce | None) -> Metrics:
+        lane, model = action.lane, self._models[action.lane]
         model.skip_products(action.skip)
-        model.on_ready(announce and (lambda begin: announce(begin, model.factors())))
+        model.on_ready(announce and (lambda begin: announce(begin, self.factors(action))))
         fresh = self._fresh(lane) if action.accumulate else self._gradient_views[lane]
-        metrics = self._gradients(lane, fresh, batch.inputs, batch.labels, batch.key)
+        metrics = self._gradients(lane, self._views, fresh, batch)
         if action.step:
-            state = self._states[lane]
-            if state is None:
-                state = self._states[lane] = self._rule.state(self.layout.size)
-            scale = self._schedule.factor(action.progress)
-            self._rule.apply(self.vector, fresh.flat, state, scale, self._segments)
+            self._local.apply(lane, self.vector, fresh.flat, action.progress)
         if action.accumulate:
             np.add(self.gradients[lane], fresh.flat, out=self.gradients[lane])
         return metrics
 
     def _gradients(
-        self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
+        self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
-        metrics = self._backprop(lane, into, inputs, labels, key)
+        metrics = self._backprop(lane, parameters, into, batch)
         clip(into.flat, self._job.optimizer, self._averaged)
         return metrics
 
     def _backprop(
-        self, lane: int, into: Any, inputs: Array, labels: Array, key: tuple[int, int, int]
+        self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
-        model, random = self._models[lane], self._streams[lane].at(key)
-        batch = (as_float32(inputs), labels)
+        model, random = self._models[lane], self._streams[lane].at(batch.key)
+        arrays = (as_float32(batch.inputs), batch.labels)
         metrics = guarded(
             self._job,
             "computing gradients",
-            lambda: model.gradients(self._views, into, batch, random),
+            lambda: model.gradients(parameters, into, arrays, random),
         )
         return check_measures(self._job, metrics, "gradients")
 
-    def factors(self, lane: int) -> Mapping[str, Factors]:
-        """The factors of the lane's last minibatch, valid until it computes again."""
-        return self._models[lane].factors()
+    def factors(self, action: Compute) -> Mapping[str, Factors]:
+        """The factors of the lane's last minibatch, valid until it computes again; none where the
+        action does not want them."""
+        return dict(self._models[action.lane].factors()) if action.factors else {}
 
-    def _fresh(self, lane: int) -> Any:
+    def _fresh(self, lane: int) -> Parameters:
         scratch = self._scratch[lane]
         if scratch is None:
             scratch = self._scratch[lane] = np.zeros(self.layout.size, np.float32)
@@ -183,10 +214,3 @@ class Stepper:
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * len(labels)
         return total, {name: value / total for name, value in sums.items()}
-
-
-def as_float32(inputs: Array) -> Float32:
-    """Images in bytes as float32 in [0, 1]; float32 as it is."""
-    if inputs.dtype == np.uint8:
-        return np.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
-    return inputs

@@ -1,17 +1,19 @@
 """Lock-free threads: lanes compute at the same time on one shared parameter vector.
 
 The vector is read and written by all lanes and by the loop (fresh shards) without any lock, as in
-Hogwild (Niu et al., NIPS 2011) and Project Adam (Chilimbi et al., OSDI 2014, section 4.1). A read
-may see some float32 elements before and some after an update; single elements are never torn.
-Everything else is exact: work is handed over through queues, and a lane's gradient belongs to the
-lane while it computes and to the loop while it is exchanged.
+Hogwild (Niu et al., NIPS 2011) and Project Adam (Chilimbi et al., OSDI 2014, section 4.1); by lanes
+that step on copies of their own only when they merge (see `local`). A read may see some float32
+elements before and some after an update, and of two updates of one element at the same moment one
+may be lost; single elements are never torn. Everything else is exact: work is handed over through
+queues, and a lane's gradient belongs to the lane while it computes and to the loop while it is
+exchanged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..common.clock import Clock
-from ..common.loop import Background, Loop, attempt
+from ..common.loop import Background, attempt
 from .events import Compute, Computed, Partly
 from .model import Factors
 from .step import Announce, Stepper
@@ -22,11 +24,13 @@ between threads cost 0.1 to 0.2 ms, and nothing else waits long for so short a s
 
 
 class Lanes:
-    """Lanes on `threads` threads: lane n on thread n modulo `threads`."""
+    """Lanes on `threads` threads: lane n on thread n modulo `threads`. `post` takes events."""
 
-    def __init__(self, stepper: Stepper, threads: int, loop: Loop, clock: Clock) -> None:
-        self._stepper, self._clock, self._post = stepper, clock, loop.post
-        self._threads = [Background(loop.post, f"thread {number}") for number in range(threads)]
+    def __init__(
+        self, stepper: Stepper, threads: int, post: Callable[[object], None], clock: Clock
+    ) -> None:
+        self._stepper, self._clock, self._post = stepper, clock, post
+        self._threads = [Background(post, f"thread {number}") for number in range(threads)]
         self._lasted = float("inf")
 
     def compute(self, action: Compute) -> object:
@@ -41,10 +45,16 @@ class Lanes:
         thread.submit(partial(self._timed, action, partial(self._announce, action.lane)))
         return None
 
+    def close(self, patience: float) -> bool:
+        """End the threads; whether they have ended within `patience` seconds each. A worker's end
+        with its process."""
+        ended = [thread.close(patience) for thread in self._threads]
+        return all(ended)
+
     def _announce(self, lane: int, begin: int, factors: Mapping[str, Factors]) -> None:
         """Part of a gradient is ready. Of the last part the end of the step tells."""
         if begin:
-            self._post(Partly(lane, begin, dict(factors)))
+            self._post(Partly(lane, begin, factors))
 
     def _timed(self, action: Compute, announce: Announce | None = None) -> Computed:
         began = self._clock.now()
@@ -56,4 +66,4 @@ class Lanes:
 def step(stepper: Stepper, action: Compute, announce: Announce | None = None) -> Computed:
     """Run one `Compute` action to its event."""
     metrics = stepper.compute(action, announce)
-    return Computed(action.lane, metrics, dict(stepper.factors(action.lane)))
+    return Computed(action.lane, metrics, stepper.factors(action))

@@ -188,7 +188,7 @@ def test_an_echo_that_does_not_start_is_an_error(tmp_path):
 @pytest.mark.parametrize(("package", "module"), [("torch", "peer_torch_rpc"), ("ray", "peer_ray")])
 def test_a_peer_measures_itself_and_leaves_nothing(tmp_path, package, module):
     pytest.importorskip(package)
-    with peer(package, package, module, tmp_path, 8 * SHARD_ELEMENTS) as one:
+    with peer(package, module, tmp_path, 8 * SHARD_ELEMENTS) as one:
         name, measure = next(iter(one.variants.items()))
         assert "in flight" in name
         with one.running():
@@ -202,7 +202,7 @@ def test_a_peer_measures_itself_and_leaves_nothing(tmp_path, package, module):
 def test_a_peer_that_fails_is_told_with_its_last_words(tmp_path):
     with (
         pytest.raises(RoleError, match=r"^Nobody failed; the last that it wrote: .*peer_nobody"),
-        peer("Nobody", "nobody", "peer_nobody", tmp_path, 1),
+        peer("Nobody", "peer_nobody", tmp_path, 1),
     ):
         pass
 

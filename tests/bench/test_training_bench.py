@@ -1,15 +1,11 @@
 """`bench train` and `bench width`: their rows, and a run of each side on a handful of images."""
 
-import gzip
-import struct
 from math import inf
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dualshard.bench import compression, overlap, training, width
-from dualshard.bench.recipes import OURS, PLAIN
+from dualshard.bench.recipes import OURS, PLAIN, RECIPES
 from dualshard.bench.report import Row
 from dualshard.bench.runs import Run, find_mnist, read_run, train_cluster, train_torch
 from dualshard.bench.training import BSP, CLUSTER, LOCAL, TWO_PROCESSES
@@ -138,23 +134,6 @@ def test_each_code_is_compared_with_none():
     assert rows["f16: speed of training, against none"].ratio == 0.5
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A folder of 256 and 32 random images of 28x28 in MNIST's format."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for prefix, count in (("train", 256), ("t10k", 32)):
-        pixels = random.integers(0, 256, (count, 28, 28), np.uint8).tobytes()
-        labels = (np.arange(count) % 10).astype(np.uint8).tobytes()
-        for name, header, data in (
-            ("images-idx3", struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28), pixels),
-            ("labels-idx1", struct.pack(">4BI", 0, 0, 8, 1, count), labels),
-        ):
-            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(header + data, 1))
-    return folder
-
-
 @pytest.mark.processes
 def test_a_run_of_the_cluster(images, tmp_path):
     settings = {"job.epochs": 1, "worker.count": 1, "paramserver.count": 1}
@@ -188,7 +167,7 @@ def test_overlap_on_a_small_net(images, tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_of_pytorch(images, tmp_path, processes):
     pytest.importorskip("torch")
-    trained = train_torch(tmp_path / "torch", images, OURS, 0, processes=processes)
+    trained = train_torch(tmp_path / "torch", images, RECIPES[OURS], 0, processes=processes)
     assert trained.samples_per_second > 0
     assert len(trained.evaluations) == 3 * 4
     seconds = [moment for moment, _ in trained.evaluations]

@@ -15,8 +15,9 @@ from dualshard.common.types import Metrics
 from dualshard.worker.batches import Lease, Minibatch
 from dualshard.worker.building import build_model
 from dualshard.worker.events import Compute
+from dualshard.worker.model import as_float32
 from dualshard.worker.nn.sequential import Sequential
-from dualshard.worker.step import Stepper, as_float32
+from dualshard.worker.step import Stepper
 
 DATA = DataShape(100, 20, 3, (2, 2), 5)
 

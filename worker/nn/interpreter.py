@@ -1,8 +1,8 @@
 """The compiled step: one function that runs any net written as a table of operations.
 
 A net is data here, so that a new net compiles nothing. A row of the table is one operation with
-its bias and activation; its columns are named below. All callees but `product` live in this file:
-numba's cache notices a change of this file, but not of one that it calls into.
+its bias and activation; its columns are named below. All callees but those of `blas` live in this
+file: numba's cache notices a change of this file, but not of one that it calls into.
 
 The arithmetic agrees with the layers and losses (the plain reference) up to float32 rounding.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .blas import product
+from .blas import blend, product
 
 # The columns of a program. WEIGHT and BIAS count elements of the flat vector. SOURCE and TARGET
 # count values of one sample: in a batch of n, a matrix (n, width) begins at n times that.
@@ -22,11 +22,14 @@ from .blas import product
 INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, SOURCE, TARGET, SKIPPED, COLUMNS = range(9)
 LINEAR, RELU, SIGMOID, TANH = range(4)
 SOFTMAX, LOGISTIC = range(2)
+# The columns of a descent: what is kept of a parameter and the rate of its gradient, by operation.
+KEEP_WEIGHT, RATE_WEIGHT, KEEP_BIAS, RATE_BIAS, PACES = range(5)
 
 # Plain literals would be float64 in compiled code and drag the arithmetic with them.
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 _LOG2_E, _LOG_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
 _LIMIT = np.float32(87)
+_BYTE = np.float32(1 / 255)
 _SERIES = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 8))
 
 
@@ -61,21 +64,11 @@ def run(
     """
     n, mean, accuracy = labels.size, 0.0, 0.0
     if end == len(program):
-        classes = program[-1, OUTPUTS]
-        for label in labels:
-            if label < 0 or label >= classes:
-                return False, 0.0, 0.0
+        if not _are_classes(labels, program[-1, OUTPUTS]):
+            return False, 0.0, 0.0
         for row in program:
-            _dense_forward(row, parameters, values, n)
-        logits = values[n * program[-1, TARGET] :]
-        slopes = deltas[n * program[-1, TARGET] :]
-        if loss_kind == SOFTMAX:
-            loss, correct = softmax_cross_entropy(logits, labels, slopes, classes)
-        else:
-            loss, correct = sigmoid_cross_entropy(logits, labels, slopes, classes)
-        mean, accuracy = loss / n, correct / n
-        if l2 != 0.0:
-            mean += 0.5 * l2 * _squares(program, parameters)
+            _dense_forward(row, parameters, values[n * row[SOURCE] :], values, n)
+        mean, accuracy = _measure(program, loss_kind, l2, parameters, labels, values, deltas)
     for row in program[begin:end][::-1]:
         _dense_backward(row, parameters, values, deltas, gradients, n)
         if l2 != 0.0:
@@ -84,10 +77,105 @@ def run(
 
 
 @compiled
-def _dense_forward(row: Array, parameters: Float32, values: Float32, n: int) -> None:
-    width = row[OUTPUTS]
-    inputs, outputs = values[n * row[SOURCE] :], values[n * row[TARGET] :]
-    product(n, width, row[INPUTS], inputs, False, parameters[row[WEIGHT] :], False, outputs)
+def descend(
+    program: Array,
+    loss_kind: int,
+    l2: float,
+    paces: Float32,
+    parameters: Float32,
+    octets: Array,
+    floats: Float32,
+    labels: Array,
+    counts: Array,
+    values: Float32,
+    deltas: Float32,
+    slope: Float32,
+    measures: Array,
+) -> int:
+    """Minibatches one after the other, each with a step along its gradient: p = keep p - rate g.
+
+    The weight's step is made by the product that its gradient would be, after the layer below has
+    got its derivatives: no gradient is written. L2 is more decay. Arguments as in `run`, and:
+
+        paces: (operations, PACES), keep and rate of each weight and bias.
+        parameters: the flat vector, stepped in place; others may step it meanwhile.
+        octets, floats: the inputs of all minibatches, one after the other, (samples * features,)
+            uint8 in units of 1/255, or float32; the one of the two that is empty is not used.
+        labels: (samples,) int64, as the inputs.
+        counts: (minibatches,) int64, the samples of each.
+        slope: scratch, as wide as the widest operation.
+        measures: (minibatches, 2) float64, written: mean loss and accuracy before each step.
+    Returns:
+        how many minibatches were taken: less than all where a label of the next is not a class.
+    """
+    done, features = 0, program[0, INPUTS]
+    for step in range(counts.size):
+        n = counts[step]
+        part = labels[done : done + n]
+        if not _are_classes(part, program[-1, OUTPUTS]):
+            return step
+        inputs = floats[done * features :]
+        if octets.size:
+            inputs = values
+            _fractions(octets[done * features : (done + n) * features], values)
+        for row in program:
+            source = inputs if row[SOURCE] == 0 else values[n * row[SOURCE] :]
+            _dense_forward(row, parameters, source, values, n)
+        mean, accuracy = _measure(program, loss_kind, l2, parameters, part, values, deltas)
+        measures[step, 0], measures[step, 1] = mean, accuracy
+        for operation in range(len(program) - 1, -1, -1):
+            row = program[operation]
+            source = inputs if row[SOURCE] == 0 else values[n * row[SOURCE] :]
+            more = paces[operation, RATE_WEIGHT] * np.float32(l2)
+            _dense_step(row, paces[operation], more, parameters, source, values, deltas, slope, n)
+        done += n
+    return counts.size
+
+
+@compiled
+def _are_classes(labels: Array, classes: int) -> bool:
+    fine = True
+    for label in labels:
+        fine = fine and 0 <= label < classes
+    return fine
+
+
+@compiled
+def _fractions(octets: Array, values: Float32) -> None:
+    """Bytes as float32 in [0, 1]."""
+    for i in range(octets.size):
+        values[i] = np.float32(octets[i]) * _BYTE
+
+
+@compiled
+def _measure(
+    program: Array,
+    loss_kind: int,
+    l2: float,
+    parameters: Float32,
+    labels: Array,
+    values: Float32,
+    deltas: Float32,
+) -> tuple[float, float]:
+    """Mean loss and accuracy after a forward pass; d(mean loss)/d(logits) into `deltas`."""
+    n, classes, target = labels.size, program[-1, OUTPUTS], program[-1, TARGET]
+    logits, slopes = values[n * target :], deltas[n * target :]
+    if loss_kind == SOFTMAX:
+        loss, correct = softmax_cross_entropy(logits, labels, slopes, classes)
+    else:
+        loss, correct = sigmoid_cross_entropy(logits, labels, slopes, classes)
+    mean = loss / n
+    if l2 != 0.0:
+        mean += 0.5 * l2 * _squares(program, parameters)
+    return mean, correct / n
+
+
+@compiled
+def _dense_forward(
+    row: Array, parameters: Float32, inputs: Float32, values: Float32, n: int
+) -> None:
+    width, weight, outputs = row[OUTPUTS], parameters[row[WEIGHT] :], values[n * row[TARGET] :]
+    product(n, width, row[INPUTS], inputs, False, weight, False, outputs)
     bias = parameters[row[BIAS] : row[BIAS] + width]
     for sample in range(n):
         _activate(row[ACTIVATION], outputs[sample * width : (sample + 1) * width], bias)
@@ -104,18 +192,57 @@ def _dense_backward(
     of the net (SOURCE 0) need no derivative.
     """
     width, fan_in = row[OUTPUTS], row[INPUTS]
-    inputs, outputs = values[n * row[SOURCE] :], values[n * row[TARGET] :]
-    slopes = deltas[n * row[TARGET] :]
-    bias = gradients[row[BIAS] : row[BIAS] + width]
+    inputs, slopes = values[n * row[SOURCE] :], deltas[n * row[TARGET] :]
+    _dense_slopes(row, values, deltas, gradients[row[BIAS] : row[BIAS] + width], n)
+    if row[SKIPPED] == 0:
+        weight = gradients[row[WEIGHT] :]
+        product(fan_in, width, n, inputs, True, slopes, False, weight)
+    _dense_source(row, parameters, deltas, n)
+
+
+@compiled
+def _dense_step(
+    row: Array,
+    pace: Float32,
+    l2: np.float32,
+    parameters: Float32,
+    inputs: Float32,
+    values: Float32,
+    deltas: Float32,
+    slope: Float32,
+    n: int,
+) -> None:
+    """From d(loss)/d(outputs) to d(loss)/d(inputs), and then the step of weight and bias."""
+    width, fan_in = row[OUTPUTS], row[INPUTS]
+    _dense_slopes(row, values, deltas, slope[:width], n)
+    _dense_source(row, parameters, deltas, n)
+    slopes, weight = deltas[n * row[TARGET] :], parameters[row[WEIGHT] :]
+    keep, rate = pace[KEEP_WEIGHT] - l2, pace[RATE_WEIGHT]
+    blend(fan_in, width, n, -rate, inputs, True, slopes, False, keep, weight)
+    keep, rate = pace[KEEP_BIAS], pace[RATE_BIAS]
+    bias = parameters[row[BIAS] : row[BIAS] + width]
+    for j in range(width):
+        bias[j] = keep * bias[j] - rate * slope[j]
+
+
+@compiled
+def _dense_slopes(row: Array, values: Float32, deltas: Float32, bias: Float32, n: int) -> None:
+    """From d(loss)/d(outputs) to d(loss)/d(x W + b), in place, and the gradient of the bias."""
+    width = row[OUTPUTS]
+    outputs, slopes = values[n * row[TARGET] :], deltas[n * row[TARGET] :]
     bias[:] = _ZERO
     for sample in range(n):
         begin, end = sample * width, (sample + 1) * width
         _deactivate(row[ACTIVATION], outputs[begin:end], slopes[begin:end], bias)
-    if row[SKIPPED] == 0:
-        product(fan_in, width, n, inputs, True, slopes, False, gradients[row[WEIGHT] :])
+
+
+@compiled
+def _dense_source(row: Array, parameters: Float32, deltas: Float32, n: int) -> None:
+    """d(loss)/d(inputs), where they are another operation's outputs."""
     if row[SOURCE] > 0:
-        weight, source = parameters[row[WEIGHT] :], deltas[n * row[SOURCE] :]
-        product(n, fan_in, width, slopes, False, weight, True, source)
+        slopes, source = deltas[n * row[TARGET] :], deltas[n * row[SOURCE] :]
+        weight, width = parameters[row[WEIGHT] :], row[OUTPUTS]
+        product(n, row[INPUTS], width, slopes, False, weight, True, source)
 
 
 @compiled

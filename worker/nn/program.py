@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...common.types import Array, Float32, Metrics
+from ...common.types import Array, Arrays, Float32, Metrics
 from ..layout import Layout
-from ..model import Factors, Ready
+from ..model import Factors, Pace, Ready, as_float32
 from .activations import ReLU, Sigmoid, Tanh
 from .dense import Dense
 from .interpreter import (
@@ -21,6 +21,7 @@ from .interpreter import (
     LINEAR,
     LOGISTIC,
     OUTPUTS,
+    PACES,
     RELU,
     SIGMOID,
     SKIPPED,
@@ -29,6 +30,7 @@ from .interpreter import (
     TANH,
     TARGET,
     WEIGHT,
+    descend,
     run,
 )
 from .layer import Layer
@@ -37,6 +39,8 @@ from .losses import Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy, check_labels
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
 _LOSSES: dict[type[Loss], int] = {SoftmaxCrossEntropy: SOFTMAX, SigmoidCrossEntropy: LOGISTIC}
 _NO_GRADIENTS: Float32 = np.empty(0, np.float32)
+_NO_FLOATS: Float32 = np.empty(0, np.float32)
+_NO_OCTETS = np.empty(0, np.uint8)
 
 
 class Program:
@@ -48,6 +52,7 @@ class Program:
         self._features, self._classes = int(table[0, INPUTS]), int(table[-1, OUTPUTS])
         self._width = int(table[-1, TARGET]) + self._classes
         self._values = self._deltas = np.empty(0, np.float32)
+        self._slope = np.empty(int(table[:, OUTPUTS].max()), np.float32)
         self._ready: Ready | None = None
         self._stops = [0]
         self._samples, self._final = 0, len(table)  # operations from `_final` on have their deltas
@@ -92,6 +97,53 @@ class Program:
             self._call(parameters, labels, gradients, stop)
             self._tell()
         return metrics
+
+    def descend(
+        self, parameters: Float32, batches: Sequence[Arrays], paces: Mapping[int, Pace]
+    ) -> list[Metrics]:
+        """Step along the gradient of each batch, in one compiled call for all of them.
+
+        Arguments:
+            parameters: flat, stepped in place; may change meanwhile.
+            batches: inputs (n, ...) float32, or uint8 that count 1/255, and labels (n,).
+            paces: of each parameter, by its first element.
+        Returns:
+            loss and accuracy of each batch, before its step.
+        Raises:
+            UserError: a label is not a class; the batches before have made their steps.
+        """
+        counts = np.array([len(labels) for _, labels in batches])
+        self._reserve(int(counts.max()))
+        octets, floats = _inputs_of(batches)
+        labels = np.concatenate([labels for _, labels in batches], dtype=np.int64)
+        measures = np.empty((len(batches), 2))
+        taken = descend(
+            self._table,
+            self._loss,
+            self._l2,
+            self._paced(paces),
+            parameters,
+            octets,
+            floats,
+            labels,
+            counts,
+            self._values,
+            self._deltas,
+            self._slope,
+            measures,
+        )
+        self._final = len(self._table)
+        if taken < len(batches):
+            check_labels(batches[taken][1], self._classes)
+        return [{"loss": loss, "accuracy": accuracy} for loss, accuracy in measures.tolist()]
+
+    def _paced(self, paces: Mapping[int, Pace]) -> Float32:
+        """(operations, PACES): what is kept of each weight and bias, and the rate."""
+        rows = []
+        for weight, bias in self._table[:, [WEIGHT, BIAS]].tolist():
+            (rate, shrink), (bias_rate, bias_shrink) = paces[weight], paces[bias]
+            rows.append((1 - shrink, rate, 1 - bias_shrink, bias_rate))
+        return np.array(rows, np.float32).reshape(-1, PACES)
 
     def report(self, ready: Ready | None, stages: Sequence[int]) -> None:
         """Call `ready` when the elements from each of `stages` on are final.
@@ -144,6 +196,14 @@ class Program:
         if self._values.size < samples * self._width:
             self._values = np.empty(samples * self._width, np.float32)
             self._deltas = np.empty(samples * self._width, np.float32)
+
+
+def _inputs_of(batches: Sequence[Arrays]) -> tuple[Array, Float32]:
+    """The inputs of all batches in one row, as bytes or as float32; the other one is empty."""
+    parts = [inputs.reshape(-1) for inputs, _ in batches]
+    if all(part.dtype == np.uint8 for part in parts):
+        return np.concatenate(parts), _NO_FLOATS
+    return _NO_OCTETS, np.concatenate([as_float32(part) for part in parts], dtype=np.float32)
 
 
 def kind_of(loss: Loss) -> int | None:

@@ -5,7 +5,7 @@ plain reference: any layer, any dtype. The compiled step runs where it can: for 
 views of one flat vector, as the worker's are, and layers that have a compiled form.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 from types import ModuleType
 from typing import cast
@@ -16,7 +16,7 @@ from ...common.errors import UserError
 from ...common.sharding import SHARD_ELEMENTS
 from ...common.types import Array, Arrays, Float32, Metrics
 from ..layout import Layout, Parameters
-from ..model import Factors, Model, Ready, Shapes
+from ..model import Factors, Model, Pace, Ready, Shapes
 from .activations import Activation
 from .chain import Chain, part_of
 from .dense import Dense
@@ -41,9 +41,10 @@ class Sequential(Model):
     all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
     largest output is at their label.
 
-    A subclass that replaces `gradients` gives no early word of what is ready, and no factors: it
-    may change what this class has written. With l2 there are no factors, for the gradient of a
-    weight is then more than their product; readiness is told, as L2 is added layer by layer.
+    A subclass that replaces `gradients` gives no early word of what is ready, no factors, and no
+    steps in one go: it may change what this class has written. With l2 there are no factors, for
+    the gradient of a weight is then more than their product; readiness is told, as L2 is added
+    layer by layer.
     """
 
     def __init__(
@@ -122,6 +123,19 @@ class Sequential(Model):
         logits = self._forward(parameters, inputs, rng)
         self._backward(parameters, gradients, self.loss.slope(logits, labels))
         return self._measures(parameters, logits, labels)
+
+    def descend(
+        self,
+        parameters: Mapping[str, Float32],
+        batches: Sequence[Arrays],
+        paces: Mapping[str, Pace],
+        random: Callable[[int], np.random.Generator],
+    ) -> list[Metrics] | None:
+        if not (isinstance(self._program, Program) and self._own and self._is_flat(parameters)):
+            return None
+        checked = [self._checked(batch) for batch in batches]
+        begins = {self._begins[name]: pace for name, pace in paces.items()}
+        return self._program.descend(cast(Parameters, parameters).flat, checked, begins)
 
     def on_ready(self, callback: Ready | None, granule: int = SHARD_ELEMENTS) -> None:
         self._ready = callback if self._own else None
