@@ -29,12 +29,15 @@ from ..common.types import Arrays, Float32, Metrics
 from . import device_rules
 from .building import guarded, shapes_of
 from .checks import check_measures, check_same, check_written, spoil
-from .device import Device, Mark, Stream
+from .device import Device, Found, Mark, Stream
 from .events import Built, Compute
 from .layout import Layout, Parameters
 from .model import Factors, Model
 from .staging import Measures, Staging
 from .step import Allocate, Announce, Stepper, in_own_memory
+
+NOT_PINNED = "; the system does not let it lock memory, so that copies hold up computing"
+ON_HOST = "device auto: {} is there, but {} keeps to the host: computing on the CPU"
 
 
 class KeepsToTheHost(UserError):
@@ -94,14 +97,19 @@ class DeviceStepper(Stepper):
     ) -> None:
         """Raises UserError as `Stepper` does, and `KeepsToTheHost`."""
         self._device, self._xp = device, device.xp
-        super().__init__(job, data, allocate)
+        self.pinned = False
+        super().__init__(job, data, partial(self._pinned, allocate))
 
-    def _warm_up(self, data: DataShape) -> None:
+    def _pinned(self, allocate: Allocate, rows: int, size: int) -> Float32:
+        """The host's vectors, page-locked as one block, once it is known that the models move."""
         for model in self._models:
             if not guarded(self._job, "moving it to the device", partial(model.use, self._xp)):
                 raise KeepsToTheHost(self._job, self._device)
-        for rows in (self.vector, *self.gradients):
-            self._device.pin(rows)
+        block = allocate(rows, size)
+        self.pinned = self._device.pin(block)
+        return block
+
+    def _warm_up(self, data: DataShape) -> None:
         train = self._job.train
         for name in {train.compression, train.pull_encoding} & CODECS.keys():
             warm_up_codec(name)
@@ -128,8 +136,9 @@ class DeviceStepper(Stepper):
         with lane.stream.current():
             batch = inputs, np.zeros(samples, np.int64)
             spoil(lane.gradient.flat)
-            self._device_gradients(0, lane.gradient, batch, (0, 0, 0))
+            self._device_backprop(0, lane.gradient, batch, (0, 0, 0))
             check_written(self._job, lane.gradient)
+            self._clip(lane.gradient.flat)
             if modes.steps_locally(self._job):
                 flat = lane.gradient.flat
                 self._rule.apply(flat, flat.copy(), self._rule_state(), kernels=self._kernels)
@@ -174,7 +183,8 @@ class DeviceStepper(Stepper):
         batch = action.batches[index]
         into = lane.scratch if action.accumulate else lane.gradient
         arrays = batch.inputs, batch.labels
-        lane.measures.add(self._device_gradients(action.lane, into, arrays, batch.key))
+        lane.measures.add(self._device_backprop(action.lane, into, arrays, batch.key))
+        self._clip(into.flat)
         if action.step:
             if lane.state is None:
                 lane.state = self._rule_state()
@@ -190,19 +200,21 @@ class DeviceStepper(Stepper):
         if action.accumulate:
             self._xp.add(lane.gradient.flat, into.flat, out=lane.gradient.flat)
 
-    def _device_gradients(
+    def _device_backprop(
         self, number: int, into: Parameters, batch: Arrays, key: tuple[int, int, int]
     ) -> Metrics:
         model, random = self._models[number], self._streams[number].at(key)
         there = self._on_device(model, self._lanes[number].staging, batch)
-        where = "gradients"
-        metrics: Metrics = guarded(
+        metrics = guarded(
             self._job,
             "computing gradients",
             lambda: model.gradients(self._views, into, there, random),
         )
-        self._clip(into.flat)
-        return metrics if isinstance(metrics, dict) else check_measures(self._job, metrics, where)
+        return self._kept(metrics, "gradients")
+
+    def _kept(self, metrics: object, method: str) -> Metrics:
+        """What a model has measured, if it is a dictionary: the rest is checked on the host."""
+        return metrics if isinstance(metrics, dict) else check_measures(self._job, metrics, method)
 
     def _on_device(self, model: Model, staging: Staging, batch: Arrays) -> Arrays:
         """A minibatch on the device, images in bytes as fractions; checked while it is here."""
@@ -227,12 +239,32 @@ class DeviceStepper(Stepper):
             for portion in portions:
                 batch = self._on_device(model, self._staging, portion)
                 found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
-                measures.add(found)
+                measures.add(self._kept(found, "evaluate"))
                 counts.append(len(portion[1]))
             measures.bring()
             self._evaluation.mark().wait()
         total, sums = sum(counts), dict[str, float]()
-        for count, metrics in zip(counts, measures.read(), strict=True):
+        for count, numbers in zip(counts, measures.read(), strict=True):
+            metrics = check_measures(self._job, numbers, "evaluate")
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value * count
         return total, {name: value / total for name, value in sums.items()}
+
+
+def stepper_on(found: Found, job: Job, data: DataShape, allocate: Allocate) -> tuple[Stepper, str]:
+    """The stepper on what was found, and the line that tells people about it.
+
+    Raises:
+        UserError: as `Stepper` and `DeviceStepper` do; but with `auto` a model that keeps to the
+            host is left there.
+    """
+    if found.device is None:
+        return Stepper(job, data, allocate), found.line
+    try:
+        stepper = DeviceStepper(job, data, found.device, allocate)
+    except KeepsToTheHost:
+        if job.worker.device != "auto":
+            raise
+        line = ON_HOST.format(found.device.name, job.model.ref)
+        return Stepper(job, data, allocate), line
+    return stepper, found.line + ("" if stepper.pinned else NOT_PINNED)

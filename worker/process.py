@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from functools import partial
 
-from ..common.cluster import DataShape
 from ..common.job import Job
 from ..common.loop import Background
 from ..common.messages import Attach
@@ -15,13 +14,11 @@ from ..common.session import Welcomed
 from ..common.types import Float32, Role
 from .device import find
 from .device_lanes import DeviceLanes
-from .device_step import DeviceStepper, KeepsToTheHost
+from .device_step import DeviceStepper, stepper_on
 from .events import Build, Built, Compute, Measure, Measured
 from .state import Worker
-from .step import Allocate, Stepper, in_own_memory
+from .step import Stepper, in_own_memory
 from .threads import Lanes
-
-ON_HOST = "device auto: {} is there, but {} keeps to the host: computing on the CPU"
 
 
 class WorkerProcess:
@@ -65,7 +62,8 @@ class WorkerProcess:
             return segment.array.reshape(rows, size)
 
         share = self._job.train.transport in ("auto", "shm") and place()
-        stepper, line = self._stepper_for(action.cluster.data, shared if share else in_own_memory)
+        found, allocate = find(self._job.worker.device), shared if share else in_own_memory
+        stepper, line = stepper_on(found, self._job, action.cluster.data, allocate)
         self._stepper, threads = stepper, self._job.worker.threads
         if isinstance(stepper, DeviceStepper):
             self._lanes = DeviceLanes(stepper, threads, self._loop)
@@ -76,18 +74,6 @@ class WorkerProcess:
             rows = 1 + len(stepper.gradients)
             attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
         return replace(stepper.built(attach), line=line)
-
-    def _stepper_for(self, data: DataShape, allocate: Allocate) -> tuple[Stepper, str]:
-        """The stepper on the device that the job asks for, and what to say about it."""
-        found = find(self._job.worker.device)
-        if found.device is not None:
-            try:
-                return DeviceStepper(self._job, data, found.device, allocate), found.line
-            except KeepsToTheHost:
-                if self._job.worker.device != "auto":
-                    raise
-                found = replace(found, line=ON_HOST.format(found.device.name, self._job.model.ref))
-        return Stepper(self._job, data, allocate), found.line
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None

@@ -1,9 +1,11 @@
 """A step on a device against the same step on the host; the device is NumPy with late copies."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from c_kernels import FakeCupy
 from host_device import HostDevice
 
 from dualshard.common.cluster import DataShape
@@ -11,9 +13,10 @@ from dualshard.common.errors import UserError
 from dualshard.common.job import Job
 from dualshard.common.messages import Portion
 from dualshard.worker.batches import Lease, Minibatch
-from dualshard.worker.device_step import DeviceStepper, KeepsToTheHost
+from dualshard.worker.device import Found
+from dualshard.worker.device_step import NOT_PINNED, DeviceStepper, KeepsToTheHost, stepper_on
 from dualshard.worker.events import Compute
-from dualshard.worker.step import Stepper
+from dualshard.worker.step import Stepper, in_own_memory
 
 DATA = DataShape(100, 20, 3, (2, 2), 5)
 SIZE = 4 * 6 + 6 + 6 * 3 + 3
@@ -139,10 +142,8 @@ def test_vectors_are_page_locked_where_they_lie() -> None:
     memory = np.zeros((2, SIZE), np.float32)
     device = HostDevice()
     there = DeviceStepper(job(), DATA, device, lambda rows, size: memory)
-    assert [array.ctypes.data for array in device.pinned_arrays] == [
-        memory[0].ctypes.data,
-        memory[1].ctypes.data,
-    ]
+    assert [array is memory for array in device.pinned_arrays] == [True]
+    assert there.pinned
     assert np.shares_memory(there.gradients[0], memory)
 
 
@@ -162,22 +163,103 @@ def test_a_label_that_is_no_class_is_found_while_it_is_on_the_host() -> None:
         there.compute(Compute(0, [batch]))
 
 
-def test_a_model_that_keeps_to_the_host_is_one_line(tmp_path: Any) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from dualshard.worker.model import Model\n\n\n"
-        "class Mine(Model):\n"
-        "    def shapes(self):\n        return {'w': (4,)}\n\n"
-        "    def start(self, parameters, rng):\n        parameters['w'][:] = 0\n\n"
-        "    def gradients(self, parameters, gradients, batch, rng):\n        return {}\n\n"
-        "    def evaluate(self, parameters, batch):\n        return {}\n"
-    )
+MINE = """
+from dualshard.worker.model import Model
+
+
+class Mine(Model):
+    def shapes(self):
+        return {"w": (4,)}
+
+    def start(self, parameters, rng):
+        parameters["w"][:] = 0
+
+    def gradients(self, parameters, gradients, batch, rng):
+        gradients["w"][:] = 1
+        return {"loss": 1.0}
+
+    def evaluate(self, parameters, batch):
+        return {"loss": 1.0}
+
+
+class Movable(Mine):
+    def use(self, xp):
+        return True
+
+
+class Listing(Movable):
+    def gradients(self, parameters, gradients, batch, rng):
+        return [1.0]
+
+
+class Lazy(Movable):
+    def gradients(self, parameters, gradients, batch, rng):
+        return {"loss": 1.0}
+"""
+
+
+@pytest.fixture
+def ref(tmp_path: Any) -> str:
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path / 'mine.py'}:"
+
+
+def foreign() -> HostDevice:
+    """A device whose arrays are not NumPy's, as far as a model can tell."""
     device = HostDevice()
-    device.xp = type(np)("cupy")
-    ref = f"{tmp_path / 'mine.py'}:Mine"
-    made = job(model={"ref": ref}, worker={"device": "cuda:0"})
+    device.xp = FakeCupy(Path())
+    return device
+
+
+def test_a_model_that_keeps_to_the_host_is_one_line(ref: str) -> None:
+    def allocate(rows: int, size: int) -> Any:
+        raise AssertionError("it is known before that")
+
+    made = job(model={"ref": ref + "Mine"}, worker={"device": "cuda:0"})
     with pytest.raises(KeepsToTheHost) as refused:
-        DeviceStepper(made, DATA, device)
+        stepper_on(Found(foreign(), "there"), made, DATA, allocate)
     assert str(refused.value) == (
-        f"worker.device = cuda:0: expected a model that computes on cuda:0, but {ref} keeps to the "
-        "host; give it use(xp) (see docs/models.md), or set worker.device=cpu"
+        f"worker.device = cuda:0: expected a model that computes on cuda:0, but {ref}Mine keeps to "
+        "the host; give it use(xp) (see docs/models.md), or set worker.device=cpu"
     )
+
+
+def test_auto_leaves_a_model_that_keeps_to_the_host_there(ref: str) -> None:
+    made = job(model={"ref": ref + "Mine"}, worker={"device": "auto"})
+    stepper, line = stepper_on(Found(foreign(), "there"), made, DATA, in_own_memory)
+    assert type(stepper) is Stepper
+    assert line == (
+        f"device auto: cuda:0 is there, but {ref}Mine keeps to the host: computing on the CPU"
+    )
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_memory_that_cannot_be_locked_is_told(
+    ref: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = foreign()
+    monkeypatch.setattr(device, "pin", lambda array: pinned)
+    made = job(model={"ref": ref + "Movable"}, worker={"device": "cuda:0"})
+    stepper, line = stepper_on(Found(device, "there"), made, DATA, in_own_memory)
+    assert isinstance(stepper, DeviceStepper)
+    assert line == "there" + ("" if pinned else NOT_PINNED)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "Listing",
+            "gradients() to return a dictionary of measures; it returned one of type list",
+        ),
+        (
+            "Lazy",
+            "every gradient to be written at each call; 4 of the 4 elements of gradients['w'] were "
+            "not",
+        ),
+    ],
+)
+def test_a_model_that_breaks_its_contract_is_one_line(ref: str, name: str, expected: str) -> None:
+    with pytest.raises(UserError) as refused:
+        DeviceStepper(job(model={"ref": ref + name}, optimizer={"clip": 1.0}), DATA, HostDevice())
+    assert str(refused.value) == f"model.ref = {ref}{name}: expected {expected}"

@@ -74,3 +74,12 @@ def test_every_shard_has_the_address_of_its_owner() -> None:
     gone = [server for server in servers if server.address != found[1]]
     assert owner_address(1, SHARDS, Table(1, owners), gone) == ""
     assert owner_address(0, SHARDS, Table(1, owners), gone) == found[0]
+
+
+def test_what_has_changed_is_told_once_and_neighbours_together() -> None:
+    copy = Replica(np.zeros(45, np.float32), Shards(size=45, shard_elements=10))
+    for shard, size in ((3, 10), (0, 10), (4, 5)):
+        assert copy.take(shard, 1, "f32", values(size, 1))
+    assert not copy.take(3, 0, "f32", values(10, 2))
+    assert copy.take_changed() == ((0, 10), (30, 45))
+    assert copy.take_changed() == ()
