@@ -53,7 +53,8 @@ def bench_accuracy(
                 for index, (name, train) in enumerate(sides.items()):
                     run = train(Path(folder) / f"{length}-{turn}-{index}", turn)
                     found[name].append(run)
-                    say(f"{length} epochs, round {turn + 1} of {rounds}: {name}: {told(run)}")
+                    when = f"{_counted(length, 'epoch')}, round {turn + 1} of {rounds}"
+                    say(f"{when}: {name}: {told(run)}")
             rows += make_rows(length, found)
     return rows
 
@@ -100,7 +101,7 @@ def make_rows(epochs: int, found: Found) -> list[Row]:
     against, job = (f", against {DDP}" if theirs else ""), f"job of {_counted(epochs, 'epoch')}"
     rows = [
         compare(
-            f"time to {target:.1%}, {job}{against}",
+            f"time to {100 * target:.1f} %, {job}{against}",
             "s",
             [run.seconds_to(target) for run in ours],
             [run.seconds_to(target) for run in theirs],

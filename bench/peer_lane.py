@@ -7,7 +7,6 @@ after thousands of steps on the same few minibatches there would be no gradients
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,19 +17,21 @@ from threadpoolctl import threadpool_limits
 from ..common.cluster import DataShape
 from ..common.job import Job
 from ..common.messages import Portion
+from ..common.runtime import keep_freed_memory
+from ..common.types import Metrics
 from ..worker.batches import Lease, Minibatch
+from ..worker.device import find
 from ..worker.events import Compute
-from ..worker.state import BURST
+from ..worker.state import BURST_SECONDS
 from ..worker.step import Stepper
+from ..worker.zoo import ZOO
 from .answering import serve, timed
 from .nets import CLASSES, NETS
 
 RATE = 2.0**-8
 """Of the steps."""
-MINIBATCHES = BURST
+MINIBATCHES = 16
 """Different ones, taken in turn."""
-SHORT = 0.01
-"""Seconds: shorter steps are handed over in bursts, as the worker's state does in mode local."""
 
 
 class LaneSteps:
@@ -41,9 +42,9 @@ class LaneSteps:
         random = np.random.default_rng(0)
         self.inputs = random.random((MINIBATCHES, batch, *shape), np.float32)
         self.labels = random.integers(0, CLASSES, (MINIBATCHES, batch))
-        self._stepper = Stepper(
-            make_job(net, batch, device), DataShape(60_000, 10_000, 10, shape, 1)
-        )
+        job, data = make_job(net, batch, device), DataShape(60_000, 10_000, CLASSES, shape, 1)
+        self._averaged = ZOO[net]().averaged
+        self._stepper = make_stepper(job, data)
         self._first = self._stepper.vector.copy()
         self._minibatches = [
             as_minibatch(inputs, labels)
@@ -53,26 +54,51 @@ class LaneSteps:
     def first_step(self) -> dict[str, Any]:
         """What went in and what came out of one step: `inputs`, `labels`, `loss`, and before and
         after it each parameter that is no running average, as `before.NAME` and `after.NAME`."""
-        (metrics,) = self._steps(self._minibatches[:1])
+        (metrics,) = self._restart(bring=True)
         found: dict[str, Any] = {"inputs": self.inputs, "labels": self.labels}
         found["loss"] = metrics["loss"]
-        for moment, vector in (("before", self._first), ("after", self._stepper.vector)):
+        for moment, vector in (("before", self._first), ("after", self._stepper.vector.copy())):
             for name, values in self._stepper.layout.views(vector).items():
-                found[f"{moment}.{name}"] = values
+                if not self._averaged(name):
+                    found[f"{moment}.{name}"] = values
         return found
 
     def measure(self, seconds: float) -> float:
         """Samples/s, for at least so many seconds."""
-        self._stepper.vector[:] = self._first
+        self._restart()
         begin = perf_counter()
         self._steps(self._minibatches[:1])
-        size = BURST if perf_counter() - begin < SHORT else 1
+        size = burst(perf_counter() - begin)
         bursts = [self._minibatches[at : at + size] for at in range(0, MINIBATCHES, size)]
         often = timed(lambda number: self._steps(bursts[number % len(bursts)]), seconds)
         return often * size * int(self.inputs.shape[1])
 
-    def _steps(self, minibatches: Sequence[Minibatch]) -> list[dict[str, float]]:
-        return self._stepper.compute(Compute(0, list(minibatches), step=True))
+    def _restart(self, *, bring: bool = False) -> list[Metrics]:
+        """One step from the first parameters; `bring` what has become of them to the host."""
+        self._stepper.vector[:] = self._first
+        fresh = ((0, self._first.size),)
+        action = Compute(0, self._minibatches[:1], step=True, fresh=fresh, bring=bring)
+        return self._stepper.compute(action)
+
+    def _steps(self, minibatches: list[Minibatch]) -> list[Metrics]:
+        return self._stepper.compute(Compute(0, minibatches, step=True))
+
+
+def burst(pace: float) -> int:
+    """Minibatches that are handed over at once, a power of 2: about as many as the worker's state
+    gives a lane in mode local, where each takes `pace` seconds."""
+    most = min(MINIBATCHES, max(1, int(BURST_SECONDS / pace)))
+    return 1 << most.bit_length() - 1
+
+
+def make_stepper(job: Job, data: DataShape) -> Stepper:
+    """What a worker steps with, on the device that the job asks for."""
+    device = find(job.worker.device).device
+    if device is None:
+        return Stepper(job, data)
+    from ..worker.device_step import DeviceStepper  # CuPy, and its kernels
+
+    return DeviceStepper(job, data, device)
 
 
 def make_job(net: str, batch: int, device: str) -> Job:
@@ -97,6 +123,7 @@ def as_minibatch(inputs: Any, labels: Any) -> Minibatch:
 def main() -> None:
     """Step once, leave it to be checked, then answer."""
     net, batch, device, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    keep_freed_memory()  # as our roles do
     with threadpool_limits(1, "blas"):
         side = LaneSteps(net, batch, device)
         np.savez(folder / "step.npz", **side.first_step())

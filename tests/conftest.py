@@ -25,7 +25,7 @@ KINDS = ("socket:", "anon_inode:[eventpoll]")
 """Descriptors of sockets; the threads of a ZeroMQ context that has, or had, sockets poll."""
 
 
-STARTING = ("processes", "bench", "examples")
+STARTING = ("processes", "bench", "examples", "gpu")
 """Folders of tests that start processes: two of them at a time would measure each other."""
 
 

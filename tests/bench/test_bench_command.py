@@ -6,7 +6,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from dualshard.bench import push_pull, scale
+from dualshard.bench import compute, push_pull, scale
 from dualshard.bench.machine import machine_facts
 from dualshard.bench.report import Row
 from dualshard.deploy import bench
@@ -43,6 +43,16 @@ def test_sizes_and_rules_are_lists(run, monkeypatch):
     assert run("pushpull", *arguments).exit_code == 0
     rules = ["sgd", "momentum", "adagrad", "rmsprop", "adam"]
     assert asked == [([64, 256], rules, 5, 0.5), ([1, 8], ["adam"], 2, 0.1)]
+
+
+def test_nets_and_batches_are_lists(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(compute, "bench_compute", lambda *given: asked.append(given[:5]) or ROWS)
+    assert run("compute").exit_code == 0
+    arguments = ["--nets", "lenet,mlp", "--batches", "8,64", "--rounds", "2", "--seconds", "0.1"]
+    assert run("compute", *arguments).exit_code == 0
+    nets = ["mlp", "ciresan", "lenet", "lenet_bn", "cifar", "resnet20"]
+    assert asked == [(nets, [], "cpu", 5, 1.0), (["lenet", "mlp"], [8, 64], "cpu", 2, 0.1)]
 
 
 def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
@@ -82,6 +92,23 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
             ["pushpull", "--rules", "sgd,lion"],
             "Invalid value for '--rules': 'sgd,lion' is not a list of sgd, momentum, adagrad, "
             "rmsprop, adam; ",
+        ),
+        (
+            ["compute", "--nets", "lenet,alexnet"],
+            "Invalid value for '--nets': 'lenet,alexnet' is not a list of mlp, ciresan, lenet, "
+            "lenet_bn, cifar, resnet20; ",
+        ),
+        (
+            ["compute", "--batches", "8;32"],
+            "Invalid value for '--batches': '8;32' is not a list of numbers of samples like 8,32; ",
+        ),
+        (
+            ["compute", "--device", "gpu"],
+            "--device = gpu: expected cpu or cuda:N; for example --device cuda:0",
+        ),
+        (
+            ["accuracy", "--epochs", ""],
+            "Invalid value for '--epochs': '' is not a list of numbers of epochs like 2,10; ",
         ),
         (
             ["scale", "--json", "nowhere/rows.json"],

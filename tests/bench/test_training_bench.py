@@ -1,11 +1,7 @@
 """`bench train` and `bench width`: their rows, and a run of each side on a handful of images."""
 
-import gzip
-import struct
 from math import inf
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dualshard.bench import compression, overlap, training, width
@@ -136,23 +132,6 @@ def test_each_code_is_compared_with_none():
     assert rows["f16: pushed, against none"].ratio == 2.0
     assert rows["f16: test accuracy after 3 epochs, against none"].value == pytest.approx(97.0)
     assert rows["f16: speed of training, against none"].ratio == 0.5
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A folder of 256 and 32 random images of 28x28 in MNIST's format."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for prefix, count in (("train", 256), ("t10k", 32)):
-        pixels = random.integers(0, 256, (count, 28, 28), np.uint8).tobytes()
-        labels = (np.arange(count) % 10).astype(np.uint8).tobytes()
-        for name, header, data in (
-            ("images-idx3", struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28), pixels),
-            ("labels-idx1", struct.pack(">4BI", 0, 0, 8, 1, count), labels),
-        ):
-            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(header + data, 1))
-    return folder
 
 
 @pytest.mark.processes

@@ -6,6 +6,17 @@ import numpy as np
 
 from dualshard.common.types import Arrays, Float32, Metrics
 from dualshard.worker.model import Model
+from dualshard.worker.nn.activations import ReLU
+from dualshard.worker.nn.dense import Dense
+from dualshard.worker.nn.losses import SoftmaxCrossEntropy
+from dualshard.worker.nn.norm import BatchNorm
+from dualshard.worker.nn.sequential import Sequential
+
+
+def normalised(inputs: int, classes: int) -> Model:
+    """A small batch-normalised perceptron."""
+    layers = [Dense(inputs, 16), BatchNorm(16), ReLU(), Dense(16, classes)]
+    return Sequential(layers, SoftmaxCrossEntropy())
 
 
 class Tally(Model):

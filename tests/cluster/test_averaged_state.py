@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plain_loop import Loop
-from simulation import MODELS, Simulation, make_job, write_npz
+from simulation import MODELS, Simulation, blobs, make_job, write_npz
 from test_checkpoints import killed, resumed
 from test_lossy_modes import EPOCHS, SAMPLES, WORKERS, check_counts, check_faults, job_of, train
 
@@ -238,3 +238,36 @@ def test_one_worker_alone_begins_the_averages(tmp_path: Path) -> None:
     np.testing.assert_allclose(mean, np.arange(1, FEATURES + 1), rtol=0.3)
     sim.run()
     sim.check()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer__rule": "rmsprop", "optimizer__lr": 0.01, "train__staleness_scaling": 0.5},
+        {"train__mode": "bsp", "optimizer__rule": "adam", "optimizer__lr": 0.02},
+        {"train__mode": "local", "train__n_push": 8, "outer__rule": "nesterov", "outer__lr": 0.7},
+        {"train__compression": "int8", "optimizer__clip": 1.0},
+    ],
+    ids=["async", "bsp", "local", "compressed"],
+)
+def test_a_batch_normalised_net_is_right_in_evaluation(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Its statistics are those of the training data under the final weights, or nearly so."""
+    more = {"worker__count": 3, "job__epochs": 12, "optimizer__lr": 0.1, **settings}
+    job = make_job(
+        blobs(tmp_path, 400),
+        model__ref=f"{MODELS}:normalised",
+        optimizer__schedule="linear",
+        **more,
+    )
+    sim = trained(job)
+    assert sim.evaluations()[-1]["accuracy"] == 1.0
+    loop = Loop(job)
+    assert sim.model is not None
+    views = loop.layout.views(sim.model)
+    inputs, _ = loop.data.read(np.arange(loop.samples))
+    hidden = inputs @ views["dense1.weight"] + views["dense1.bias"]
+    spread = hidden.std(axis=0)
+    np.testing.assert_allclose(views["batchnorm1.mean"], hidden.mean(axis=0), atol=spread.max() / 3)
+    np.testing.assert_allclose(views["batchnorm1.variance"], spread**2, rtol=0.5)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulation import Simulation, blobs, make_job
+from simulation import MODELS, Simulation, blobs, make_job
 
 from dualshard.bench import simulated
 from dualshard.common.cluster import DataShape
@@ -20,6 +20,7 @@ from dualshard.worker.step import Stepper
 sys.path.append(str(Path(__file__).parents[1] / "worker"))
 from host_device import HostDevice
 
+RUNNING = f"{MODELS}:Running"
 MODES: dict[str, dict[str, Any]] = {
     "async": {},
     "async with local steps": {"train__n_push": 3, "train__n_fetch": 6},
@@ -31,6 +32,13 @@ MODES: dict[str, dict[str, Any]] = {
     "local without waiting": {"train__mode": "local", "train__n_push": 4, "train__quorum": 0.0},
     "local on two threads": {"train__mode": "local", "train__n_push": 5, "worker__threads": 2},
     "easgd": {"train__mode": "easgd", "train__n_push": 3},
+    "averaged state": {"train__n_push": 2, "model__ref": RUNNING, "model__args": {}},
+    "averaged state, local": {
+        "train__mode": "local",
+        "train__n_push": 3,
+        "model__ref": RUNNING,
+        "model__args": {},
+    },
 }
 
 

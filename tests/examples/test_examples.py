@@ -159,6 +159,20 @@ def test_the_mnist_job_trains_on_files_of_that_format(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.processes
+def test_the_lenet_job_trains_on_images_of_that_size(tmp_path: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    images = np.minimum(images.reshape(-1, 8, 8) * 16, 255).repeat(3, axis=1).repeat(3, axis=2)
+    images = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    for part, chosen in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images[chosen])
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels[chosen])
+    settings = ["--set", f"data.source=idx:{tmp_path}", "--set", "job.epochs=4"]
+    totals = train(tmp_path / "run", "examples/mnist_lenet.toml", *settings)
+    assert totals["samples"] == 4 * 1500
+    assert totals["test_accuracy"] > 0.85
+
+
 def commands_by_hand(port: int) -> list[list[str]]:
     """The commands of the README's four terminals, on another port, and fewer epochs."""
     text = (ROOT / "README.md").read_text()

@@ -34,8 +34,20 @@ def bad(tmp_path):
     write_images(tmp_path / "empty", idx(images[:0]), idx(labels[:0]))
     np.savez(tmp_path / "range.npz", x_train=images, y_train=np.full(40, -3))
     (tmp_path / "raises.py").write_text("def build():\n    raise RuntimeError('no luck today')\n")
+    (tmp_path / "lazy.py").write_text(LAZY)
+    (tmp_path / "narrow.py").write_text("from torch import nn\n\nnet = nn.Linear(8, 4)\n")
     return tmp_path
 
+
+LAZY = """
+from dualshard.worker.zoo import mlp
+
+
+def build(inputs, classes):
+    model = mlp(inputs, (8,), classes)
+    model.gradients = lambda *given: {"loss": 1.0}
+    return model
+"""
 
 CASES = {
     "truncated": ("data.source=idx:truncated", "to hold 640 bytes after its header"),
@@ -44,11 +56,18 @@ CASES = {
     "label": ("data.source=npz:range.npz", "-3"),
     "model": ("model.ref=nowhere.py:build", "a Python file that is there"),
     "raises": ("model.ref=raises.py:build", "RuntimeError: no luck today"),
+    "lazy": (
+        "model.ref=lazy.py:build",
+        "512 of the 512 elements of gradients['dense1.weight'] were",
+    ),
+    "torch": ("model.ref=narrow.py:net", "(32, 10), a number for each class; forward() returned "),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_one_line_and_leaves_nothing(case, bad, commands):
+    if case == "torch":
+        pytest.importorskip("torch")
     setting, words = CASES[case]
     small = ("--workers", 1, "--servers", 1)
     train = commands.start("train", *small, "--out", bad / "new" / "run", "--set", setting)

@@ -14,7 +14,7 @@ import pytest
 COMPILER = shutil.which("g++")
 NVCC = shutil.which("nvcc")
 C_TYPES = {
-    "T": "float",
+    "T": "T",
     "float32": "float",
     "float64": "double",
     "bool": "bool",
@@ -56,14 +56,14 @@ def source(name: str, reads: str, writes: str, body: str, preamble: str, kind: s
     )
 
 
-def compiled(folder: Path, name: str, code: str) -> Callable[..., None]:
-    """The function over float32, float64 and bool arrays of one length; scalars are filled up."""
+def compiled(folder: Path, file: str, code: str, name: str) -> Callable[..., None]:
+    """The function `name` of some code: it takes a number of elements, and arrays."""
     if COMPILER is None:
         pytest.skip("no g++ on this machine")
-    (folder / f"{name}.cpp").write_text(code)
-    line = [COMPILER, "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"{name}.cpp", "-o"]
-    subprocess.run([*line, f"{name}.so"], cwd=folder, check=True)
-    function = getattr(ctypes.CDLL(str(folder / f"{name}.so")), name)
+    (folder / f"{file}.cpp").write_text(code)
+    line = [COMPILER, "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"{file}.cpp", "-o"]
+    subprocess.run([*line, f"{file}.so"], cwd=folder, check=True)
+    function = getattr(ctypes.CDLL(str(folder / f"{file}.so")), name)
 
     def call(size: int, *arrays: Any) -> None:
         assert all(array.flags.c_contiguous for array in arrays)
@@ -82,12 +82,12 @@ def compile_for_a_gpu(folder: Path, codes: Sequence[str]) -> None:
 
 
 class FakeCupy(ModuleType):
-    """NumPy under the name of CuPy: its kernels run on the host, for float32 alone."""
+    """NumPy under the name of CuPy: its kernels run on the host."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("cupy")
         self.folder, self.codes = folder, dict[str, str]()
-        self._compiled: dict[str, Callable[..., None]] = {}
+        self._compiled: dict[tuple[str, str], Callable[..., None]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -101,16 +101,23 @@ class FakeCupy(ModuleType):
         declared = [parameter.split() for parameter in f"{reads}, {writes}".split(", ")]
 
         def call(*arguments: Any) -> None:
-            if code not in self._compiled:
-                self._compiled[code] = compiled(self.folder, name, code)
             assert len(arguments) == len(declared)
-            shape = np.shape(arguments[-1])
+            shape, names = np.shape(arguments[-1]), zip(declared, arguments, strict=True)
             written = arguments[len(reads.split(", ")) :]
             assert all(array.shape == shape and array.flags.c_contiguous for array in written)
-            self._compiled[code](
+            dtypes = {
+                str(array.dtype) for (*_, kind, _), array in names if kind == "T" and np.ndim(array)
+            }
+            assert len(dtypes) <= 1, "arrays of several dtypes"
+            dtype = dtypes.pop() if dtypes else "float32"
+            if (code, dtype) not in self._compiled:
+                typed = code.replace("typedef float T", f"typedef {C_TYPES[dtype]} T")
+                made = compiled(self.folder, f"{name}_{dtype}", typed, name)
+                self._compiled[code, dtype] = made
+            self._compiled[code, dtype](
                 int(np.prod(shape)),
                 *(
-                    _argument(words, argument, shape)
+                    _argument(words, argument, shape, dtype)
                     for words, argument in zip(declared, arguments, strict=True)
                 ),
             )
@@ -131,10 +138,10 @@ class FakeCupy(ModuleType):
         return call
 
 
-def _argument(declared: list[str], argument: Any, shape: tuple[int, ...]) -> Any:
+def _argument(declared: list[str], argument: Any, shape: tuple[int, ...], typed: str) -> Any:
     """An array as the kernel takes it; what is only read is spread out to the shape of the rest."""
     *raw, dtype, _ = declared
-    dtype = "float32" if dtype == "T" else dtype
+    dtype = typed if dtype == "T" else dtype
     if np.shape(argument) == shape:
         assert argument.dtype == dtype
     if raw or (np.shape(argument) == shape and argument.flags.c_contiguous):

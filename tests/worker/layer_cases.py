@@ -210,9 +210,9 @@ def numeric_gradient(function, at, step=1e-6):
     for index in np.ndindex(at.shape):
         kept = float(at[index])
         at[index] = kept + step
-        above = function()
+        above = float(function())
         at[index] = kept - step
-        below = function()
+        below = float(function())
         at[index] = kept
         gradient[index] = (above - below) / (2 * step)
     return gradient

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ DATA = DataShape(100, 20, 3, (2, 2), 5)
 
 FILE = """
 from dualshard.worker.nn.activations import ReLU
+from dualshard.worker.nn.convolution import Conv2D
 from dualshard.worker.nn.dense import Dense
+from dualshard.worker.nn.flatten import Flatten
 from dualshard.worker.nn.losses import SoftmaxCrossEntropy
+from dualshard.worker.nn.norm import BatchNorm
+from dualshard.worker.nn.pooling import MaxPool
 from dualshard.worker.nn.sequential import Sequential
 
 
@@ -31,7 +36,13 @@ def build(inputs, classes):
     return Sequential([Dense(inputs, 5), ReLU(), Dense(5, classes)], SoftmaxCrossEntropy())
 
 
+def convolve():
+    layers = [Conv2D(1, 4, 2, padding=1), BatchNorm(4), ReLU(), MaxPool(2), Flatten(), Dense(4, 3)]
+    return Sequential(layers, SoftmaxCrossEntropy(), sample_shape=(2, 2))
+
+
 net = build(4, 3)
+images = convolve()
 pair = net, None
 """
 
@@ -47,31 +58,46 @@ def job(ref: str, **settings: Any) -> Job:
     return Job.from_dict({"model": model, **settings})
 
 
-def steps(stepper: Stepper) -> list[np.ndarray]:
-    """Gradients of the lanes in turn, with the parameters moved in between."""
+TWO: dict[str, Any] = {"worker": {"threads": 2}, "train": {"in_flight": 1}}
+
+
+def steps(stepper: Stepper, lane: int) -> list[np.ndarray]:
+    """Gradients of one lane, all with the same parameters."""
     random, found = np.random.default_rng(0), []
-    for number in range(6):
-        lane = number % len(stepper.gradients)
+    for number in range(30):
         inputs = random.normal(size=(7, 2, 2)).astype(np.float32)
         data = inputs, random.integers(0, 3, 7)
         lease = Lease("tcp://there:1", Portion(0, 0, False, *data), 1)
         stepper.compute(Compute(lane, [Minibatch(lease, number, *data)]))
         found.append(stepper.gradients[lane].copy())
-        stepper.vector -= stepper.gradients[lane]
     return found
 
 
-def test_a_net_that_is_there_already_trains_as_one_that_is_built() -> None:
-    """Again and again: no lane, and no earlier run in this process, has touched it."""
-    settings: dict[str, Any] = {"worker": {"threads": 2}, "train": {"in_flight": 1}}
-    expected = steps(Stepper(job("build", **settings), DATA))
+def together(stepper: Stepper) -> dict[int, list[np.ndarray]]:
+    """The same of two lanes that compute at the same time."""
+    found: dict[int, list[np.ndarray]] = {}
+
+    def work(lane: int) -> None:
+        found[lane] = steps(stepper, lane)
+
+    threads = [Thread(target=work, args=(lane,)) for lane in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.mark.parametrize(("builder", "net"), [("build", "net"), ("convolve", "images")])
+def test_a_net_that_is_there_already_trains_as_one_that_is_built(builder: str, net: str) -> None:
+    """On lanes at the same time, and again: none, and no earlier run, has touched it."""
+    expected = steps(Stepper(job(builder, **TWO), DATA), 0)
     for _ in range(2):
-        stepper = Stepper(job("net", **settings), DATA)
-        models = stepper._models
-        assert all(type(model) is Sequential for model in models)
-        layers = [id(layer) for model in models for layer in model.layers.values()]  # type: ignore[attr-defined]
-        assert len(set(layers)) == 3 * 3
-        np.testing.assert_array_equal(steps(stepper), expected)
+        stepper = Stepper(job(net, **TWO), DATA)
+        assert all(type(model) is Sequential for model in stepper._models)
+        found = together(stepper)
+        np.testing.assert_array_equal(found[0], expected)
+        np.testing.assert_array_equal(found[1], expected)
 
 
 def test_arguments_are_for_builders() -> None:

@@ -128,7 +128,13 @@ class Locked(Good):
         self.lock = Lock()
 
 
+class Holding(Good):
+    def __init__(self):
+        self.xp = np
+
+
 good = Good()
+holding = Holding()
 locked = Locked()
 """
 
@@ -244,7 +250,7 @@ def test_nan_that_a_model_computes_is_no_gradient_left_out() -> None:
     check_written(job("Good"), views)
 
 
-@pytest.mark.parametrize("ref", ["Good", "good"])
+@pytest.mark.parametrize("ref", ["Good", "good", "holding"])
 def test_every_lane_has_a_model_of_its_own(ref: str) -> None:
     stepper = Stepper(job(ref), DATA)
     assert len({id(model) for model in stepper._models}) == len(stepper._models) >= 3

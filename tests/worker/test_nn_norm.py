@@ -5,7 +5,12 @@ import pytest
 from layer_cases import CASES, Run
 
 from dualshard.common.errors import UserError
+from dualshard.worker.layout import Layout
+from dualshard.worker.nn.activations import ReLU
+from dualshard.worker.nn.dense import Dense
+from dualshard.worker.nn.losses import SoftmaxCrossEntropy
 from dualshard.worker.nn.norm import BatchNorm, LayerNorm
+from dualshard.worker.nn.sequential import Sequential
 
 BATCH = [case for case in CASES if case.name.startswith("batch normalisation")]
 EACH = pytest.mark.parametrize("case", BATCH, ids=lambda case: case.name)
@@ -48,6 +53,24 @@ def test_evaluation_uses_the_running_averages(case):
     expected = layer(torch.from_numpy(run.inputs.reshape(-1, 3))).detach().numpy()
     outputs = run.forward(training=False)
     np.testing.assert_allclose(outputs.reshape(-1, 3), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_running_variance_below_zero_counts_as_zero(compiled):
+    """Several workers may push it there for a moment: an evaluation then is no NaN."""
+    net = Sequential(
+        [Dense(4, 3), BatchNorm(3), ReLU(), Dense(3, 2)], SoftmaxCrossEntropy(), sample_shape=(4,)
+    )
+    layout, rng = Layout(net.shapes()), np.random.default_rng(2)
+    views = layout.views(np.zeros(layout.size, np.float32))
+    net.start(views, rng)
+    batch = rng.standard_normal((6, 4)).astype(np.float32), np.arange(6) % 2
+    losses = []
+    for variance in (-0.5, 0.0, 1.0):
+        views["batchnorm1.variance"][:] = variance
+        losses.append(net.evaluate(views if compiled else dict(views), batch)["loss"])
+    assert losses[0] == losses[1] != losses[2]
+    assert np.isfinite(losses).all()
 
 
 def test_one_number_has_no_variance_that_could_be_averaged():

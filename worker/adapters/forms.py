@@ -46,7 +46,10 @@ def adapt(found: object, ref: str, classes: int) -> Model | None:
 
 def copy_of(found: Any) -> Any:
     """A model for a lane of its own. The functions of JAX have no state, and are compiled once."""
-    return copy.deepcopy(found) if _jax(found) is None else found
+    if _jax(found) is not None:
+        return found
+    # Modules that a model holds (numpy, say) are shared by all: nothing else can be done with them.
+    return copy.deepcopy(found, {id(module): module for module in list(sys.modules.values())})
 
 
 def seed(number: int) -> None:

@@ -29,8 +29,7 @@ class JaxModel(Model):
     (n, k), of which `accuracy` is measured. A parameter of it that is called `key` is given a key
     of the minibatch's own random stream while training, and None in an evaluation.
 
-    It computes where JAX does by default. Arrays of CuPy are taken over by DLPack; of this nothing
-    has been run on a GPU.
+    It computes where JAX does by default, and the worker's arrays stay on the host.
     """
 
     def __init__(self, init: Callable[..., Any], loss: Callable[..., Any], ref: str) -> None:
@@ -79,22 +78,14 @@ class JaxModel(Model):
                 totals[name] = totals.get(name, 0.0) + float(mean) * len(labels)
         return {name: total / len(batch[1]) for name, total in totals.items()}
 
-    def _read(self, parameters: Mapping[str, Any]) -> Any:
+    def _read(self, parameters: Mapping[str, Float32]) -> Any:
         """The parameters as the tree that `loss` knows."""
-        leaves = [parameters[name] for name in self._leaves]
-        if not isinstance(leaves[0], np.ndarray):
-            leaves = [jax.dlpack.from_dlpack(leaf) for leaf in leaves]
-        return jax.tree.unflatten(self._tree, leaves)
+        return jax.tree.unflatten(self._tree, [parameters[name] for name in self._leaves])
 
-    def _write(self, arrays: Mapping[str, Any], tree: Any) -> None:
+    def _write(self, arrays: Mapping[str, Float32], tree: Any) -> None:
         """Copy the leaves of a tree into the worker's arrays."""
         for name, leaf in zip(self._leaves, jax.tree.leaves(tree), strict=True):
-            if isinstance(arrays[name], np.ndarray):
-                arrays[name][...] = leaf
-            else:
-                from cupy import from_dlpack
-
-                arrays[name][...] = from_dlpack(leaf)
+            arrays[name][...] = leaf
 
 
 @lru_cache

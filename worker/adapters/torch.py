@@ -117,7 +117,7 @@ class TorchModel(Model):
     ) -> Metrics:
         with _stream_of(batch[0]):
             self._point(parameters, gradients)
-            torch.manual_seed(int(rng.integers(2**63)))
+            self._seed(int(rng.integers(2**63)))
             if not self._module.training:
                 self._module.train()
             self._begin()
@@ -141,6 +141,12 @@ class TorchModel(Model):
                 for name, mean in self._measure(inputs, labels)[1].items():
                     totals[name] = totals.get(name, 0.0) + float(mean) * len(labels)
         return {name: total / len(batch[1]) for name, total in totals.items()}
+
+    def _seed(self, number: int) -> None:
+        """What `torch.manual_seed` does for the device in use, at a hundredth of its time."""
+        torch.default_generator.manual_seed(number)
+        if next(iter(self._values.values())).is_cuda:
+            torch.cuda.manual_seed(number)
 
     def _averaged(self) -> Iterator[tuple[str, _Slot]]:
         return ((name, slot) for name, slot in self._slots.items() if slot.averaged)
@@ -206,7 +212,8 @@ class TorchModel(Model):
             raise self._wrong("a loss of one number", f"loss() returned {shape}")
         measures = {"loss": float(loss.detach())}
         if _are_scores(outputs, len(labels)):
-            measures["accuracy"] = float((outputs.argmax(1) == labels).float().mean())
+            right = int((outputs.detach().argmax(1) == labels).sum())
+            measures["accuracy"] = right / len(labels)
         return loss, measures | {name: _plain(value) for name, value in own.items()}
 
     def _check_outputs(self, outputs: Any, samples: int) -> None:
@@ -253,7 +260,9 @@ def _stream_of(array: Any) -> AbstractContextManager[Any]:
     if isinstance(array, np.ndarray):
         return nullcontext()
     cupy: Any = import_module("cupy")
-    return torch.cuda.stream(torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr))
+    stream: Any = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
+    within: AbstractContextManager[Any] = torch.cuda.stream(stream)
+    return within
 
 
 def _tensor(array: Any) -> Any:

@@ -14,7 +14,8 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .tiles import COLUMNS, LANES, ROWS, alone, tile
+from .tiles import COLUMNS, ROWS, alone, tile
+from .vectors import LANES
 
 # The columns of a table of bands: the output pixels [FIRST, FIRST + COUNT) see the rows
 # [KERNEL_ROW, KERNEL_ROW + RUNS) of the kernel inside of the image, and no other.
@@ -104,7 +105,11 @@ def convolve(
                     *(count, columns, image, places, first, row * run_step),
                     *(runs, run_step, length, 1),
                     *(panels, j * products + row * length * COLUMNS, COLUMNS),
-                    *(target, goal, outputs, add, spare),
+                    target,
+                    goal,
+                    outputs,
+                    add,
+                    spare,
                 )
             elif not add:
                 for pixel in range(count):
@@ -149,21 +154,12 @@ def correlate(
                     *(length, columns, image, counting, 0, top),
                     *(count, run_step, width, step),
                     *(delta, (j // COLUMNS) * pixels * COLUMNS + first * width * COLUMNS, COLUMNS),
-                    *(gradient, goal, outputs, True, spare),
+                    gradient,
+                    goal,
+                    outputs,
+                    True,
+                    spare,
                 )
-
-
-@compiled
-def pack(matrix: Float32, begin: int, rows: int, columns: int, panels: Float32) -> None:
-    """A row-major matrix (rows, columns) into panels of 16 columns; the last is filled with 0."""
-    for j in range(0, columns, COLUMNS):
-        count = min(COLUMNS, columns - j)
-        for i in range(rows):
-            source, target = begin + i * columns + j, j * rows + i * COLUMNS
-            for k in range(count):
-                panels[target + k] = matrix[source + k]
-            for k in range(count, COLUMNS):
-                panels[target + k] = _ZERO
 
 
 @compiled

@@ -4,8 +4,8 @@ from math import prod
 
 import numpy as np
 
-from ...common.types import Array, Float32
-from .conv_kernels import pack, pack_reversed
+from ...common.types import Float32
+from .conv_kernels import pack_reversed
 from .convolution import Conv2D
 from .geometry import bands, kernel_bands, patches
 from .image_kernels import (
@@ -20,10 +20,9 @@ from .image_kernels import (
 from .interpreter import LINEAR
 from .layer import Sample
 from .norm_stage import Normaliser
+from .plane_kernels import to_panels
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 from .tiles import COLUMNS, ROWS
-
-_NO_CHOICE = np.empty(0, np.uint8)
 
 
 def can_convolve(layer: Conv2D) -> bool:
@@ -69,64 +68,57 @@ class ConvStage(Stage):
             plan.kernel_rows * plan.kernel_columns * outputs * _full(plan.inputs), np.float32
         )
         self._scratch = _scratch(plan)
-        self._one, self._zero = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
+        self._zero, self._shift = np.zeros((2, outputs), np.float32)
+        self._one = np.ones(outputs, np.float32)
         many, pooled = plan.rows * plan.columns * outputs, _pooled(plan)
         self._z, self._y = Buffer(many), Buffer(pooled)
-        self._choice = _NO_CHOICE
+        self._choice = Buffer(pooled if plan.pool > 1 else 0)
 
     def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
-        plan, n = self._plan, work.samples
-        pack(work.parameters, self._weight[0], self._products, plan.outputs, self._panels)
-        y, choice, norm = self._y.take(n), self._choices(n), self._norm
-        self._x, self._last = x, y
-        if norm is not None and work.rng is not None:
+        plan, n, norm = self._plan, work.samples, self._norm
+        to_panels(work.parameters[slice(*self._weight)], self._products, plan.outputs, self._panels)
+        y, choice = self._y.take(n), self._choice.take(n)
+        self._x = x
+        if self._bias is not None:
+            self._shift[:] = work.parameters[slice(*self._bias)]
+        if norm is None:
+            numbers = self._zero, self._one, self._shift
+            forward(*(n, plan, self._scratch, x, self._panels, *numbers, addend, y, choice))
+        elif work.rng is None:
+            norm.recall(work, self._shift)
+            numbers = norm.mean, norm.scale, norm.shift
+            forward(*(n, plan, self._scratch, x, self._panels, *numbers, addend, y, choice))
+        else:
             z = self._z.take(n)
             norm.begin(work)
-            forward_moments(*(n, plan, self._scratch, x, self._panels, norm.pivot, z, norm.moments))
-            bias = np.array(self._bias_of(work.parameters))
-            norm.settle(work, n * plan.rows * plan.columns, bias)
-            finish_all(n, plan, z, norm.scale, norm.shift, addend, y, choice)
-            return y
-        scale, shift = self._one, self._zero
-        if norm is not None:
-            scale, shift = norm.fixed(work)
-        if self._bias is not None:
-            bias = work.parameters[slice(*self._bias)]
-            shift = bias * scale + shift
-        forward(*(n, plan, self._scratch, x, self._panels, scale, shift, addend, y, choice))
+            forward_moments(n, plan, self._scratch, x, self._panels, norm.pivot, z, norm.moments)
+            norm.settle(work, n * plan.rows * plan.columns, self._shift)
+            numbers = norm.mean, norm.scale, norm.shift
+            finish_all(n, plan, z, *numbers, addend, y, choice)
         return y
 
     def backward(
         self, work: Pass, delta: Float32, source: Float32, add: bool, keep: bool = False
     ) -> None:
         plan, n, norm = self._plan, work.samples, self._norm
-        y, choice, z = self._y.take(n), self._choices(n), EMPTY
+        y, choice, z, numbers = self._y.take(n), self._choice.take(n), EMPTY, (EMPTY,) * 4
         if norm is not None:
             z = self._z.take(n)
-            backward_sums(*(n, plan, self._scratch, z, y, choice, delta, norm.mean, norm.moments))
+            backward_sums(n, plan, self._scratch, z, y, choice, delta, norm.mean, norm.moments)
             norm.lead_back(work, n * plan.rows * plan.columns)
+            numbers = norm.scale, norm.mean, norm.of_z, norm.constant
         if source.size:
             taps = plan.kernel_rows * plan.kernel_columns
-            pack_reversed(
-                *(work.parameters, self._weight[0], taps, plan.inputs, plan.outputs, self._back)
-            )
-        of_delta, of_z, constant = (
-            (norm.scale, norm.of_z, norm.constant) if norm else (EMPTY, EMPTY, EMPTY)
-        )
+            shape = taps, plan.inputs, plan.outputs
+            pack_reversed(work.parameters, self._weight[0], *shape, self._back)
+        weight, bias = work.gradients[slice(*self._weight)], self._bias_of(work.gradients)
         backward(
-            *(n, plan, self._scratch, of_delta, of_z, constant, self._x, z, y, choice, delta),
-            *(keep, work.gradients[slice(*self._weight)], self._bias_of(work.gradients)),
-            *(self._back, source, add),
+            *(n, plan, self._scratch, *numbers, self._x, z, y, choice, delta),
+            *(keep, weight, bias, self._back, source, add),
         )
 
     def _bias_of(self, flat: Float32) -> Float32:
         return EMPTY if self._bias is None else flat[slice(*self._bias)]
-
-    def _choices(self, samples: int) -> Array:
-        size = samples * self._y.width if self._plan.pool > 1 else 0
-        if self._choice.size < size:
-            self._choice = np.empty(size, np.uint8)
-        return self._choice[:size]
 
 
 def _full(columns: int) -> int:
@@ -148,7 +140,6 @@ def _scratch(plan: Plan) -> Scratch:
     sizes = (
         wide,
         pixels * outputs,
-        _pooled(plan) if plan.pool > 1 else 0,
         pixels * _full(outputs),
         0 if direct else back,
         2 * outputs,

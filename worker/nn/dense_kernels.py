@@ -1,4 +1,4 @@
-"""Compiled passes of one dense layer, for nets that are run stage by stage. No layers.
+"""Compiled products of one dense layer, for nets that are run stage by stage. No layers.
 
 Perceptrons, which are nothing but dense layers, run in one call: see `interpreter`.
 """
@@ -8,66 +8,40 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Float32
 from .blas import product
-from .plane_kernels import activate, deactivate
-
-_ZERO = np.float32(0)
 
 
 @compiled
-def dense_forward(
-    n: int,
-    inputs: int,
-    outputs: int,
-    x: Float32,
-    parameters: Float32,
-    weight: int,
-    bias: int,
-    kind: int,
-    y: Float32,
+def apply_weight(
+    n: int, inputs: int, outputs: int, x: Float32, parameters: Float32, weight: int, z: Float32
 ) -> None:
-    """y = f(x W + b). `weight` and `bias` count elements of the flat vector."""
-    product(n, outputs, inputs, x, False, parameters[weight:], False, y)
-    shift = parameters[bias : bias + outputs]
-    for sample in range(n):
-        row = y[sample * outputs : (sample + 1) * outputs]
-        for j in range(outputs):
-            row[j] += shift[j]
-    activate(kind, y)
+    """z = x W, with W at element `weight` of the flat vector."""
+    product(n, outputs, inputs, x, False, parameters[weight:], False, z)
 
 
 @compiled
-def dense_backward(
+def weight_gradient(
+    n: int, inputs: int, outputs: int, x: Float32, error: Float32, gradients: Float32, weight: int
+) -> None:
+    """x^T `error` to element `weight` of the flat gradient."""
+    product(inputs, outputs, n, x, True, error, False, gradients[weight:])
+
+
+@compiled
+def lead_back(
     n: int,
     inputs: int,
     outputs: int,
-    x: Float32,
+    error: Float32,
     parameters: Float32,
     weight: int,
-    bias: int,
-    kind: int,
-    y: Float32,
-    delta: Float32,
-    error: Float32,
-    gradients: Float32,
-    whole: bool,
     source: Float32,
     add: bool,
 ) -> None:
-    """The gradients of weight (where `whole`) and bias; d(loss)/d(x W + b) into `error`; and
-    d(loss)/dx into `source`, or added to it, unless that is empty."""
-    deactivate(kind, y, delta, error)
-    total = gradients[bias : bias + outputs]
-    total[:] = _ZERO
-    for sample in range(n):
-        row = error[sample * outputs : (sample + 1) * outputs]
-        for j in range(outputs):
-            total[j] += row[j]
-    if whole:
-        product(inputs, outputs, n, x, True, error, False, gradients[weight:])
-    if source.size and add:
-        extra = np.empty(n * inputs, np.float32)
-        product(n, inputs, outputs, error, False, parameters[weight:], True, extra)
-        for i in range(n * inputs):
-            source[i] += extra[i]
-    elif source.size:
+    """source = `error` W^T, or that added to it."""
+    if not add:
         product(n, inputs, outputs, error, False, parameters[weight:], True, source)
+        return
+    extra = np.empty(n * inputs, np.float32)
+    product(n, inputs, outputs, error, False, parameters[weight:], True, extra)
+    for i in range(n * inputs):
+        source[i] += extra[i]

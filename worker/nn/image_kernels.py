@@ -11,8 +11,8 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
-from .norm_kernels import add_moments, add_products, blend
-from .plane_kernels import add_sums, finish, pad, spread, to_panels, unfinish
+from .norm_kernels import add_moments, add_products, lead
+from .plane_kernels import add_sums, finish, pad, to_panels, unfinish, widen
 from .tiles import COLUMNS
 
 
@@ -44,7 +44,6 @@ class Scratch(NamedTuple):
 
     wide: Float32  # the image with its sides, empty where the padding is 0
     plane: Float32  # the convolution's result, or d(loss) by it
-    pooled: Float32
     panels: Float32
     back: Float32  # the errors with their sides, empty where nothing is led back
     part: Float32  # (2 * outputs,)
@@ -58,11 +57,12 @@ def forward(
     scratch: Scratch,
     x: Float32,
     panels: Float32,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
 ) -> None:
     """Convolution, scale and shift by channel, addend, activation and pool of n images."""
     many = plan.rows * plan.columns * plan.outputs
@@ -71,7 +71,7 @@ def forward(
         _convolve(s, plan, scratch, x, panels, scratch.plane)
         extra = addend[s * many : (s + 1) * many] if addend.size else addend
         finish(
-            *(scratch.plane, plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(scratch.plane, plan.rows, plan.columns, plan.outputs, centre, scale, shift, extra),
             *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
         )
 
@@ -136,11 +136,12 @@ def finish_all(
     n: int,
     plan: Plan,
     z: Float32,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
 ) -> None:
     """`finish` of n images."""
     many, out = plan.rows * plan.columns * plan.outputs, many_out(plan)
@@ -148,7 +149,7 @@ def finish_all(
         part = slice(s * many, (s + 1) * many)
         extra = addend[part] if addend.size else addend
         finish(
-            *(z[part], plan.rows, plan.columns, plan.outputs, scale, shift, extra),
+            *(z[part], plan.rows, plan.columns, plan.outputs, centre, scale, shift, extra),
             *(plan.kind, plan.pool, y[s * out : (s + 1) * out], choice[s * out : (s + 1) * out]),
         )
 
@@ -160,7 +161,7 @@ def backward_sums(
     scratch: Scratch,
     z: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
     delta: Float32,
     mean: Float32,
     sums: Array,
@@ -176,13 +177,13 @@ def backward_sums(
 
 @compiled
 def _unfinish(
-    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Array, delta: Float32
+    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Float32, delta: Float32
 ) -> None:
     out = many_out(plan)
     part = slice(s * out, (s + 1) * out)
     unfinish(
         *(delta[part], y[part], choice[part], plan.rows, plan.columns, plan.outputs),
-        *(plan.kind, plan.pool, scratch.pooled, scratch.plane),
+        *(plan.kind, plan.pool, scratch.plane),
     )
 
 
@@ -192,12 +193,13 @@ def backward(
     plan: Plan,
     scratch: Scratch,
     of_delta: Float32,
+    centre: Float32,
     of_z: Float32,
     constant: Float32,
     x: Float32,
     z: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
     delta: Float32,
     keep: bool,
     weight: Float32,
@@ -209,7 +211,8 @@ def backward(
     """From d(loss)/dy to the gradients of weight and bias, and d(loss)/dx into `source`.
 
     Arguments:
-        of_delta, of_z, constant: lead through a batch normalisation, where z is not empty: `blend`.
+        of_delta, centre, of_z, constant: where z is not empty, they lead through a batch
+            normalisation: see `lead`.
         keep: write what comes before the activation over `delta`, for the addend.
         bias: empty where there is none.
         source: empty where nobody wants it. add: to what it holds.
@@ -220,10 +223,15 @@ def backward(
     for s in range(n):
         _unfinish(s, plan, scratch, y, choice, delta)
         if keep:
-            delta[s * out : (s + 1) * out] = scratch.plane
+            for i in range(out):
+                delta[s * out + i] = scratch.plane[i]
         if z.size:
             part = z[s * many : (s + 1) * many]
-            blend(scratch.plane, part, plan.outputs, of_delta, of_z, constant)
+            lead(
+                *(scratch.plane, part, plan.outputs, of_delta, centre, of_z, constant),
+                scratch.plane,
+                False,
+            )
         if bias.size:
             add_sums(scratch.plane, plan.outputs, bias)
         _to_weight(s, plan, scratch, x, weight)
@@ -243,7 +251,11 @@ def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32
     correlate(
         *(image, plan.counting, plan.kernel_bands, plan.stride * across),
         *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
-        *(panels, pixels, plan.outputs, weight, scratch.spare),
+        panels,
+        pixels,
+        plan.outputs,
+        weight,
+        scratch.spare,
     )
 
 
@@ -259,7 +271,7 @@ def _to_source(
             pad(scratch.plane, plan.rows, plan.columns * plan.outputs, side * plan.outputs, image)
         else:
             shape = plan.rows, plan.columns, plan.outputs
-            spread(scratch.plane, *shape, side, plan.stride, image)
+            widen(scratch.plane, *shape, side, plan.stride, image)
     length = plan.kernel_columns * plan.outputs
     across = (plan.width + plan.kernel_columns - 1) * plan.outputs
     convolve(

@@ -161,9 +161,9 @@ def _measure(
     n, classes, target = labels.size, program[-1, OUTPUTS], program[-1, TARGET]
     logits, slopes = values[n * target :], deltas[n * target :]
     if loss_kind == SOFTMAX:
-        loss, correct = _softmax_cross_entropy(logits, labels, slopes, classes)
+        loss, correct = softmax_cross_entropy(logits, labels, slopes, classes)
     else:
-        loss, correct = _sigmoid_cross_entropy(logits, labels, slopes, classes)
+        loss, correct = sigmoid_cross_entropy(logits, labels, slopes, classes)
     mean = loss / n
     if l2 != 0.0:
         mean += 0.5 * l2 * _squares(program, parameters)
@@ -302,7 +302,7 @@ def expm1(x: Any) -> Any:
 
 
 @compiled
-def _softmax_cross_entropy(
+def softmax_cross_entropy(
     logits: Float32, labels: Array, slopes: Float32, classes: int
 ) -> tuple[float, float]:
     """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
@@ -324,7 +324,7 @@ def _softmax_cross_entropy(
 
 
 @compiled
-def _sigmoid_cross_entropy(
+def sigmoid_cross_entropy(
     logits: Float32, labels: Array, slopes: Float32, classes: int
 ) -> tuple[float, float]:
     """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""

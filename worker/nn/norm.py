@@ -22,7 +22,8 @@ class BatchNorm(Layer):
     evaluation they are the running averages `mean` and `variance`, which training moves by
     `momentum` towards the batch's: running -= momentum (running - batch). `backward` leaves
     momentum (running - batch) in their gradients. As in PyTorch the running variance is the average
-    of m / (m - 1) times the variance of the m numbers, and stays as it is where m = 1.
+    of m / (m - 1) times the variance of the m numbers, and stays as it is where m = 1. Workers that
+    push at the same time may take a running variance below zero for a moment: it counts as zero.
 
     weight, bias, mean, variance: (features,); 1, 0, 0, 1 at the start.
     """
@@ -50,7 +51,8 @@ class BatchNorm(Layer):
     def forward(self, parameters: Named, inputs: Array, rng: np.random.Generator | None) -> Array:
         weight, bias, axes = parameters["weight"], parameters["bias"], tuple(range(inputs.ndim - 1))
         if rng is None:
-            scale: Array = weight / self.xp.sqrt(parameters["variance"] + self.eps)
+            variance = self.xp.maximum(parameters["variance"], 0)
+            scale: Array = weight / self.xp.sqrt(variance + self.eps)
             return (inputs - parameters["mean"]) * scale + bias
         self._mean = self._average(inputs, axes)
         centred = inputs - self._mean

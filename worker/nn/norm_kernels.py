@@ -10,7 +10,7 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
-from .plane_kernels import activate, deactivate
+from .vectors import LANES, load, spread, store
 
 _ZERO = np.float32(0)
 _ROWS = 512
@@ -19,53 +19,97 @@ _ROWS = 512
 
 @compiled
 def add_moments(z: Float32, channels: int, pivot: Float32, part: Float32, moments: Array) -> None:
-    """moments (2, channels) float64 += sums of (z - pivot) and of its square over the pixels.
+    """moments (2, channels) float64 += sums of (z - pivot) and of its square over the rows.
 
     A pivot near the mean keeps the variance exact where the mean is large (T. Chan, G. Golub and
     R. LeVeque, "Algorithms for Computing the Sample Variance", 1983, eq. 1.7). `part` (2 *
-    channels,) is scratch: an image is summed in float32, images in float64.
+    channels,) is scratch: these rows are summed in float32, their sums in float64.
     """
-    first, second = part[:channels], part[channels:]
-    first[:] = _ZERO
-    second[:] = _ZERO
-    for begin in range(0, z.size, channels):
-        source = z[begin : begin + channels]
-        for c in range(channels):
-            value = source[c] - pivot[c]
-            first[c] += value
-            second[c] += value * value
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _moments(z, channels, pivot, part, c, LANES)
+    if rest:
+        _moments(z, channels, pivot, part, channels - rest, rest)
     for c in range(channels):
-        moments[0, c] += first[c]
-        moments[1, c] += second[c]
+        moments[0, c] += part[c]
+        moments[1, c] += part[channels + c]
+
+
+@compiled
+def _moments(z: Float32, channels: int, pivot: Float32, part: Float32, c: int, n: int) -> None:
+    centre, first, second = load(pivot, c, n), spread(_ZERO), spread(_ZERO)
+    for i in range(c, z.size, channels):
+        value = load(z, i, n) - centre
+        first = first + value
+        second = second + value * value
+    store(part, c, first, n)
+    store(part, channels + c, second, n)
 
 
 @compiled
 def add_products(
     delta: Float32, z: Float32, channels: int, pivot: Float32, part: Float32, sums: Array
 ) -> None:
-    """sums (2, channels) float64 += sums of delta and of delta * (z - pivot) over the pixels."""
-    first, second = part[:channels], part[channels:]
-    first[:] = _ZERO
-    second[:] = _ZERO
-    for begin in range(0, z.size, channels):
-        error, source = delta[begin : begin + channels], z[begin : begin + channels]
-        for c in range(channels):
-            first[c] += error[c]
-            second[c] += error[c] * (source[c] - pivot[c])
+    """sums (2, channels) float64 += sums of delta and of delta * (z - pivot) over the rows."""
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _products(delta, z, channels, pivot, part, c, LANES)
+    if rest:
+        _products(delta, z, channels, pivot, part, channels - rest, rest)
     for c in range(channels):
-        sums[0, c] += first[c]
-        sums[1, c] += second[c]
+        sums[0, c] += part[c]
+        sums[1, c] += part[channels + c]
 
 
 @compiled
-def blend(
-    delta: Float32, z: Float32, channels: int, of_delta: Float32, of_z: Float32, constant: Float32
+def _products(
+    delta: Float32, z: Float32, channels: int, pivot: Float32, part: Float32, c: int, n: int
 ) -> None:
-    """delta = delta * of_delta + z * of_z + constant, by channel, in place."""
-    for begin in range(0, z.size, channels):
-        error, source = delta[begin : begin + channels], z[begin : begin + channels]
-        for c in range(channels):
-            error[c] = error[c] * of_delta[c] + source[c] * of_z[c] + constant[c]
+    centre, first, second = load(pivot, c, n), spread(_ZERO), spread(_ZERO)
+    for i in range(c, z.size, channels):
+        error = load(delta, i, n)
+        first = first + error
+        second = second + error * (load(z, i, n) - centre)
+    store(part, c, first, n)
+    store(part, channels + c, second, n)
+
+
+@compiled
+def lead(
+    delta: Float32,
+    z: Float32,
+    channels: int,
+    of_delta: Float32,
+    centre: Float32,
+    of_z: Float32,
+    constant: Float32,
+    source: Float32,
+    add: bool,
+) -> None:
+    """source = delta * of_delta + (z - centre) * of_z + constant by channel, or added to it."""
+    numbers, rest = (of_delta, centre, of_z, constant), channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _lead(delta, z, channels, numbers, source, add, c, LANES)
+    if rest:
+        _lead(delta, z, channels, numbers, source, add, channels - rest, rest)
+
+
+@compiled
+def _lead(
+    delta: Float32,
+    z: Float32,
+    channels: int,
+    numbers: tuple[Float32, Float32, Float32, Float32],
+    source: Float32,
+    add: bool,
+    c: int,
+    n: int,
+) -> None:
+    of_delta, centre = load(numbers[0], c, n), load(numbers[1], c, n)
+    of_z, constant = load(numbers[2], c, n), load(numbers[3], c, n)
+    for i in range(c, z.size, channels):
+        led = load(delta, i, n) * of_delta + (load(z, i, n) - centre) * of_z + constant
+        store(source, i, led + load(source, i, n) if add else led, n)
 
 
 @compiled
@@ -74,7 +118,6 @@ def normaliser(
     count: float,
     pivot: Float32,
     weight: Float32,
-    bias: Float32,
     eps: float,
     momentum: float,
     running: Float32,
@@ -83,9 +126,11 @@ def normaliser(
     mean: Float32,
     inverse: Float32,
     scale: Float32,
-    shift: Float32,
 ) -> None:
-    """From the moments of a batch to z * scale + shift = weight * (z - mean) / sd + bias.
+    """From the moments of a batch to (z - mean) * scale + bias, with scale = weight / sd.
+
+    That difference is taken first: z * scale less mean * scale loses the digits of small batches. A
+    single number is its own mean: its scale is 0, and the result the bias.
 
     S. Ioffe and C. Szegedy, "Batch Normalization", ICML 2015, algorithm 1. `running` (2, channels)
     is (mean, variance) as they are kept; `drift` (2, channels) becomes momentum * (running -
@@ -98,9 +143,8 @@ def normaliser(
         if moments[1, c] != moments[1, c]:
             variance = moments[1, c]
         mean[c] = pivot[c] + first
-        inverse[c] = 1.0 / math.sqrt(variance + eps)
+        inverse[c] = 1.0 / math.sqrt(variance + eps) if count > 1.0 else 0.0
         scale[c] = weight[c] * inverse[c]
-        shift[c] = bias[c] - mean[c] * scale[c]
         drift[c] = momentum * (running[c] - (mean[c] + offset[c]))
         variance = variance * count / (count - 1.0) if count > 1.0 else running[channels + c]
         drift[channels + c] = momentum * (running[channels + c] - variance)
@@ -127,7 +171,7 @@ def denormaliser(
         bias[c] = sums[0, c]
         weight[c] = sums[1, c] * inverse[c]
         of_z[c] = -scale[c] * inverse[c] * (weight[c] / count)
-        constant[c] = -scale[c] * (bias[c] / count) - of_z[c] * mean[c]
+        constant[c] = -scale[c] * (bias[c] / count)
 
 
 @compiled
@@ -140,60 +184,11 @@ def row_moments(z: Float32, channels: int, pivot: Float32, part: Float32, moment
 
 
 @compiled
-def finish_rows(
-    z: Float32,
-    channels: int,
-    scale: Float32,
-    shift: Float32,
-    addend: Float32,
-    kind: int,
-    y: Float32,
+def row_products(
+    delta: Float32, z: Float32, channels: int, mean: Float32, part: Float32, sums: Array
 ) -> None:
-    """y = f(z * scale + shift + addend), row by row."""
-    for begin in range(0, z.size, channels):
-        source, target = z[begin : begin + channels], y[begin : begin + channels]
-        for c in range(channels):
-            target[c] = source[c] * scale[c] + shift[c]
-    for i in range(addend.size):
-        y[i] += addend[i]
-    activate(kind, y)
-
-
-@compiled
-def backward_rows(
-    delta: Float32,
-    y: Float32,
-    z: Float32,
-    channels: int,
-    kind: int,
-    mean: Float32,
-    part: Float32,
-    sums: Array,
-    error: Float32,
-) -> None:
-    """`error` = delta * f'; and its sums, from nothing; see `add_products`."""
-    deactivate(kind, y, delta, error)
+    """The sums over all rows, from nothing; see `add_products`."""
     sums[:] = 0.0
     for begin in range(0, z.size, _ROWS * channels):
         end = min(z.size, begin + _ROWS * channels)
-        add_products(error[begin:end], z[begin:end], channels, mean, part, sums)
-
-
-@compiled
-def lead_rows(
-    error: Float32,
-    z: Float32,
-    channels: int,
-    of_error: Float32,
-    of_z: Float32,
-    constant: Float32,
-    source: Float32,
-    add: bool,
-) -> None:
-    """source = error * of_error + z * of_z + constant, by channel, or that added to it."""
-    for begin in range(0, z.size, channels):
-        end = begin + channels
-        delta, value, target = error[begin:end], z[begin:end], source[begin:end]
-        for c in range(channels):
-            old = target[c] if add else _ZERO
-            target[c] = old + (delta[c] * of_error[c] + value[c] * of_z[c] + constant[c])
+        add_products(delta[begin:end], z[begin:end], channels, mean, part, sums)

@@ -5,14 +5,8 @@ import numpy as np
 from ...common.types import Array, Float32
 from .interpreter import LINEAR
 from .norm import BatchNorm
-from .norm_kernels import (
-    backward_rows,
-    denormaliser,
-    finish_rows,
-    lead_rows,
-    normaliser,
-    row_moments,
-)
+from .norm_kernels import denormaliser, lead, normaliser, row_moments, row_products
+from .plane_kernels import finish, unfinish
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 
 
@@ -24,40 +18,40 @@ class Normaliser:
 
     def __init__(self, layer: BatchNorm, begin: int) -> None:
         self._layer, features = layer, layer.features
-        self.first = begin
         self._spans: list[Span] = [
             (begin + part * features, begin + (part + 1) * features) for part in range(4)
         ]
         numbers = np.zeros((6, features), np.float32)
         self.mean, self._inverse, self.scale, self.shift, self.of_z, self.constant = numbers
         self.moments: Array = np.zeros((2, features))
-        self._drift, self._none = np.zeros(2 * features, np.float32), np.zeros(features, np.float32)
+        self._drift = np.zeros(2 * features, np.float32)
         self.pivot = EMPTY
 
     def begin(self, work: Pass) -> None:
         """Before the moments of a batch are taken: around the running mean, which is near."""
         self.pivot = work.parameters[slice(*self._spans[2])]
 
-    def settle(self, work: Pass, count: int, offset: Float32 = EMPTY) -> None:
-        """From the moments of `count` numbers a channel to scale and shift.
+    def settle(self, work: Pass, count: int, offset: Float32) -> None:
+        """From the moments of `count` numbers a channel to mean, scale and shift.
 
         `offset` is what the numbers were taken without: it is part of the running mean alone.
         """
-        layer = self._layer
-        weight, bias, mean, _ = self._spans
+        layer, (weight, bias, mean, _) = self._layer, self._spans
         normaliser(
             *(self.moments, float(count), self.pivot, work.parameters[slice(*weight)]),
-            *(work.parameters[slice(*bias)], layer.eps, layer.momentum),
-            work.parameters[mean[0] : mean[0] + 2 * layer.features],
-            *(offset if offset.size else self._none, self._drift),
-            *(self.mean, self._inverse, self.scale, self.shift),
+            *(layer.eps, layer.momentum),
+            *(work.parameters[mean[0] : mean[0] + 2 * layer.features], offset, self._drift),
+            *(self.mean, self._inverse, self.scale),
         )
+        self.shift[:] = work.parameters[slice(*bias)]
 
-    def fixed(self, work: Pass) -> tuple[Float32, Float32]:
-        """Scale and shift by the running averages."""
+    def recall(self, work: Pass, offset: Float32) -> None:
+        """Mean, scale and shift of the running averages, for numbers taken without `offset`."""
         weight, bias, mean, variance = (work.parameters[slice(*span)] for span in self._spans)
-        scale = weight / np.sqrt(variance + np.float32(self._layer.eps))
-        return scale, bias - mean * scale
+        np.subtract(mean, offset, out=self.mean)
+        spread = np.maximum(variance, np.float32(0)) + np.float32(self._layer.eps)
+        np.divide(weight, np.sqrt(spread), out=self.scale)
+        self.shift[:] = bias
 
     def lead_back(self, work: Pass, count: int) -> None:
         """From the sums of the errors to the gradients, and to what `blend` needs."""
@@ -80,18 +74,20 @@ class NormStage(Stage):
         self.begin, self.linear = begin, kind == LINEAR
         self._y, self._error = Buffer(width), Buffer(width)
         self._part = np.zeros(2 * layer.features, np.float32)
+        self._zero = np.zeros(layer.features, np.float32)
 
     def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
         y, norm = self._y.take(work.samples), self._norm
         self._x = x
         if work.rng is None:
-            scale, shift = norm.fixed(work)
+            norm.recall(work, self._zero)
         else:
             norm.begin(work)
             row_moments(x, self._features, norm.pivot, self._part, norm.moments)
-            norm.settle(work, x.size // self._features)
-            scale, shift = norm.scale, norm.shift
-        finish_rows(x, self._features, scale, shift, addend, self._kind, y)
+            norm.settle(work, x.size // self._features, self._zero)
+        pixels = x.size // self._features
+        numbers = norm.mean, norm.scale, norm.shift
+        finish(x, pixels, 1, self._features, *numbers, addend, self._kind, 1, y, EMPTY)
         return y
 
     def backward(
@@ -99,13 +95,10 @@ class NormStage(Stage):
     ) -> None:
         norm, y = self._norm, self._y.take(work.samples)
         error = delta if keep else self._error.take(work.samples)
-        backward_rows(
-            *(delta, y, self._x, self._features, self._kind, norm.mean, self._part),
-            *(norm.moments, error),
-        )
-        norm.lead_back(work, y.size // self._features)
+        pixels, features = y.size // self._features, self._features
+        unfinish(delta, y, EMPTY, pixels, 1, features, self._kind, 1, error)
+        row_products(error, self._x, features, norm.mean, self._part, norm.moments)
+        norm.lead_back(work, pixels)
         if source.size:
-            lead_rows(
-                *(error, self._x, self._features, norm.scale, norm.of_z, norm.constant),
-                *(source, add),
-            )
+            numbers = norm.scale, norm.mean, norm.of_z, norm.constant
+            lead(error, self._x, features, *numbers, source, add)

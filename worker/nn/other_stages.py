@@ -96,15 +96,12 @@ class ResidualStage(Stage):
         self._y = Buffer(width)
 
     def forward(self, work: Pass, x: Float32, addend: Float32 = EMPTY) -> Float32:
-        *inner, last = self._body.stages or (None,)
-        between = Row(inner, ()).forward(
-            work, x
-        )  # draws from the random stream before the shortcut
-        beside = self._shortcut.forward(work, x)
         if self._fused:
-            return last.forward(work, between, beside)
+            *inner, last = self._body.stages
+            between = Row(inner, ()).forward(work, x)  # draws from `rng` before the shortcut does
+            return last.forward(work, between, self._shortcut.forward(work, x))
         y = self._y.take(work.samples)
-        np.add(last.forward(work, between) if last else between, beside, out=y)
+        np.add(self._body.forward(work, x), self._shortcut.forward(work, x), out=y)
         return y
 
     def backward(

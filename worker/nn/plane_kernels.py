@@ -1,18 +1,22 @@
-"""Compiled passes over one image after a convolution, and back: scale, add, activate, pool.
+"""Compiled passes over one image after a convolution, and back: scale, add, pool, activate.
 
-They run while the image is in the cache, between the products. Sums over channels are vectors; the
-innermost loop of each pass is over channels. Every array is flat; nothing is checked here.
+They run while the image is in the cache, between the products. Each goes through the image with 8
+channels at a time, so that what belongs to a channel stays in registers. Every array is flat; those
+of one call do not overlap; nothing is checked here.
 
 Pooling comes before the activation, as each activation rises with its input: the largest input
 gives the largest output, and three quarters of the activations are never computed.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ...common.compiled import compiled
-from ...common.types import Array, Float32
-from .interpreter import LINEAR, RELU, SIGMOID, TANH, expm1
+from ...common.types import Float32
+from .interpreter import RELU, SIGMOID, TANH, expm1
 from .tiles import COLUMNS, alone
+from .vectors import LANES, Vector, load, spread, store, where_equal, where_greater
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
@@ -23,77 +27,79 @@ def finish(
     height: int,
     width: int,
     channels: int,
+    centre: Float32,
     scale: Float32,
     shift: Float32,
     addend: Float32,
     kind: int,
     size: int,
     y: Float32,
-    choice: Array,
+    choice: Float32,
 ) -> None:
-    """y = f(pool(z * scale + shift + addend)) of one image.
+    """y = f(pool((z - centre) * scale + shift + addend)) of one image.
 
     Arguments:
-        z: (height * width * channels,). scale, shift: (channels,). addend: as z, or empty.
+        z: (height * width * channels,). centre, scale, shift: (channels,). addend: as z, or empty;
+            not together with a pool.
         kind: the activation. size: of the pool and its stride, 1 for none.
-        y, choice: (height // size * width // size * channels,); `choice` uint8 is which of the
-            size * size inputs was the largest, the first of equals.
+        y, choice: (height // size * width // size * channels,); `choice` is which of the size *
+            size inputs was the largest, the first of equals. It is not touched without a pool.
     """
     alone()
-    if size > 1:
-        _pool(z, width, height // size, width // size, channels, scale, shift, size, y, choice)
-    else:
-        for pixel in range(height * width):
-            begin = pixel * channels
-            source, target = z[begin : begin + channels], y[begin : begin + channels]
-            for c in range(channels):
-                target[c] = source[c] * scale[c] + shift[c]
-        for i in range(addend.size):
-            y[i] += addend[i]
-    activate(kind, y)
+    numbers, rest = (centre, scale, shift), channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _finish(z, height, width, channels, numbers, addend, kind, size, y, choice, c, LANES)
+    if rest:
+        last = channels - rest
+        _finish(z, height, width, channels, numbers, addend, kind, size, y, choice, last, rest)
+    _activate(kind, y)
 
 
 @compiled
-def _pool(
+def _finish(
     z: Float32,
+    height: int,
     width: int,
-    rows: int,
-    columns: int,
     channels: int,
-    scale: Float32,
-    shift: Float32,
+    numbers: tuple[Float32, Float32, Float32],
+    addend: Float32,
+    kind: int,
     size: int,
     y: Float32,
-    choice: Array,
+    choice: Float32,
+    c: int,
+    n: int,
 ) -> None:
-    """The largest of each (size, size) of z * scale + shift, and which it was. NaN wins."""
-    for row in range(rows):
-        for column in range(columns):
-            goal = (row * columns + column) * channels
-            best, which = y[goal : goal + channels], choice[goal : goal + channels]
-            for k in range(size * size):
-                place = (row * size + k // size) * width + column * size + k % size
-                source = z[place * channels : (place + 1) * channels]
-                if k == 0:
-                    for c in range(channels):
-                        best[c] = source[c] * scale[c] + shift[c]
-                        which[c] = 0
-                else:
-                    number = np.uint8(k)
-                    for c in range(channels):
-                        value = source[c] * scale[c] + shift[c]
-                        larger = value > best[c] or value != value
-                        best[c] = value if larger else best[c]
-                        which[c] = number if larger else which[c]
+    """`finish` of the channels [c, c + n), rectified, but for the other activations."""
+    centre, scale, shift = load(numbers[0], c, n), load(numbers[1], c, n), load(numbers[2], c, n)
+    floor = spread(_ZERO if kind == RELU else np.float32(-np.inf))
+    if size == 1:
+        for i in range(c, z.size, channels):
+            value = (load(z, i, n) - centre) * scale + shift
+            if addend.size:
+                value = value + load(addend, i, n)
+            store(y, i, where_greater(value, floor, value, floor), n)
+        return
+    goal = c
+    for row in range(height // size):
+        for column in range(width // size):
+            top = (row * width + column) * size * channels + c
+            best = (load(z, top, n) - centre) * scale + shift
+            which = spread(_ZERO)
+            for k in range(1, size * size):
+                place = top + (k // size * width + k % size) * channels
+                value = (load(z, place, n) - centre) * scale + shift
+                which = where_greater(value, best, spread(np.float32(k)), which)
+                best = where_greater(value, best, value, best)
+            store(y, goal, where_greater(best, floor, best, floor), n)
+            store(choice, goal, which, n)
+            goal += channels
 
 
 @compiled
-def activate(kind: int, y: Float32) -> None:
-    """y = f(y), in place. The comparison lets NaN through."""
-    if kind == RELU:
-        for j in range(y.size):
-            y[j] = _ZERO if y[j] < _ZERO else y[j]
-    elif kind == SIGMOID:
+def _activate(kind: int, y: Float32) -> None:
+    """y = f(y), in place, for all but the rectifier."""
+    if kind == SIGMOID:
         for j in range(y.size):
             y[j] = _ONE / (_TWO + expm1(-y[j]))
     elif kind == TANH:
@@ -103,56 +109,73 @@ def activate(kind: int, y: Float32) -> None:
 
 
 @compiled
-def deactivate(kind: int, y: Float32, delta: Float32, target: Float32) -> None:
-    """target = delta * f'(z) in terms of y = f(z); `target` may be `delta`."""
+def _slope(kind: int, y: Vector, delta: Vector) -> Vector:
+    """delta * f'(z) in terms of y = f(z). NaN in y passes delta on, so that it is noticed."""
     if kind == RELU:
-        for j in range(y.size):
-            target[j] = _ZERO if y[j] <= _ZERO else delta[j]
-    elif kind == SIGMOID:
-        for j in range(y.size):
-            target[j] = delta[j] * (y[j] * (_ONE - y[j]))
-    elif kind == TANH:
-        for j in range(y.size):
-            target[j] = delta[j] * (_ONE - y[j] * y[j])
-    elif kind == LINEAR:
-        for j in range(y.size):
-            target[j] = delta[j]
+        zero = spread(_ZERO)
+        return where_greater(y, zero, delta, zero)
+    if kind == SIGMOID:
+        return delta * (y * (spread(_ONE) - y))
+    if kind == TANH:
+        return delta * (spread(_ONE) - y * y)
+    return delta
 
 
 @compiled
 def unfinish(
     delta: Float32,
     y: Float32,
-    choice: Array,
+    choice: Float32,
     height: int,
     width: int,
     channels: int,
     kind: int,
     size: int,
-    pooled: Float32,
     plane: Float32,
 ) -> None:
     """d(loss)/d(input of pool and activation) of one image into `plane`, given `delta` of its y.
 
-    `pooled` is scratch of the size of y. What the pool leaves over at the right and below is zero.
+    What the pool leaves over at the right and below is zero.
     """
     alone()
-    if size == 1:
-        deactivate(kind, y, delta, plane)
-        return
-    deactivate(kind, y, delta, pooled)
-    rows, columns = height // size, width // size
     if height % size or width % size:
         plane[:] = _ZERO
-    for row in range(rows):
-        for column in range(columns):
-            begin = (row * columns + column) * channels
-            value, which = pooled[begin : begin + channels], choice[begin : begin + channels]
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, c, LANES)
+    if rest:
+        last = channels - rest
+        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, last, rest)
+
+
+@compiled
+def _unfinish(
+    delta: Float32,
+    y: Float32,
+    choice: Float32,
+    height: int,
+    width: int,
+    channels: int,
+    kind: int,
+    size: int,
+    plane: Float32,
+    c: int,
+    n: int,
+) -> None:
+    if size == 1:
+        for i in range(c, y.size, channels):
+            store(plane, i, _slope(kind, load(y, i, n), load(delta, i, n)), n)
+        return
+    place, zero = c, spread(_ZERO)
+    for row in range(height // size):
+        for column in range(width // size):
+            error = _slope(kind, load(y, place, n), load(delta, place, n))
+            which = load(choice, place, n)
+            top = (row * width + column) * size * channels + c
             for k in range(size * size):
-                place = (row * size + k // size) * width + column * size + k % size
-                target, number = plane[place * channels : (place + 1) * channels], np.uint8(k)
-                for c in range(channels):
-                    target[c] = value[c] if which[c] == number else _ZERO
+                goal = top + (k // size * width + k % size) * channels
+                store(plane, goal, where_equal(which, spread(np.float32(k)), error, zero), n)
+            place += channels
 
 
 @compiled
@@ -164,11 +187,12 @@ def pad(image: Float32, height: int, row: int, side: int, wide: Float32) -> None
     across = wide.size // height
     for i in range(height):
         begin = i * across + side
-        wide[begin : begin + row] = image[i * row : (i + 1) * row]
+        for j in range(row):
+            wide[begin + j] = image[i * row + j]
 
 
 @compiled
-def spread(
+def widen(
     image: Float32, height: int, width: int, channels: int, side: int, step: int, wide: Float32
 ) -> None:
     """`pad` with each pixel `step` pixels from the next, to the right and below; what `wide` holds
@@ -178,27 +202,43 @@ def spread(
         for column in range(width):
             source = (row * width + column) * channels
             target = row * step * across + (side + column * step) * channels
-            wide[target : target + channels] = image[source : source + channels]
+            for c in range(channels):
+                wide[target + c] = image[source + c]
 
 
 @compiled
-def to_panels(image: Float32, pixels: int, channels: int, panels: Float32) -> None:
-    """An image as panels of 16 channels, (panels, pixels, 16); the last is filled with zeros."""
-    for j in range(0, channels, COLUMNS):
-        count = min(COLUMNS, channels - j)
-        for pixel in range(pixels):
-            source = image[pixel * channels + j : pixel * channels + j + count]
-            target = panels[j * pixels + pixel * COLUMNS : j * pixels + (pixel + 1) * COLUMNS]
-            for k in range(count):
-                target[k] = source[k]
-            for k in range(count, COLUMNS):
-                target[k] = _ZERO
+def to_panels(image: Any, rows: int, channels: int, panels: Float32) -> None:
+    """A matrix (rows, channels) as panels of 16 columns, (panels, rows, 16).
+
+    The columns that the last panel has too many keep their zeros.
+    """
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _to_panel(image, rows, channels, panels, c, LANES)
+    if rest:
+        _to_panel(image, rows, channels, panels, channels - rest, rest)
+
+
+@compiled
+def _to_panel(image: Any, rows: int, channels: int, panels: Float32, c: int, n: int) -> None:
+    goal = c // COLUMNS * rows * COLUMNS + c % COLUMNS
+    for i in range(rows):
+        store(panels, goal + i * COLUMNS, load(image, i * channels + c, n), n)
 
 
 @compiled
 def add_sums(image: Float32, channels: int, sums: Float32) -> None:
     """sums (channels,) += the sum over the pixels."""
-    for begin in range(0, image.size, channels):
-        source = image[begin : begin + channels]
-        for c in range(channels):
-            sums[c] += source[c]
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _add_sums(image, channels, sums, c, LANES)
+    if rest:
+        _add_sums(image, channels, sums, channels - rest, rest)
+
+
+@compiled
+def _add_sums(image: Float32, channels: int, sums: Float32, c: int, n: int) -> None:
+    total = load(sums, c, n)
+    for i in range(c, image.size, channels):
+        total = total + load(image, i, n)
+    store(sums, c, total, n)

@@ -62,7 +62,7 @@ class Program:
         cls, layers: Mapping[str, Layer], loss: Loss, l2: float, layout: Layout
     ) -> "Program | None":
         """The program of a net, or None where it has no compiled form."""
-        table, kind = translate(layers, layout), _kind(loss)
+        table, kind = translate(layers, layout), kind_of(loss)
         return None if table is None or kind is None else cls(table, kind, l2)
 
     def run(
@@ -206,7 +206,7 @@ def _inputs_of(batches: Sequence[Arrays]) -> tuple[Array, Float32]:
     return _NO_OCTETS, np.concatenate([as_float32(part) for part in parts], dtype=np.float32)
 
 
-def _kind(loss: Loss) -> int | None:
+def kind_of(loss: Loss) -> int | None:
     """The compiled form of a loss, or None where it has none: smoothed labels, a user's own."""
     smoothed = isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing > 0
     return None if smoothed else _LOSSES.get(type(loss))

@@ -20,19 +20,30 @@ from .convolution import Conv2D
 from .dense import Dense
 from .dense_stage import DenseStage
 from .flatten import Flatten
-from .interpreter import LINEAR, RELU, SIGMOID, TANH
+from .interpreter import (
+    LINEAR,
+    LOGISTIC,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
 from .layer import Layer, Sample
 from .losses import Loss, check_labels
 from .norm import BatchNorm
 from .norm_stage import Normaliser, NormStage
 from .other_stages import LayerStage, ResidualStage, Row, can_add
 from .pooling import MaxPool
-from .program import readable
+from .program import kind_of, readable
 from .residual import Residual
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 from .windows import image_of
 
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
+
+_KERNELS = {SOFTMAX: softmax_cross_entropy, LOGISTIC: sigmoid_cross_entropy}
 
 Named = Sequence[tuple[str, Layer]]
 
@@ -48,6 +59,8 @@ class Staged:
         self._row, outputs = _Translation(self._spans).row(list(layers.items()), sample)
         self._classes, self._inputs = outputs[0], Buffer(prod(sample))
         self._decayed = [span for name, span in self._spans.items() if len(layout.shapes[name]) > 1]
+        kind = kind_of(loss)
+        self._kernel = None if kind is None else _KERNELS[kind]
         self._ready: Ready | None = None
         self._stops: list[int] = [0]
 
@@ -70,13 +83,26 @@ class Staged:
         work = Pass(n, parameters, target, None if gradients is None else rng)
         x = self._inputs.take(n)
         x.reshape(inputs.shape)[...] = inputs
-        logits = self._row.forward(work, x).reshape(n, self._classes)
-        metrics = self._measures(parameters, logits, labels)
+        logits, slopes = self._row.forward(work, x), self._row.errors(n)
+        metrics = self._measures(logits, labels, slopes)
+        if self._l2:
+            weights = (parameters[begin:end] for begin, end in self._decayed)
+            squares = sum(float(np.sum(np.square(w, dtype=float))) for w in weights)
+            metrics["loss"] += self._l2 / 2 * squares
         if gradients is not None:
-            slopes = self._row.errors(n)
-            slopes[:] = self._loss.slope(logits, labels).reshape(-1)
             self._back(work, slopes)
         return metrics
+
+    def _measures(self, logits: Float32, labels: Array, slopes: Float32) -> Metrics:
+        """Loss and accuracy; d(loss)/d(logits) into `slopes`."""
+        n, classes = len(labels), self._classes
+        if self._kernel is not None:
+            loss, right = self._kernel(logits, readable(labels, np.int64), slopes, classes)
+            return {"loss": loss / n, "accuracy": right / n}
+        rows = logits.reshape(n, classes)
+        slopes[:] = self._loss.slope(rows, labels).reshape(-1)
+        right = float(np.mean(rows.argmax(axis=1) == labels))
+        return {"loss": self._loss.value(rows, labels), "accuracy": right}
 
     def _back(self, work: Pass, slopes: Float32) -> None:
         stops, end = sorted(self._stops), work.gradients.size
@@ -97,13 +123,6 @@ class Staged:
                 if begin <= first < end:
                     part = slice(first, last)
                     work.gradients[part] += np.float32(self._l2) * work.parameters[part]
-
-    def _measures(self, parameters: Float32, logits: Array, labels: Array) -> Metrics:
-        loss = self._loss.value(logits, labels)
-        if self._l2:
-            weights = (parameters[begin:end] for begin, end in self._decayed)
-            loss += self._l2 / 2 * sum(float(np.sum(np.square(w, dtype=float))) for w in weights)
-        return {"loss": loss, "accuracy": float(np.mean(logits.argmax(axis=1) == labels))}
 
     def report(self, ready: Ready | None, stages: Sequence[int]) -> None:
         """Call `ready` when the elements from each of `stages` on are final, 0 included."""
@@ -175,8 +194,8 @@ class _Translation:
                 norm = Normaliser(other, self._spans[f"{following}.weight"][0])
             elif kind == LINEAR and type(other) in _ACTIVATIONS:
                 kind = _ACTIVATIONS[type(other)]
-            elif pool == 1 and _side_by_side(other) and min(behind[:2]) >= other.size[0]:
-                pool = other.size[0]
+            elif pool == 1 and _pool_of(other):
+                pool = _pool_of(other)
                 behind = other.outputs(behind)
             else:
                 break
@@ -210,8 +229,9 @@ def _kind_of(layers: Named) -> int:
     return _ACTIVATIONS.get(type(layers[0][1]), LINEAR) if layers else LINEAR
 
 
-def _side_by_side(layer: Layer) -> bool:
-    """Whether this is a MaxPool of square windows side by side, whose choice fits in a byte."""
-    if type(layer) is not MaxPool:
-        return False
-    return layer.size == layer.stride and layer.size[0] == layer.size[1] and layer.size[0] <= 15
+def _pool_of(layer: Layer) -> int:
+    """The size of a MaxPool of square windows side by side whose choice fits in a byte, else 0."""
+    if type(layer) is not MaxPool or layer.size != layer.stride:
+        return 0
+    high, wide = layer.size
+    return high if high == wide <= 15 else 0

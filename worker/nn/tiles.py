@@ -20,18 +20,14 @@ from numba.core import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from .vectors import FLAGS, LANES, VECTOR, splat
+
 ROWS = 6
 """Rows of a full tile."""
-LANES = 8
-"""Float32 numbers of a vector; a tile is one or two vectors wide."""
 COLUMNS = 2 * LANES
 """Columns of a full tile."""
 
-_SIZE, _INDEX = ir.IntType(64), ir.IntType(32)
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_UNKNOWN = ir.Constant(_VECTOR, ir.Undefined)
-_FIRST = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
-_FLAGS = ("contract", "reassoc", "nsz")
+_SIZE = ir.IntType(64)
 
 
 def _tile(
@@ -150,18 +146,18 @@ class _Tile:
         make.branch(run)
 
         make.position_at_end(run)
-        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        zero = ir.Constant(VECTOR, [0.0] * LANES)
         number = self._phi(_SIZE, (_number(0), entry), (_number(0), old))
         offset = self._phi(_SIZE, (_number(0), entry), (_number(0), old))
         right = self._phi(self._b.type, (self._b, entry), (self._b, old))
-        sums = [self._phi(_VECTOR, (zero, entry), (value, old)) for value in loaded]
+        sums = [self._phi(VECTOR, (zero, entry), (value, old)) for value in loaded]
         make.branch(product)
 
         make.position_at_end(product)
         left = self._phi(_SIZE, (self._length, run))
         place = self._phi(_SIZE, (offset, run))
         column = self._phi(self._b.type, (right, run))
-        running = [self._phi(_VECTOR, (value, run)) for value in sums]
+        running = [self._phi(VECTOR, (value, run)) for value in sums]
         added = self._multiply(place, column, running)
         remaining = make.sub(left, _number(1))
         below = make.gep(column, [self._b_step])
@@ -185,7 +181,7 @@ class _Tile:
 
         make.position_at_end(done)
         for target, value in zip(self._targets, added, strict=True):
-            make.store(value, make.bitcast(target, _VECTOR.as_pointer()), align=4)
+            make.store(value, make.bitcast(target, VECTOR.as_pointer()), align=4)
 
     def _multiply(self, place: Any, column: Any, sums: list[Any]) -> list[Any]:
         """`sums` plus one number of each row times the vectors at `column`."""
@@ -193,11 +189,10 @@ class _Tile:
         vectors = [self._load(make.gep(column, [_number(j * LANES)])) for j in range(self._vectors)]
         for i, first in enumerate(self._lefts):
             value = make.load(make.gep(first, [place]), align=4)
-            single = make.insert_element(_UNKNOWN, value, ir.Constant(_INDEX, 0))
-            spread = make.shuffle_vector(single, _UNKNOWN, _FIRST)
+            spread = splat(make, value)
             for j, vector in enumerate(vectors):
-                product = make.fmul(spread, vector, flags=_FLAGS)
-                added.append(make.fadd(sums[i * self._vectors + j], product, flags=_FLAGS))
+                product = make.fmul(spread, vector, flags=FLAGS)
+                added.append(make.fadd(sums[i * self._vectors + j], product, flags=FLAGS))
         return added
 
     def _phi(self, kind: Any, *incoming: tuple[Any, Any]) -> Any:
@@ -207,7 +202,7 @@ class _Tile:
         return phi
 
     def _load(self, pointer: Any) -> Any:
-        return self._builder.load(self._builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+        return self._builder.load(self._builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
 
 
 def _number(value: int) -> Any:
