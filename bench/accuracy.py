@@ -16,7 +16,7 @@ from .recipes import one_cycle
 from .report import Row, compare, number
 from .runs import Run, find_mnist, train_cluster, train_torch
 
-RATE, SHIFT, BATCH, WORKERS = 0.1, 2, 64, 2
+RATE, SHIFT, BATCH, WORKERS = 0.1, 1.5, 32, 2
 """The highest rate, pixels, and samples of a worker's minibatch."""
 TARGETS = (0.98, 0.99, 0.993)
 PROMISED = {2: 99.3, 10: 99.5}
@@ -67,7 +67,7 @@ def make_settings(epochs: int, seed: int) -> dict[str, Any]:
         "job.seed": seed,
         "model.ref": "lenet_bn",
         "data.batch_size": BATCH,
-        "data.augment": f'["shift:{SHIFT}"]',
+        "data.augment": f'["shift:{SHIFT:g}"]',
         "train.mode": "bsp",
         "optimizer.rule": "nesterov",
         "optimizer.lr": RATE,
