@@ -40,6 +40,7 @@ def make_plan(layer: Conv2D, image: Sample, kind: int, pool: int) -> Plan:
     back = high - 1 - above, (rows - 1) * stride + 1
     return Plan(
         *(height, width, inputs, high, wide, stride, side, outputs, rows, columns, kind, pool),
+        panel=COLUMNS,
         places=patches(rows, columns, stride, above, across, inputs),
         bands=bands(rows, columns, stride, above, high, height),
         kernel_bands=kernel_bands(rows, stride, above, high, height, across * inputs),
@@ -136,12 +137,11 @@ def _scratch(plan: Plan) -> Scratch:
     wide = plan.height * (plan.width + 2 * plan.padding) * plan.inputs if plan.padding else 0
     spread = (plan.rows - 1) * plan.stride + 1
     back = spread * (plan.width + plan.kernel_columns - 1) * outputs
-    direct = plan.kernel_columns == 1 and plan.stride == 1
     sizes = (
         wide,
         pixels * outputs,
         pixels * _full(outputs),
-        0 if direct else back,
+        back,
         2 * outputs,
         ROWS * COLUMNS,
     )

@@ -39,10 +39,11 @@ class DenseStage(Stage):
         n, shape = work.samples, (work.samples, self._inputs, self._outputs)
         y, error = self._y.take(n), self._error.take(n)
         self._samples = n
-        unfinish(delta, y, EMPTY, n, 1, self._outputs, self._kind, 1, error)
-        bias = work.gradients[self._bias : self._bias + self._outputs]
+        outputs = self._outputs
+        unfinish(delta, y, EMPTY, n, 1, outputs, self._kind, 1, error, outputs)
+        bias = work.gradients[self._bias : self._bias + outputs]
         bias[:] = 0
-        add_sums(error, self._outputs, bias)
+        add_sums(error, n, outputs, outputs, bias)
         if not self._skipped:
             weight_gradient(*shape, self._x, error, work.gradients, self._weight)
         if source.size:

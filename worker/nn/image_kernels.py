@@ -12,8 +12,7 @@ from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from .conv_kernels import convolve, correlate
 from .norm_kernels import add_moments, add_products, lead
-from .plane_kernels import add_sums, finish, pad, to_panels, unfinish, widen
-from .tiles import COLUMNS
+from .plane_kernels import add_sums, finish, pad, unfinish, widen
 
 
 class Plan(NamedTuple):
@@ -31,6 +30,7 @@ class Plan(NamedTuple):
     columns: int
     kind: int  # of the activation
     pool: int  # size and stride, 1 for none
+    panel: int  # channels of a panel, 16
     places: Array
     bands: Array
     kernel_bands: Array
@@ -43,9 +43,9 @@ class Scratch(NamedTuple):
     """What one image needs on its way; belongs to one stage of one thread."""
 
     wide: Float32  # the image with its sides, empty where the padding is 0
-    plane: Float32  # the convolution's result, or d(loss) by it
-    panels: Float32
-    back: Float32  # the errors with their sides, empty where nothing is led back
+    plane: Float32  # the convolution's result
+    panels: Float32  # d(loss) by that, in panels
+    back: Float32  # the errors with their sides
     part: Float32  # (2 * outputs,)
     spare: Float32  # one tile
 
@@ -170,20 +170,30 @@ def backward_sums(
     many = plan.rows * plan.columns * plan.outputs
     sums[:] = 0.0
     for s in range(n):
-        _unfinish(s, plan, scratch, y, choice, delta)
+        _unfinish(s, plan, y, choice, delta, scratch.panels, plan.panel)
         part = z[s * many : (s + 1) * many]
-        add_products(scratch.plane, part, plan.outputs, mean, scratch.part, sums)
+        add_products(scratch.panels, plan.panel, part, plan.outputs, mean, scratch.part, sums)
 
 
 @compiled
 def _unfinish(
-    s: int, plan: Plan, scratch: Scratch, y: Float32, choice: Float32, delta: Float32
+    s: int,
+    plan: Plan,
+    y: Float32,
+    choice: Float32,
+    delta: Float32,
+    target: Float32,
+    panel: int,
 ) -> None:
     out = many_out(plan)
-    part = slice(s * out, (s + 1) * out)
+    begin, end = s * out, (s + 1) * out
     unfinish(
-        *(delta[part], y[part], choice[part], plan.rows, plan.columns, plan.outputs),
-        *(plan.kind, plan.pool, scratch.plane),
+        *(delta[begin:end], y[begin:end], choice[begin:end], plan.rows, plan.columns),
+        plan.outputs,
+        plan.kind,
+        plan.pool,
+        target,
+        panel,
     )
 
 
@@ -221,19 +231,16 @@ def backward(
     weight[:] = np.float32(0)
     bias[:] = np.float32(0)
     for s in range(n):
-        _unfinish(s, plan, scratch, y, choice, delta)
+        _unfinish(s, plan, y, choice, delta, scratch.panels, plan.panel)
         if keep:
-            for i in range(out):
-                delta[s * out + i] = scratch.plane[i]
+            kept = delta[s * out : (s + 1) * out]
+            _unfinish(s, plan, y, choice, delta, kept, plan.outputs)
         if z.size:
-            part = z[s * many : (s + 1) * many]
-            lead(
-                *(scratch.plane, part, plan.outputs, of_delta, centre, of_z, constant),
-                scratch.plane,
-                False,
-            )
+            part, numbers = z[s * many : (s + 1) * many], (of_delta, centre, of_z, constant)
+            panels = scratch.panels
+            lead(panels, plan.panel, part, plan.outputs, *numbers, panels, False)
         if bias.size:
-            add_sums(scratch.plane, plan.outputs, bias)
+            add_sums(scratch.panels, plan.rows * plan.columns, plan.outputs, plan.panel, bias)
         _to_weight(s, plan, scratch, x, weight)
         if source.size:
             _to_source(s, plan, scratch, back_panels, source, add)
@@ -242,17 +249,12 @@ def backward(
 @compiled
 def _to_weight(s: int, plan: Plan, scratch: Scratch, x: Float32, weight: Float32) -> None:
     image = _widened(s, plan, scratch, x)
-    pixels = plan.rows * plan.columns
-    panels = scratch.plane
-    if plan.outputs != COLUMNS:
-        panels = scratch.panels
-        to_panels(scratch.plane, pixels, plan.outputs, panels)
     across = (plan.width + 2 * plan.padding) * plan.inputs
     correlate(
         *(image, plan.counting, plan.kernel_bands, plan.stride * across),
         *(plan.stride * plan.inputs, plan.kernel_columns * plan.inputs, plan.columns),
-        panels,
-        pixels,
+        scratch.panels,
+        plan.rows * plan.columns,
         plan.outputs,
         weight,
         scratch.spare,
@@ -264,18 +266,13 @@ def _to_source(
     s: int, plan: Plan, scratch: Scratch, panels: Float32, source: Float32, add: bool
 ) -> None:
     many = plan.height * plan.width * plan.inputs
-    image, side = scratch.plane, plan.kernel_columns - 1 - plan.padding
-    if scratch.back.size:
-        image = scratch.back
-        if plan.stride == 1:
-            pad(scratch.plane, plan.rows, plan.columns * plan.outputs, side * plan.outputs, image)
-        else:
-            shape = plan.rows, plan.columns, plan.outputs
-            widen(scratch.plane, *shape, side, plan.stride, image)
+    side = plan.kernel_columns - 1 - plan.padding
+    shape = plan.rows, plan.columns, plan.outputs
+    widen(scratch.panels, *shape, side, plan.stride, scratch.back)
     length = plan.kernel_columns * plan.outputs
     across = (plan.width + plan.kernel_columns - 1) * plan.outputs
     convolve(
-        *(image, plan.back_places, plan.back_bands, across, length, panels),
+        *(scratch.back, plan.back_places, plan.back_bands, across, length, panels),
         *(plan.kernel_rows * length, plan.inputs, source[s * many : (s + 1) * many], add),
         scratch.spare,
     )

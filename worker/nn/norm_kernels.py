@@ -10,6 +10,8 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
+from .plane_kernels import panel_begin
+from .tiles import alone
 from .vectors import LANES, load, spread, store
 
 _ZERO = np.float32(0)
@@ -48,14 +50,23 @@ def _moments(z: Float32, channels: int, pivot: Float32, part: Float32, c: int, n
 
 @compiled
 def add_products(
-    delta: Float32, z: Float32, channels: int, pivot: Float32, part: Float32, sums: Array
+    delta: Float32,
+    panel: int,
+    z: Float32,
+    channels: int,
+    pivot: Float32,
+    part: Float32,
+    sums: Array,
 ) -> None:
-    """sums (2, channels) float64 += sums of delta and of delta * (z - pivot) over the rows."""
+    """sums (2, channels) float64 += sums of delta and of delta * (z - pivot) over the rows.
+
+    `delta` is in panels of `panel` channels: see `panel_begin`.
+    """
     rest = channels % LANES
     for c in range(0, channels - LANES + 1, LANES):
-        _products(delta, z, channels, pivot, part, c, LANES)
+        _products(delta, panel, z, channels, pivot, part, c, LANES)
     if rest:
-        _products(delta, z, channels, pivot, part, channels - rest, rest)
+        _products(delta, panel, z, channels, pivot, part, channels - rest, rest)
     for c in range(channels):
         sums[0, c] += part[c]
         sums[1, c] += part[channels + c]
@@ -63,13 +74,22 @@ def add_products(
 
 @compiled
 def _products(
-    delta: Float32, z: Float32, channels: int, pivot: Float32, part: Float32, c: int, n: int
+    delta: Float32,
+    panel: int,
+    z: Float32,
+    channels: int,
+    pivot: Float32,
+    part: Float32,
+    c: int,
+    n: int,
 ) -> None:
     centre, first, second = load(pivot, c, n), spread(_ZERO), spread(_ZERO)
+    place = panel_begin(c, z.size // channels, panel)
     for i in range(c, z.size, channels):
-        error = load(delta, i, n)
+        error = load(delta, place, n)
         first = first + error
         second = second + error * (load(z, i, n) - centre)
+        place += panel
     store(part, c, first, n)
     store(part, channels + c, second, n)
 
@@ -77,6 +97,7 @@ def _products(
 @compiled
 def lead(
     delta: Float32,
+    panel: int,
     z: Float32,
     channels: int,
     of_delta: Float32,
@@ -86,17 +107,22 @@ def lead(
     source: Float32,
     add: bool,
 ) -> None:
-    """source = delta * of_delta + (z - centre) * of_z + constant by channel, or added to it."""
+    """source = delta * of_delta + (z - centre) * of_z + constant by channel, or added to it.
+
+    `delta` and `source` are in panels of `panel` channels, and may be the same.
+    """
+    alone()
     numbers, rest = (of_delta, centre, of_z, constant), channels % LANES
     for c in range(0, channels - LANES + 1, LANES):
-        _lead(delta, z, channels, numbers, source, add, c, LANES)
+        _lead(delta, panel, z, channels, numbers, source, add, c, LANES)
     if rest:
-        _lead(delta, z, channels, numbers, source, add, channels - rest, rest)
+        _lead(delta, panel, z, channels, numbers, source, add, channels - rest, rest)
 
 
 @compiled
 def _lead(
     delta: Float32,
+    panel: int,
     z: Float32,
     channels: int,
     numbers: tuple[Float32, Float32, Float32, Float32],
@@ -107,9 +133,11 @@ def _lead(
 ) -> None:
     of_delta, centre = load(numbers[0], c, n), load(numbers[1], c, n)
     of_z, constant = load(numbers[2], c, n), load(numbers[3], c, n)
+    place = panel_begin(c, z.size // channels, panel)
     for i in range(c, z.size, channels):
-        led = load(delta, i, n) * of_delta + (load(z, i, n) - centre) * of_z + constant
-        store(source, i, led + load(source, i, n) if add else led, n)
+        led = load(delta, place, n) * of_delta + (load(z, i, n) - centre) * of_z + constant
+        store(source, place, led + load(source, place, n) if add else led, n)
+        place += panel
 
 
 @compiled
@@ -191,4 +219,4 @@ def row_products(
     sums[:] = 0.0
     for begin in range(0, z.size, _ROWS * channels):
         end = min(z.size, begin + _ROWS * channels)
-        add_products(delta[begin:end], z[begin:end], channels, mean, part, sums)
+        add_products(delta[begin:end], channels, z[begin:end], channels, mean, part, sums)

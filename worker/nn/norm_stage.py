@@ -54,7 +54,7 @@ class Normaliser:
         self.shift[:] = bias
 
     def lead_back(self, work: Pass, count: int) -> None:
-        """From the sums of the errors to the gradients, and to what `blend` needs."""
+        """From the sums of the errors to the gradients, and to what `lead` needs."""
         weight, bias, mean, _ = (slice(*span) for span in self._spans)
         denormaliser(
             *(self.moments, float(count), self.mean, self._inverse, self.scale),
@@ -96,9 +96,9 @@ class NormStage(Stage):
         norm, y = self._norm, self._y.take(work.samples)
         error = delta if keep else self._error.take(work.samples)
         pixels, features = y.size // self._features, self._features
-        unfinish(delta, y, EMPTY, pixels, 1, features, self._kind, 1, error)
+        unfinish(delta, y, EMPTY, pixels, 1, features, self._kind, 1, error, features)
         row_products(error, self._x, features, norm.mean, self._part, norm.moments)
         norm.lead_back(work, pixels)
         if source.size:
             numbers = norm.scale, norm.mean, norm.of_z, norm.constant
-            lead(error, self._x, features, *numbers, source, add)
+            lead(error, features, self._x, features, *numbers, source, add)

@@ -132,20 +132,22 @@ def unfinish(
     kind: int,
     size: int,
     plane: Float32,
+    panel: int,
 ) -> None:
     """d(loss)/d(input of pool and activation) of one image into `plane`, given `delta` of its y.
 
-    What the pool leaves over at the right and below is zero.
+    What the pool leaves over at the right and below is zero. `plane` is made of panels of `panel`
+    channels each, (panels, height * width, panel): see `panel_begin`.
     """
     alone()
     if height % size or width % size:
         plane[:] = _ZERO
     rest = channels % LANES
     for c in range(0, channels - LANES + 1, LANES):
-        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, c, LANES)
+        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, panel, c, LANES)
     if rest:
         last = channels - rest
-        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, last, rest)
+        _unfinish(delta, y, choice, height, width, channels, kind, size, plane, panel, last, rest)
 
 
 @compiled
@@ -159,21 +161,24 @@ def _unfinish(
     kind: int,
     size: int,
     plane: Float32,
+    panel: int,
     c: int,
     n: int,
 ) -> None:
+    begin = panel_begin(c, height * width, panel)
     if size == 1:
         for i in range(c, y.size, channels):
-            store(plane, i, _slope(kind, load(y, i, n), load(delta, i, n)), n)
+            store(plane, begin, _slope(kind, load(y, i, n), load(delta, i, n)), n)
+            begin += panel
         return
     place, zero = c, spread(_ZERO)
     for row in range(height // size):
         for column in range(width // size):
             error = _slope(kind, load(y, place, n), load(delta, place, n))
             which = load(choice, place, n)
-            top = (row * width + column) * size * channels + c
+            top = begin + (row * width + column) * size * panel
             for k in range(size * size):
-                goal = top + (k // size * width + k % size) * channels
+                goal = top + (k // size * width + k % size) * panel
                 store(plane, goal, where_equal(which, spread(np.float32(k)), error, zero), n)
             place += channels
 
@@ -193,17 +198,48 @@ def pad(image: Float32, height: int, row: int, side: int, wide: Float32) -> None
 
 @compiled
 def widen(
-    image: Float32, height: int, width: int, channels: int, side: int, step: int, wide: Float32
+    panels: Float32, height: int, width: int, channels: int, side: int, step: int, wide: Float32
 ) -> None:
-    """`pad` with each pixel `step` pixels from the next, to the right and below; what `wide` holds
-    between them, zeros, stays. It has (height - 1) * step + 1 rows; `side` counts pixels."""
+    """An image from panels of 16 channels, with `side` pixels at its left, each pixel `step` pixels
+    from the next, to the right and below.
+
+    What `wide` holds between them and at the sides, zeros, stays. It has (height - 1) * step + 1
+    rows of the same length.
+    """
+    rest = channels % LANES
+    for c in range(0, channels - LANES + 1, LANES):
+        _widen(panels, height, width, channels, side, step, wide, c, LANES)
+    if rest:
+        _widen(panels, height, width, channels, side, step, wide, channels - rest, rest)
+
+
+@compiled
+def _widen(
+    panels: Float32,
+    height: int,
+    width: int,
+    channels: int,
+    side: int,
+    step: int,
+    wide: Float32,
+    c: int,
+    n: int,
+) -> None:
     across = wide.size // ((height - 1) * step + 1)
+    source = panel_begin(c, height * width, COLUMNS)
     for row in range(height):
-        for column in range(width):
-            source = (row * width + column) * channels
-            target = row * step * across + (side + column * step) * channels
-            for c in range(channels):
-                wide[target + c] = image[source + c]
+        target = row * step * across + side * channels + c
+        for _ in range(width):
+            store(wide, target, load(panels, source, n), n)
+            source += COLUMNS
+            target += step * channels
+
+
+@compiled
+def panel_begin(c: int, rows: int, panel: int) -> int:
+    """Where channel c begins in panels of `panel` channels, one behind the other, (rows, panel)
+    each. A panel of all channels is the plain order."""
+    return c // panel * rows * panel + c % panel
 
 
 @compiled
@@ -221,24 +257,25 @@ def to_panels(image: Any, rows: int, channels: int, panels: Float32) -> None:
 
 @compiled
 def _to_panel(image: Any, rows: int, channels: int, panels: Float32, c: int, n: int) -> None:
-    goal = c // COLUMNS * rows * COLUMNS + c % COLUMNS
+    goal = panel_begin(c, rows, COLUMNS)
     for i in range(rows):
         store(panels, goal + i * COLUMNS, load(image, i * channels + c, n), n)
 
 
 @compiled
-def add_sums(image: Float32, channels: int, sums: Float32) -> None:
-    """sums (channels,) += the sum over the pixels."""
+def add_sums(plane: Float32, rows: int, channels: int, panel: int, sums: Float32) -> None:
+    """sums (channels,) += the sum over the rows of a plane in panels of `panel` channels."""
     rest = channels % LANES
     for c in range(0, channels - LANES + 1, LANES):
-        _add_sums(image, channels, sums, c, LANES)
+        _add_sums(plane, rows, panel, sums, c, LANES)
     if rest:
-        _add_sums(image, channels, sums, channels - rest, rest)
+        _add_sums(plane, rows, panel, sums, channels - rest, rest)
 
 
 @compiled
-def _add_sums(image: Float32, channels: int, sums: Float32, c: int, n: int) -> None:
-    total = load(sums, c, n)
-    for i in range(c, image.size, channels):
-        total = total + load(image, i, n)
+def _add_sums(plane: Float32, rows: int, panel: int, sums: Float32, c: int, n: int) -> None:
+    total, i = load(sums, c, n), panel_begin(c, rows, panel)
+    for _ in range(rows):
+        total = total + load(plane, i, n)
+        i += panel
     store(sums, c, total, n)
