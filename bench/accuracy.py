@@ -16,8 +16,9 @@ from .recipes import one_cycle
 from .report import Row, compare, number
 from .runs import Run, find_mnist, train_cluster, train_torch
 
-RATE, SHIFT, BATCH, WORKERS = 0.1, 1.5, 32, 2
-"""The highest rate, pixels, and samples of a worker's minibatch."""
+RATE, RISE, SHIFT, BATCH, WORKERS = 0.1, 0.15, 1.5, 32, 2
+"""The highest rate, the fraction of the job in which it rises, pixels, and samples of a worker's
+minibatch."""
 TARGETS = (0.98, 0.99, 0.993)
 PROMISED = {2: 99.3, 10: 99.5}
 """Test accuracy in per cent by number of epochs."""
@@ -72,6 +73,7 @@ def make_settings(epochs: int, seed: int) -> dict[str, Any]:
         "optimizer.rule": "nesterov",
         "optimizer.lr": RATE,
         "optimizer.schedule": "onecycle",
+        "optimizer.warmup": RISE,
         "worker.count": WORKERS,
     }
 
@@ -83,7 +85,7 @@ def _sides(mnist: Path, epochs: int) -> dict[str, Callable[[Path, int], Run]]:
         return train_cluster(f"idx:{mnist}", folder, make_settings(epochs, seed))
 
     def theirs(folder: Path, seed: int) -> Run:
-        recipe = one_cycle(RATE, SHIFT, BATCH, epochs)
+        recipe = one_cycle(RATE, RISE, SHIFT, BATCH, epochs)
         return train_torch(folder, mnist, recipe, seed, processes=WORKERS, limit=LIMIT)
 
     return {OURS: ours, DDP: theirs} if installed("torch") else {OURS: ours}

@@ -94,7 +94,7 @@ class Peer:
     ) -> None:
         self.recipe, self._rank, self._world, self._data = recipe, rank, world, data
         self.steps = -(-len(data[1]) // (recipe.batch * world))  # in an epoch
-        self._schedule = Schedule(recipe.schedule)
+        self._schedule = Schedule(recipe.schedule, recipe.warmup)
         torch.manual_seed(seed)
         self._shuffling = torch.Generator().manual_seed(seed)
         self.net = BUILDERS[recipe.net]()

@@ -9,7 +9,7 @@ from typing import Any
 class Recipe:
     """A class of `torch.optim`, its arguments, and for how long at most.
 
-    `schedule` is one of ours, over the epochs. `batch` are the samples of a minibatch in each
+    `schedule` is one of ours, over the epochs, `warmup` the fraction in which it rises. `batch` are the samples of a minibatch in each
     process, and `shift` the pixels by which images are moved at random, up to so many each way.
     Training ends early when the test accuracy `enough` is reached.
     """
@@ -22,6 +22,7 @@ class Recipe:
     batch: int = 32
     shift: float = 0.0
     enough: float = 0.975
+    warmup: float = 0.0
 
 
 PLAIN = {
@@ -38,8 +39,9 @@ DDP = "Adam 1e-3"
 RECIPES = {**PLAIN, OURS: Recipe("RMSprop", {"lr": 2e-3}, 3, "linear")}
 
 
-def one_cycle(rate: float, shift: float, batch: int, epochs: int) -> Recipe:
-    """`lenet_bn` with Nesterov's momentum over one cycle of the rate, `rate` at its top."""
+def one_cycle(rate: float, rise: float, shift: float, batch: int, epochs: int) -> Recipe:
+    """`lenet_bn` with Nesterov's momentum over one cycle of the rate, `rate` at its top, which it
+    reaches after the fraction `rise`."""
     arguments = {"lr": rate, "momentum": 0.9, "nesterov": True}
     never = 2.0
-    return Recipe("SGD", arguments, epochs, "onecycle", "lenet_bn", batch, shift, never)
+    return Recipe("SGD", arguments, epochs, "onecycle", "lenet_bn", batch, shift, never, rise)

@@ -2,7 +2,7 @@
 
 All end in softmax and cross-entropy and take the shape of their images, (height, width) or (height,
 width, channels), and the number of classes from the data. Weights start as He's, those of the last
-layer as Xavier's.
+layer as Xavier's. `label_smoothing` is that of `SoftmaxCrossEntropy`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ from .nn.residual import Residual
 from .nn.sequential import Sequential
 
 
-def lenet(sample_shape: Sequence[int] = (28, 28), classes: int = 10) -> Sequential:
+def lenet(
+    sample_shape: Sequence[int] = (28, 28), classes: int = 10, label_smoothing: float = 0.0
+) -> Sequential:
     """Two 5x5 convolutions of 16 and 32 channels, each with ReLU and 2x2 maximum, then 128 units.
 
     After Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
@@ -31,12 +33,14 @@ def lenet(sample_shape: Sequence[int] = (28, 28), classes: int = 10) -> Sequenti
     Raises:
         UserError: the samples are no images of at least 16x16, or `classes` is out of range.
     """
-    return _lenet("lenet", sample_shape, classes, batchnorm=False)
+    return _lenet("lenet", sample_shape, classes, False, label_smoothing)
 
 
-def lenet_bn(sample_shape: Sequence[int] = (28, 28), classes: int = 10) -> Sequential:
+def lenet_bn(
+    sample_shape: Sequence[int] = (28, 28), classes: int = 10, label_smoothing: float = 0.0
+) -> Sequential:
     """`lenet` with batch normalisation before each ReLU; convolutions have no biases."""
-    return _lenet("lenet_bn", sample_shape, classes, batchnorm=True)
+    return _lenet("lenet_bn", sample_shape, classes, True, label_smoothing)
 
 
 def cifar(
@@ -44,6 +48,7 @@ def cifar(
     classes: int = 10,
     batchnorm: bool = False,
     dropout: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Sequential:
     """Three blocks of two 3x3 convolutions and a 2x2 maximum, of 32, 64 and 128 channels.
 
@@ -65,10 +70,13 @@ def cifar(
         layers += _convolution(channels, filters, 3, batchnorm, padding=1)
         layers += [*_convolution(filters, filters, 3, batchnorm, padding=1), MaxPool(2)]
         channels = filters
-    return _topped(layers, sample, classes, batchnorm, dropout)
+    loss = SoftmaxCrossEntropy(label_smoothing)
+    return _topped(layers, sample, classes, batchnorm, loss, dropout)
 
 
-def resnet20(sample_shape: Sequence[int] = (32, 32, 3), classes: int = 10) -> Sequential:
+def resnet20(
+    sample_shape: Sequence[int] = (32, 32, 3), classes: int = 10, label_smoothing: float = 0.0
+) -> Sequential:
     """A 3x3 convolution, nine residual blocks of two, the mean over the image, one dense layer.
 
     K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016,
@@ -88,20 +96,27 @@ def resnet20(sample_shape: Sequence[int] = (32, 32, 3), classes: int = 10) -> Se
             layers += [_block(channels, filters, stride), ReLU()]
             channels = filters
     layers += [GlobalAveragePool(), Dense(channels, classes, xavier_uniform)]
-    return Sequential(layers, SoftmaxCrossEntropy(), sample_shape=sample)
+    return Sequential(layers, SoftmaxCrossEntropy(label_smoothing), sample_shape=sample)
 
 
-def _lenet(net: str, shape: Sequence[int], classes: int, batchnorm: bool) -> Sequential:
+def _lenet(
+    net: str, shape: Sequence[int], classes: int, batchnorm: bool, label_smoothing: float
+) -> Sequential:
     *_, channels = sample = arguments.image(net, shape, 16)
     layers: list[Layer] = []
     for filters in (16, 32):
         layers += [*_convolution(channels, filters, 5, batchnorm), MaxPool(2)]
         channels = filters
-    return _topped(layers, sample, classes, batchnorm)
+    return _topped(layers, sample, classes, batchnorm, SoftmaxCrossEntropy(label_smoothing))
 
 
 def _topped(
-    layers: Sequence[Layer], sample: Sample, classes: int, batchnorm: bool, dropout: float = 0.0
+    layers: Sequence[Layer],
+    sample: Sample,
+    classes: int,
+    batchnorm: bool,
+    loss: SoftmaxCrossEntropy,
+    dropout: float = 0.0,
 ) -> Sequential:
     """A net of convolutions with 128 hidden units and one output a class on top."""
     arguments.classes(classes)
@@ -112,7 +127,7 @@ def _topped(
     again: list[Layer] = [Dropout(dropout)] if dropout else []
     last = Dense(128, classes, xavier_uniform)
     net = [*layers, *dropped, *hidden, *again, last]
-    return Sequential(net, SoftmaxCrossEntropy(), sample_shape=sample)
+    return Sequential(net, loss, sample_shape=sample)
 
 
 def _convolution(
