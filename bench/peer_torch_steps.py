@@ -31,8 +31,8 @@ STEP_TOLERANCE, ROUNDING = 0.05, 0.001
 """How far a parameter's step may end from that of ours: of the length of the step, and of that of
 all parameters together. Some have gradients that are zero but for rounding. In float32 the first
 layers of ResNet-20 are 0.2 to 0.3 % from the float64 gradient on either side, and up to 1.5 % from
-each other with some minibatches, as rectifiers near zero open or stay shut; a wrong kernel is off by
-its whole length."""
+each other with some minibatches, as rectifiers near zero open or stay shut; a wrong kernel is off
+by its whole length."""
 
 
 class TorchSteps:

@@ -9,8 +9,9 @@ from typing import Any
 class Recipe:
     """A class of `torch.optim`, its arguments, and for how long at most.
 
-    `schedule` is one of ours, over the epochs, `warmup` the fraction in which it rises. `batch` are the samples of a minibatch in each
-    process, and `shift` the pixels by which images are moved at random, up to so many each way.
+    `schedule` is one of ours, over the epochs, `warmup` the fraction in which it rises. `batch` are
+    the samples of a minibatch in each process, and `shift` the pixels by which images are moved at
+    random, up to so many each way.
     Training ends early when the test accuracy `enough` is reached.
     """
 

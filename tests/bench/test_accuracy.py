@@ -60,7 +60,7 @@ def test_the_example_is_the_job_that_is_measured():
 
 def test_pytorchs_recipe_is_ours():
     settings = make_settings(2, 0)
-    recipe = one_cycle(accuracy.RATE, accuracy.SHIFT, accuracy.BATCH, 2)
+    recipe = one_cycle(accuracy.RATE, accuracy.RISE, accuracy.SHIFT, accuracy.BATCH, 2)
     assert recipe.arguments == {
         "lr": settings["optimizer.lr"],
         "momentum": read_job(EXAMPLE).optimizer.momentum,
