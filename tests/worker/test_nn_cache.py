@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import numpy as np
 from dualshard.worker.layout import Layout
-from dualshard.worker.nn.interpreter import run
+from dualshard.worker.nn.native.interpreter import run
 from dualshard.worker.zoo import mlp
 
 net = mlp(4, (3,), 2)

@@ -10,8 +10,8 @@ from dualshard.worker.layout import Layout
 from dualshard.worker.model import Pace
 from dualshard.worker.nn.activations import ReLU
 from dualshard.worker.nn.dense import Dense
-from dualshard.worker.nn.interpreter import descend
 from dualshard.worker.nn.losses import SoftmaxCrossEntropy
+from dualshard.worker.nn.native.interpreter import descend
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.zoo import logistic, mlp
 

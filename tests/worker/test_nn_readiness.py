@@ -12,8 +12,8 @@ from dualshard.worker.layout import Layout
 from dualshard.worker.model import Model
 from dualshard.worker.nn.activations import ReLU, Tanh
 from dualshard.worker.nn.dense import Dense
-from dualshard.worker.nn.interpreter import run
 from dualshard.worker.nn.losses import SoftmaxCrossEntropy
+from dualshard.worker.nn.native.interpreter import run
 from dualshard.worker.nn.readiness import stages
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.zoo import logistic, mlp
@@ -93,7 +93,7 @@ def test_a_small_net_runs_in_one_compiled_call(monkeypatch, callback):
         calls.append(arguments[-2:])
         return run(*arguments)
 
-    monkeypatch.setattr("dualshard.worker.nn.program.run", counted)
+    monkeypatch.setattr("dualshard.worker.nn.native.program.run", counted)
     net = mlp(784, (256, 128), 10)
     rng, layout = np.random.default_rng(1), Layout(net.shapes())
     views = layout.views(np.zeros(layout.size, np.float32))
@@ -215,7 +215,7 @@ def test_stages_written_out():
 PARTS = """
 import numpy as np
 from dualshard.worker.layout import Layout
-from dualshard.worker.nn.interpreter import run
+from dualshard.worker.nn.native.interpreter import run
 from dualshard.worker.zoo import mlp
 
 net = mlp(4, (3,), 2)

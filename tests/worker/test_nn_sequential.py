@@ -11,8 +11,8 @@ from dualshard.common.errors import UserError
 from dualshard.worker.layout import Layout
 from dualshard.worker.nn.activations import ReLU, Sigmoid, Tanh
 from dualshard.worker.nn.dense import Dense
-from dualshard.worker.nn.interpreter import run
 from dualshard.worker.nn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from dualshard.worker.nn.native.interpreter import run
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.zoo import logistic, mlp
 

@@ -10,11 +10,11 @@ from dualshard.worker.nn.dense import Dense
 from dualshard.worker.nn.dropout import Dropout
 from dualshard.worker.nn.flatten import Flatten
 from dualshard.worker.nn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy, SquaredError
+from dualshard.worker.nn.native.staged import Staged
 from dualshard.worker.nn.norm import BatchNorm, LayerNorm
 from dualshard.worker.nn.pooling import AveragePool, GlobalAveragePool, MaxPool
 from dualshard.worker.nn.residual import Residual
 from dualshard.worker.nn.sequential import Sequential
-from dualshard.worker.nn.staged import Staged
 
 NETS = {
     "pooled convolutions": ([Conv2D(1, 16, 5), ReLU(), MaxPool(2), Dense(16 * 16, 3)], (12, 12, 1)),

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from dualshard.common.compiled import compiled
-from dualshard.worker.nn.tiles import COLUMNS, ROWS, tile
-from dualshard.worker.nn.vectors import LANES, load, spread, store, where_equal, where_greater
+from dualshard.worker.nn.native.tiles import COLUMNS, ROWS, tile
+from dualshard.worker.nn.native.vectors import (
+    LANES,
+    load,
+    spread,
+    store,
+    where_equal,
+    where_greater,
+)
 
 
 @compiled

@@ -1,1 +1,1 @@
-"""Neural nets: layers and losses in plain NumPy, and a compiled step with the same results."""
+"""Neural nets: layers and losses in plain array code; `native` has their compiled form."""

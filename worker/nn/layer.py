@@ -1,7 +1,7 @@
 """The contract of a layer. A new kind of layer is a subclass, in a file of its own family.
 
 A layer is written once, against the array module `xp`, as the plain reference; the compiled step
-(`program.py`) must agree with it. It owns no parameters: they are handed in by their names within
+(`native/`) must agree with it. It owns no parameters: they are handed in by their names within
 the layer. Images are (n, height, width, channels); (n, height, width) counts as one channel.
 """
 

@@ -22,9 +22,9 @@ from .chain import Chain, part_of
 from .dense import Dense
 from .layer import Layer, Sample
 from .losses import Loss, check_labels, measure
-from .program import Program
+from .native.program import Program
+from .native.staged import Staged
 from .readiness import stages
-from .staged import Staged
 
 _ROWS = 256
 """Samples that `evaluate` takes at a time, so that its scratch stays as small as training's."""

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ...common.types import Float32
-from ..model import Factors
-from .dense import Dense
+from ....common.types import Float32
+from ...model import Factors
+from ..dense import Dense
 from .dense_kernels import apply_weight, lead_back, weight_gradient
 from .plane_kernels import add_sums, finish, unfinish
 from .stage import EMPTY, Buffer, Pass, Stage

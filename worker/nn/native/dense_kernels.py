@@ -5,8 +5,8 @@ Perceptrons, which are nothing but dense layers, run in one call: see `interpret
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Float32
+from ....common.compiled import compiled
+from ....common.types import Float32
 from .blas import product
 
 

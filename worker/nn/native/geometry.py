@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ...common.types import Array
+from ....common.types import Array
 
 Rows = tuple[int, int]
 """The first row of the kernel that counts, and how many."""

@@ -24,7 +24,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, register_model
 from numba.np.arrayobj import make_array
 
-from ...common.types import Float32
+from ....common.types import Float32
 
 LANES = 8
 """Numbers of a vector."""

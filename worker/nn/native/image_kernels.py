@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Array, Float32
+from ....common.compiled import compiled
+from ....common.types import Array, Float32
 from .conv_kernels import convolve, correlate
 from .norm_kernels import add_moments, add_products, lead
 from .plane_kernels import add_sums, finish, pad, unfinish, widen

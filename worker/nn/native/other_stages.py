@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ...common.types import Array, Float32
-from .layer import Layer, Sample
+from ....common.types import Array, Float32
+from ..layer import Layer, Sample
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 
 

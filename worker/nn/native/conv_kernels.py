@@ -12,8 +12,8 @@ Every array is flat and every size a number of elements. Nothing is checked here
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Array, Float32
+from ....common.compiled import compiled
+from ....common.types import Array, Float32
 from .tiles import COLUMNS, ROWS, alone, tile
 from .vectors import LANES
 

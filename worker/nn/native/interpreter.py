@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Array, Float32
+from ....common.compiled import compiled
+from ....common.types import Array, Float32
 from .blas import blend, product
 
 # The columns of a program. WEIGHT and BIAS count elements of the flat vector. SOURCE and TARGET

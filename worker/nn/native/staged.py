@@ -11,15 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.types import Array, Float32, Metrics
-from ..layout import Layout
-from ..model import Factors, Ready
-from .activations import ReLU, Sigmoid, Tanh
+from ....common.types import Array, Float32, Metrics
+from ...layout import Layout
+from ...model import Factors, Ready
+from ..activations import ReLU, Sigmoid, Tanh
+from ..convolution import Conv2D
+from ..dense import Dense
+from ..flatten import Flatten
+from ..layer import Layer, Sample
+from ..losses import Loss, check_labels
+from ..norm import BatchNorm
+from ..pooling import MaxPool
+from ..residual import Residual
+from ..windows import image_of
 from .conv_stage import ConvStage, can_convolve, make_plan
-from .convolution import Conv2D
-from .dense import Dense
 from .dense_stage import DenseStage
-from .flatten import Flatten
 from .interpreter import (
     LINEAR,
     LOGISTIC,
@@ -30,16 +36,10 @@ from .interpreter import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
-from .layer import Layer, Sample
-from .losses import Loss, check_labels
-from .norm import BatchNorm
 from .norm_stage import Normaliser, NormStage
 from .other_stages import LayerStage, ResidualStage, Row, can_add
-from .pooling import MaxPool
 from .program import kind_of, readable
-from .residual import Residual
 from .stage import EMPTY, Buffer, Pass, Span, Stage
-from .windows import image_of
 
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.types import Float32
-from ..model import Factors
+from ....common.types import Float32
+from ...model import Factors
 
 Span = tuple[int, int]
 """Elements [begin, end) of the flat vector."""

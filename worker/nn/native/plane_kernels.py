@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Float32
+from ....common.compiled import compiled
+from ....common.types import Float32
 from .interpreter import RELU, SIGMOID, TANH, expm1
 from .tiles import COLUMNS, alone
 from .vectors import LANES, Vector, load, spread, store, where_equal, where_greater

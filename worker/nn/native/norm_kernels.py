@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from ...common.compiled import compiled
-from ...common.types import Array, Float32
+from ....common.compiled import compiled
+from ....common.types import Array, Float32
 from .plane_kernels import panel_begin
 from .tiles import alone
 from .vectors import LANES, load, spread, store

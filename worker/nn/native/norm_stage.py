@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ...common.types import Array, Float32
+from ....common.types import Array, Float32
+from ..norm import BatchNorm
 from .interpreter import LINEAR
-from .norm import BatchNorm
 from .norm_kernels import denormaliser, lead, normaliser, row_moments, row_products
 from .plane_kernels import finish, unfinish
 from .stage import EMPTY, Buffer, Pass, Span, Stage

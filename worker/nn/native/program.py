@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...common.types import Array, Arrays, Float32, Metrics
-from ..layout import Layout
-from ..model import Factors, Pace, Ready, as_float32
-from .activations import ReLU, Sigmoid, Tanh
-from .dense import Dense
+from ....common.types import Array, Arrays, Float32, Metrics
+from ...layout import Layout
+from ...model import Factors, Pace, Ready, as_float32
+from ..activations import ReLU, Sigmoid, Tanh
+from ..dense import Dense
+from ..layer import Layer
+from ..losses import Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy, check_labels
 from .interpreter import (
     ACTIVATION,
     BIAS,
@@ -33,8 +35,6 @@ from .interpreter import (
     descend,
     run,
 )
-from .layer import Layer
-from .losses import Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy, check_labels
 
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
 _LOSSES: dict[type[Loss], int] = {SoftmaxCrossEntropy: SOFTMAX, SigmoidCrossEntropy: LOGISTIC}

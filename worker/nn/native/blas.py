@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import get_cython_function_address, intrinsic
 from numba.np.arrayobj import make_array
 
-from ...common.types import Float32
+from ....common.types import Float32
 
 _SYMBOL = "dualshard_sgemm"
 binding.add_symbol(_SYMBOL, get_cython_function_address("scipy.linalg.cython_blas", "sgemm"))

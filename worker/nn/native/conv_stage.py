@@ -4,9 +4,10 @@ from math import prod
 
 import numpy as np
 
-from ...common.types import Float32
+from ....common.types import Float32
+from ..convolution import Conv2D
+from ..layer import Sample
 from .conv_kernels import pack_reversed
-from .convolution import Conv2D
 from .geometry import bands, kernel_bands, patches
 from .image_kernels import (
     Plan,
@@ -18,7 +19,6 @@ from .image_kernels import (
     forward_moments,
 )
 from .interpreter import LINEAR
-from .layer import Sample
 from .norm_stage import Normaliser
 from .plane_kernels import to_panels
 from .stage import EMPTY, Buffer, Pass, Span, Stage
