@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dualshard.common.errors import UserError
@@ -408,6 +408,10 @@ tables = st.fixed_dictionaries(
 @given(tables)
 @settings(deadline=None, max_examples=60)
 def test_round_trip(table: dict[str, Any]) -> None:
+    train = table.get("train", {})
+    mode = train.get("mode")
+    assume(not (mode == "bsp" and train.get("quorum") == 0))
+    assume(not (mode == "easgd" and train.get("compression") == "topk"))
     job = Job.from_dict(table)
     assert Job.from_dict(job.to_dict()) == job
     assert Job.from_dict(tomllib.loads(to_toml(job))) == job
