@@ -219,7 +219,7 @@ class WorkerSection(Section):
         Kind.INTEGER,
         0,
         "steps of a thread on a copy of its own, in local and easgd, before it adds them to the "
-        "worker's parameters; 1: no copies; 0: 1 for a lone thread, 8 for several",
+        "worker's parameters; 1: no copies; 0: 1 for a lone thread, 16 for several",
         minimum=0,
     )
     device: str = setting(

@@ -13,7 +13,7 @@ from .job import Job
 
 CROWD = 8
 """Threads of a whole job beyond which `in_flight` leaves each a single lane."""
-MERGE_EVERY = 8
+MERGE_EVERY = 16
 """Steps of a lane between two merges, where it has a copy of its own and the job does not say how
 many: fewer cost time, more cost freshness (docs/benchmarks.md, `threads`)."""
 _STEPS = {"local": 64, "easgd": 16}
