@@ -5,7 +5,6 @@ it. The rows of the kernel that fall on padding have no part in a sum. Neighbour
 which the same rows of the kernel count make up a band.
 """
 
-from collections.abc import Iterable
 from itertools import groupby
 
 import numpy as np
@@ -61,8 +60,3 @@ def _inside(top: int, kernel: int, height: int) -> Rows:
     """Which rows of a kernel at `top` lie on the image; (0, 0) if none does."""
     begin, end = max(0, -top), min(kernel, height - top)
     return (begin, end - begin) if end > begin else (0, 0)
-
-
-def covered(table: Iterable[Iterable[int]]) -> int:
-    """The number of output pixels of all bands."""
-    return sum(int(count) for _, count, *_ in table)

@@ -113,7 +113,7 @@ class _Tile:
         rows: int,
         vectors: int,
     ) -> None:
-        self._builder, self._rows, self._vectors = builder, rows, vectors
+        self._builder, self._vectors = builder, vectors
         a, places, first, shift, self._runs, self._run_step, self._length, self._step = arguments[
             :8
         ]
