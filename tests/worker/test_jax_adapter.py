@@ -1,11 +1,11 @@
 """JAX loss functions as models, against our own layers."""
 
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from lanes_at_once import check_lanes
 
 from dualshard.common.cluster import DataShape
 from dualshard.common.errors import UserError
@@ -215,24 +215,7 @@ def compute(stepper: Stepper, lane: int, seed: int) -> None:
 def test_lanes_at_the_same_time_share_what_was_compiled_once(here: None, ref: str) -> None:
     settings = job(ref, worker={"threads": 2}, train={"in_flight": 1})
     stepper = Stepper(settings, DATA)
-    alone = []
-    for seed in range(20):
-        compute(stepper, 0, seed)
-        alone.append(stepper.gradients[0].copy())
-    found: list[list[np.ndarray]] = [[], []]
-
-    def work(lane: int) -> None:
-        for seed in range(20):
-            compute(stepper, lane, seed)
-            found[lane].append(stepper.gradients[lane].copy())
-
-    threads = [Thread(target=work, args=(lane,)) for lane in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for gradients in found:
-        np.testing.assert_array_equal(gradients, alone)
+    check_lanes(stepper, compute, times=20)
     compiled = stepper._models[0]._gradients  # type: ignore[attr-defined]
     assert all(model._gradients is compiled for model in stepper._models)  # type: ignore[attr-defined]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from lanes_at_once import check_lanes
 
 from dualshard.common.cluster import DataShape
 from dualshard.common.errors import UserError
@@ -400,24 +400,7 @@ def test_lanes_that_compute_at_the_same_time_do_not_meet(here: None) -> None:
     """Two threads, many minibatches: each gradient is what it is alone."""
     settings = job("Net", worker={"threads": 2}, train={"in_flight": 1})
     stepper = Stepper(settings, DATA)
-    alone = []
-    for seed in range(40):
-        compute(stepper, 0, seed)
-        alone.append(stepper.gradients[0].copy())
-    found: list[list[np.ndarray]] = [[], []]
-
-    def work(lane: int) -> None:
-        for seed in range(40):
-            compute(stepper, lane, seed)
-            found[lane].append(stepper.gradients[lane].copy())
-
-    threads = [Thread(target=work, args=(lane,)) for lane in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for gradients in found:
-        np.testing.assert_array_equal(gradients, alone)
+    check_lanes(stepper, compute, times=40)
 
 
 def test_the_seed_of_the_job_decides_how_a_module_starts(here: None) -> None:
