@@ -137,6 +137,18 @@ def test_every_loss_and_l2_lead_back_through_stages(loss, l2):
     compare(Sequential(layers, LOSSES[loss], l2, sample_shape=sample), sample, 4)
 
 
+class AllDecay(Sequential):
+    """A user's net with L2 on biases, too."""
+
+    def decayed(self, name):
+        return True
+
+
+@pytest.mark.parametrize("layers", [[Dense(6, 3)], [Dense(6, 4), LeakyReLU(), Dense(4, 3)]])
+def test_l2_is_on_the_parameters_that_the_net_says(layers):
+    compare(AllDecay(layers, SoftmaxCrossEntropy(), 0.3), (6,), 4)
+
+
 def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it():
     layers, sample = NETS["pooled convolutions"]
     net = Sequential(layers, SoftmaxCrossEntropy(), sample_shape=sample)

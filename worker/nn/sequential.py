@@ -70,8 +70,10 @@ class Sequential(Model):
         self._classes = _classes(self._chain, self._sample)
         self._shapes, self._averaged = self._chain.shapes(), self._chain.averaged()
         self._layout = Layout(self.shapes())
-        program = Program.of(self.layers, loss, l2, self._layout)
-        staged = (self.layers, loss, l2, self._layout, self._sample)
+        # The table of a perceptron has L2 on weights and nothing else.
+        plain = not l2 or type(self).decayed is Model.decayed
+        program = Program.of(self.layers, loss, l2, self._layout) if plain else None
+        staged = (self.layers, loss, l2, self._layout, self._sample, self.decayed)
         self._program: Program | Staged = program or Staged(*staged)
         self._own = type(self).gradients is Sequential.gradients
         self._xp: ModuleType = np

@@ -5,7 +5,8 @@ which costs a few microseconds and lets layers be put together at will. Layers t
 compiled run their own NumPy code in between.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
@@ -52,13 +53,20 @@ class Staged:
     """A net as a row of stages, with the interface of `Program`. Belongs to one thread."""
 
     def __init__(
-        self, layers: Mapping[str, Layer], loss: Loss, l2: float, layout: Layout, sample: Sample
+        self,
+        layers: Mapping[str, Layer],
+        loss: Loss,
+        l2: float,
+        layout: Layout,
+        sample: Sample,
+        decays: Callable[[str], bool],
     ) -> None:
-        """`sample` is the shape of one sample of the inputs."""
+        """`sample` is the shape of one sample of the inputs; `decays` says whether L2 is on a
+        parameter, and is asked at the first step."""
         self._loss, self._l2, self._spans = loss, l2, layout.spans()
         self._row, outputs = _Translation(self._spans).row(list(layers.items()), sample)
         self._classes, self._inputs = outputs[0], Buffer(prod(sample))
-        self._decayed = [span for name, span in self._spans.items() if len(layout.shapes[name]) > 1]
+        self._decays = decays
         kind = kind_of(loss)
         self._kernel = None if kind is None else _KERNELS[kind]
         self._ready: Ready | None = None
@@ -92,6 +100,11 @@ class Staged:
         if gradients is not None:
             self._back(work, slopes)
         return metrics
+
+    @cached_property
+    def _decayed(self) -> list[Span]:
+        """Where the parameters with L2 lie."""
+        return [span for name, span in self._spans.items() if self._decays(name)]
 
     def _measures(self, logits: Float32, labels: Array, slopes: Float32) -> Metrics:
         """Loss and accuracy; d(loss)/d(logits) into `slopes`."""
