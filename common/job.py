@@ -1,15 +1,17 @@
 """The job file's contract: every section and key, typed, with its words. Pure: nothing is read.
 
 One frozen dataclass a section; `Job` holds them all. What a section is stands in `section`, those
-of the update rules in `rule_sections`; all can be had from here. A section checks itself when it is
-made, so that a `Job` that exists is a valid one, wherever it came from: file, wire, `replace`.
-Files, environment and command line are read in `config.py`.
+of the data in `data_sections` and those of the update rules in `rule_sections`; all can be had from
+here. A section checks itself when it is made, so that a `Job` that exists is a valid one, wherever
+it came from: file, wire, `replace`. Files, environment and command line are read in `config.py`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from .data_sections import DataSection as DataSection
+from .data_sections import DataserverSection as DataserverSection
 from .errors import UserError
 from .rule_sections import OptimizerSection as OptimizerSection
 from .rule_sections import OuterSection as OuterSection
@@ -63,28 +65,6 @@ class ModelSection(Section):
         Kind.TEXT, "mlp", "name in the zoo, module:attribute or file.py:attribute", empty=False
     )
     args: Mapping[str, Any] = setting(Kind.TABLE, {}, "arguments that the model is built with")
-
-
-@dataclass(frozen=True)
-class DataSection(Section):
-    """What is learned from. Relative paths are relative to the working directory."""
-
-    name_in_file = "data"
-    source: str = setting(Kind.TEXT, "digits", "the training data", empty=False)
-    test: str = setting(
-        Kind.TEXT, "", "a source of its own for testing; empty: the test part of data.source"
-    )
-    batch_size: int = setting(Kind.INTEGER, 32, "samples in a thread's minibatch", minimum=1)
-    augment: tuple[str, ...] = setting(
-        Kind.TEXTS, [], "transforms in order, like shift:2, rotate:10 or module:attribute"
-    )
-    held_out: float = setting(
-        Kind.NUMBER,
-        0.2,
-        "fraction held out for testing where the source has no test part of its own",
-        above=0,
-        below=1,
-    )
 
 
 @dataclass(frozen=True)
@@ -197,15 +177,6 @@ class ParamserverSection(Section):
     buckets: int = setting(
         Kind.INTEGER, 1024, "buckets that shards hash to", minimum=1, maximum=65536
     )
-
-
-@dataclass(frozen=True)
-class DataserverSection(Section):
-    """The data servers."""
-
-    name_in_file = "dataserver"
-    count: int = setting(Kind.INTEGER, 1, "data server processes", minimum=1)
-    portion: int = setting(Kind.INTEGER, 16, "minibatches handed out at once", minimum=1)
 
 
 @dataclass(frozen=True)

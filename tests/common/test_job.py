@@ -41,7 +41,21 @@ CONTRACT = {
         "resume": "",
     },
     "model": {"ref": "mlp", "args": {}},
-    "data": {"source": "digits", "test": "", "batch_size": 32, "augment": [], "held_out": 0.2},
+    "data": {
+        "source": "digits",
+        "test": "",
+        "batch_size": 32,
+        "augment": [],
+        "resize": "",
+        "columns": ["image", "label"],
+        "corrupt": "raise",
+        "sampling": "once",
+        "weights": [],
+        "cache": 1 << 30,
+        "disk_cache": 0,
+        "cache_dir": "",
+        "held_out": 0.2,
+    },
     "train": {
         "mode": "async",
         "transport": "auto",
@@ -70,7 +84,7 @@ CONTRACT = {
     },
     "outer": {"rule": "sgd", "lr": 1.0, **RULE, "schedule": "constant"},
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
-    "dataserver": {"count": 1, "portion": 16},
+    "dataserver": {"count": 1, "portion": 16, "threads": 1, "backup": False},
     "worker": {"count": 2, "threads": 1, "merge_every": 0, "device": "cpu"},
     "security": {"insecure": False},
 }
@@ -283,7 +297,8 @@ def test_the_given_table_is_copied() -> None:
         ),
         (
             {"dataserver": {"zzz": 2}},
-            "dataserver.zzz = 2: expected a key of the job file; [dataserver] has count, portion",
+            "dataserver.zzz = 2: expected a key of the job file; [dataserver] has count, portion,"
+            " threads, backup",
         ),
         (
             {"wroker": {"count": 2}},
