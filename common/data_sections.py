@@ -24,7 +24,7 @@ class DataSection(Section):
     resize: str = setting(
         Kind.TEXT,
         "",
-        "the size that images are brought to when they are read, the shorter side first and the rest "
+        "the size that images are brought to when they are read: scaled by the shorter side, the rest "
         "cut off evenly; empty: as they are",
         pattern=r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?",
         form="HEIGHTxWIDTH or SIDE",
@@ -78,6 +78,6 @@ class DataserverSection(Section):
     backup: bool = setting(
         Kind.FLAG,
         False,
-        "hand portions that others still hold at the end of an epoch to idle workers too; the first "
+        "hand portions that others hold at the end of an epoch to idle workers too; the first "
         "to finish counts",
     )
