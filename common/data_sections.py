@@ -24,8 +24,8 @@ class DataSection(Section):
     resize: str = setting(
         Kind.TEXT,
         "",
-        "the size that images are brought to when they are read: scaled by the shorter side, and the "
-        "rest cut off evenly; empty: as they are",
+        "the size that images are brought to when they are read: scaled by the shorter side, and "
+        "the rest cut off evenly; empty: as they are",
         pattern=r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?",
         form="HEIGHTxWIDTH or SIDE",
         example="224",
