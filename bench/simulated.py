@@ -24,12 +24,14 @@ from ..common.errors import DualshardError
 from ..common.job import Job
 from ..common.loop import Loop
 from ..common.memory import FaultPlan, MemoryTransport, Network
+from ..common.messages import Shelf
 from ..common.node import Action, Exit, Failed, Node
 from ..common.session import Session, Welcomed, own_versions
 from ..common.telemetry import Telemetry
 from ..common.types import Float32, Role
 from ..common.wire import Frames
 from ..dataserver.process import Store
+from ..dataserver.shelves import Shelves
 from ..dataserver.state import DataServer, Opened, Prepare
 from ..paramserver.checkpoint import (
     FOLDER,
@@ -47,6 +49,8 @@ from ..paramserver.disk import Disk, DiskAction
 from ..paramserver.saving import FileClosed
 from ..paramserver.state import ParameterServer
 from ..worker.events import Build, Built, Compute, Computed, Measure, Measured, Partly
+from ..worker.feeding import CREDITS
+from ..worker.shelf import Slots, room
 from ..worker.state import Worker
 from ..worker.step import Stepper
 from ..worker.threads import step
@@ -139,6 +143,7 @@ class Simulation:
         compute: seconds of one minibatch on a worker of this rank.
         pace: seconds that a role (by name, `paramserver-0`) takes for one message.
         absent: names of roles that never start.
+        shelved: data servers write portions to the workers' memory.
         early: a lane tells of each part of its gradient while it computes, at even distances.
         watch: note `peaks` (slower).
         run: the run directory, for jobs with checkpoints; a job with `job.resume` goes on from
@@ -156,6 +161,7 @@ class Simulation:
         compute: Callable[[int], float] = lambda rank: 0.01,
         pace: dict[str, float] | None = None,
         absent: frozenset[str] = frozenset(),
+        shelved: bool = True,
         early: bool = False,
         watch: bool = False,
         run: Path | None = None,
@@ -182,7 +188,8 @@ class Simulation:
         self.opening: dict[str, float] = {}
         """Seconds that a data server, by name, takes to open its data."""
         self._compute, self._pace, self._watch = compute, pace or {}, watch
-        self._early = early
+        self._early, self._shelved = early, shelved
+        self._shelves: dict[int, Float32] = {}
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._agreed = 0
         counts = {
@@ -227,8 +234,12 @@ class Simulation:
         kind, base, perform = kinds[role]
         number = base + rank + 1000 * life
         address = "" if role is Role.WORKER else f"tcp://10.0.0.2:{number}"
+        more: dict[str, Any] = {}
+        if role is Role.DATASERVER:
+            more["shelves"] = Shelves(lambda offered: self._shelves[offered.pid])
         node = kind(
             Courier(number),
+            **more,
             controller=CONTROLLER,
             address=address,
             host="memory",
@@ -364,7 +375,16 @@ class Simulation:
         granule = self.job.paramserver.shard_bytes // 4
         for model in stepper._models if self._early else ():
             model.on_ready = partial(model.on_ready, granule=granule)  # type: ignore[method-assign]
-        return stepper.built()
+        return replace(stepper.built(), slots=self._slots(node) if self._shelved else None)
+
+    def _slots(self, worker: Worker) -> Slots:
+        """Memory for portions, as a worker's process shares it."""
+        assert worker.cluster.data is not None
+        count, elements = room(self.job, worker.cluster.data, CREDITS)
+        memory = self._shelves[worker.courier.incarnation] = np.full(
+            (count, elements), np.nan, np.float32
+        )
+        return Slots(memory, Shelf("memory", worker.courier.incarnation, 0, count, 4 * elements))
 
     def _measure(self, name: str, action: Measure) -> Measured:
         return Measured(*self.steppers[name].evaluate(action.vector, action.portions))

@@ -357,17 +357,34 @@ class Progress(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Shelf(Message):
+    """Request, worker to data server: memory to write portions to; `Ack`, or `Refused` on another
+    host. The segment is open as `descriptor` in process `pid` of `place`, and holds `slots` slots
+    of `size` bytes each, a multiple of 4.
+    """
+
+    place: str
+    pid: int
+    descriptor: int
+    slots: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch(Message):
     """Request, worker to data server: one credit, for one portion of the training split.
 
-    Answered by `Portion`, perhaps much later. `drained` is the newest epoch of which the sender
-    knows that nothing is left there (-1: of none). With `test` it asks for portion `portion` of
-    the test split instead, answered at once; `last` marks the final one.
+    Answered by `Portion`, perhaps much later; or by `Shelved`, where `slot` >= 0 names a slot of
+    the sender's shelf, which nobody else may write to from now until it is named again. `drained`
+    is the newest epoch of which the sender knows that nothing is left there (-1: of none). With
+    `test` it asks for portion `portion` of the test split instead, answered at once; `last` marks
+    the final one.
     """
 
     test: bool
     portion: int
     drained: int = -1
+    slot: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +396,20 @@ class Portion(Message):
     portion: int
     last: bool
     inputs: Array
+    labels: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved(Message):
+    """A `Portion` whose inputs, of `dtype` (as NumPy writes it) and `shape`, lie in the slot that
+    was named."""
+
+    epoch: int
+    portion: int
+    last: bool
+    slot: int
+    dtype: str
+    shape: list[int]
     labels: Array
 
 
@@ -457,7 +488,8 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Accuse: (Ack,),
     Serve: (Ack,),
     Progress: (Ack,),
-    Fetch: (Portion,),
+    Shelf: (Ack,),
+    Fetch: (Portion, Shelved),
     Done: (Ack,),
     Evaluate: (Evaluated,),
     AskStatus: (Status,),

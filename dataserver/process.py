@@ -13,6 +13,8 @@ from ..common.session import Welcomed
 from ..common.types import Role
 from .augment import parse_augment
 from .pipeline import Pipeline, portions
+from .sharing import map_shelf
+from .shelves import Shelves
 from .source import open_source
 from .split import Split
 from .state import DataServer, Opened, Prepare, Prepared
@@ -56,7 +58,9 @@ class DataServerProcess:
 
     def __init__(self, options: Options) -> None:
         self._runtime = Runtime(Role.DATASERVER, options, listens=True)
-        self._state = DataServer(self._runtime.courier(), **self._runtime.session())
+        self._state = DataServer(
+            self._runtime.courier(), shelves=Shelves(map_shelf), **self._runtime.session()
+        )
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "data server")
         self._store: Store | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from ..common import modes
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open, Peer
+from ..common.errors import RemoteError
 from ..common.job import Job
 from ..common.messages import (
     Ack,
@@ -26,9 +27,12 @@ from ..common.messages import (
     Progress,
     Refused,
     Serve,
+    Shelf,
+    Shelved,
 )
 from ..common.session import Session
 from ..common.types import Arrays, Role
+from .shelves import Shelves
 
 AHEAD = 4
 """Portions prepared and not yet asked for."""
@@ -79,7 +83,9 @@ class DataServer(Session):
 
     role = Role.DATASERVER
 
-    def __init__(self, courier: Courier, **session: object) -> None:
+    def __init__(
+        self, courier: Courier, *, shelves: Shelves | None = None, **session: object
+    ) -> None:
         super().__init__(courier, **session)  # type: ignore[arg-type]
         self.counters: Counter[str] = Counter()
         self._job = Job()
@@ -101,7 +107,13 @@ class DataServer(Session):
         self._reissued = 0
         self._reporting = False
         self._changed = False
-        self.requests |= {Serve: self._on_serve, Fetch: self._on_fetch, Done: self._on_done}
+        self._shelves = shelves or Shelves()
+        self.requests |= {
+            Shelf: self._on_shelf,
+            Serve: self._on_serve,
+            Fetch: self._on_fetch,
+            Done: self._on_done,
+        }
         self.replies |= {DataFacts: lambda request, reply: None, Progress: self._on_reported}
 
     def configure(self, job: Job) -> None:
@@ -180,6 +192,7 @@ class DataServer(Session):
         if not gone:
             return
         self._gone |= gone
+        self._shelves.keep_only(present)
         self._credits = deque(c for c in self._credits if c.envelope.source not in gone)
         self._empty = {key: told for key, told in self._empty.items() if key[0] not in gone}
         orphans = [p for p, (worker, _) in self._leases.items() if worker in gone]
@@ -200,9 +213,22 @@ class DataServer(Session):
 
     # The workers' side: credits and leases.
 
+    def _on_shelf(self, peer: Peer, envelope: Envelope) -> None:
+        shelf = envelope.message
+        assert isinstance(shelf, Shelf)
+        try:
+            if self._job.train.transport not in ("auto", "shm"):
+                raise RemoteError("this server shares no memory")
+            self._shelves.attach(envelope.source, shelf)
+        except RemoteError as refused:
+            self.refuse(peer, envelope, "shelf", str(refused))
+            return
+        self.answer(peer, envelope, Ack())
+
     def _on_fetch(self, peer: Peer, envelope: Envelope) -> None:
         fetch = envelope.message
         assert isinstance(fetch, Fetch)
+        self._shelves.name(envelope.source, fetch.slot, envelope.sequence)
         credit = Credit(peer, envelope)
         if fetch.test and fetch.portion < 0:
             self.refuse(peer, envelope, "portion", f"there is no test portion {fetch.portion}")
@@ -284,8 +310,18 @@ class DataServer(Session):
                 self._send(credit, self._empty[credit.key])
 
     def _send(self, credit: Credit, prepared: Prepared) -> None:
-        inputs, labels = prepared.arrays
-        reply: Message = Portion(prepared.epoch, prepared.portion, prepared.last, inputs, labels)
+        """Answer a credit: on the worker's shelf if it has named a slot there."""
+        fetch, (inputs, labels) = credit.envelope.message, prepared.arrays
+        assert isinstance(fetch, Fetch)
+        try:
+            shelved = len(labels) and self._shelves.write(*credit.key, fetch.slot, inputs)
+        except RemoteError:
+            return  # it has the answer: it has gone on since
+        number = prepared.epoch, prepared.portion, prepared.last
+        reply: Message = Portion(*number, inputs, labels)
+        if shelved:
+            self.counters["shelved"] += 1
+            reply = Shelved(*number, fetch.slot, inputs.dtype.str, list(inputs.shape), labels)
         self.answer(credit.peer, credit.envelope, reply, remember=False)
 
     def _prepare_ahead(self) -> None:

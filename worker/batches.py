@@ -12,12 +12,15 @@ from ..common.types import Array
 class Lease:
     """A portion that this worker holds until each of its minibatches has been applied.
 
-    `measures` are the sums that travel with `Done`; `source` is the data server's address.
+    `measures` are the sums that travel with `Done`; `source` is the data server's address; `open`
+    counts the minibatches that are not done with; `slot` is where its inputs lie on the shelf, -1
+    if in memory of their own.
     """
 
     source: str
     portion: Portion
     open: int
+    slot: int = -1
     measures: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, measure: str, value: float) -> None:
@@ -51,13 +54,15 @@ class Ring:
         self._batch_size, self._ordered = batch_size, ordered
         self._waiting: deque[Minibatch] = deque()
         self._leases: list[Lease] = []
+        self._done_with: list[int] = []
 
-    def add(self, source: str, portion: Portion) -> None:
+    def add(self, source: str, portion: Portion, slot: int = -1) -> None:
         """A portion has come; one without samples only gives its credit back."""
         cuts = range(0, len(portion.labels), self._batch_size)
+        lease = Lease(source, portion, len(cuts), slot)
         if not cuts:
+            self._close(lease, 0)
             return
-        lease = Lease(source, portion, len(cuts))
         self._leases.append(lease)
         for number, begin in enumerate(cuts):
             end = begin + self._batch_size
@@ -96,7 +101,7 @@ class Ring:
 
     def applied(self, batch: Minibatch) -> Lease | None:
         """A minibatch's gradient is in the servers' parameters; the lease if it was the last."""
-        batch.lease.open -= 1
+        self._close(batch.lease, 1)
         if batch.lease.open or batch.lease not in self._leases:
             return None
         self._leases.remove(batch.lease)
@@ -105,9 +110,23 @@ class Ring:
     def drop_before(self, epoch: int) -> int:
         """Forget the portions of epochs that are over; returns how many."""
         old = [lease for lease in self._leases if lease.portion.epoch < epoch]
+        for batch in self._waiting:
+            if batch.lease.portion.epoch < epoch:
+                self._close(batch.lease, 1)
         self._leases = [lease for lease in self._leases if lease.portion.epoch >= epoch]
         self._waiting = deque(b for b in self._waiting if b.lease.portion.epoch >= epoch)
         return len(old)
+
+    def take_done_with(self) -> list[int]:
+        """The slots that no minibatch lies in any more since the last call."""
+        slots, self._done_with = self._done_with, []
+        return slots
+
+    def _close(self, lease: Lease, minibatches: int) -> None:
+        """So many more minibatches of a portion are done with."""
+        lease.open -= minibatches
+        if not lease.open and lease.slot >= 0:
+            self._done_with.append(lease.slot)
 
     @property
     def held(self) -> int:

@@ -9,6 +9,7 @@ from ..common.messages import Attach
 from ..common.types import Arrays, Float32, Metrics
 from .batches import Minibatch
 from .model import Factors
+from .shelf import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Build:
 class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
     a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
-    that servers of this host can share, None if in this process alone; `factored` are the weights
+    that servers of this host can share, None if in this process alone, and `slots` the memory that
+    data servers of this host can write portions to; `factored` are the weights
     whose gradients the model can give as factors. `remote`: these arrays are the host's copies of
     what lies on a device, which must be told of what has changed and asked for what has come out;
     `line` says to people what the worker computes on, where they asked."""
@@ -34,6 +36,7 @@ class Built:
     factored: tuple[str, ...] = ()
     remote: bool = False
     line: str = ""
+    slots: Slots | None = None
 
 
 @dataclass(frozen=True, slots=True)

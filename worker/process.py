@@ -4,9 +4,10 @@ import os
 from dataclasses import replace
 from functools import partial
 
+from ..common.cluster import DataShape
 from ..common.job import Job
 from ..common.loop import Background
-from ..common.messages import Attach
+from ..common.messages import Attach, Shelf
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.segment import Segment, place
@@ -16,6 +17,8 @@ from .device import find
 from .device_lanes import DeviceLanes
 from .device_step import DeviceStepper, stepper_on
 from .events import Build, Built, Compute, Measure, Measured
+from .feeding import CREDITS
+from .shelf import Slots, room
 from .state import Worker
 from .step import Stepper, in_own_memory
 from .threads import Lanes
@@ -69,11 +72,19 @@ class WorkerProcess:
             self._lanes = DeviceLanes(stepper, threads, self._loop)
         else:
             self._lanes = Lanes(stepper, threads, self._loop.post, self._runtime.clock)
+        slots = self._make_slots(action.cluster.data) if share else None
         attach = None
         if segment is not None:
             rows = 1 + len(stepper.gradients)
             attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
-        return replace(stepper.built(attach), line=line)
+        return replace(stepper.built(attach), line=line, slots=slots)
+
+    def _make_slots(self, data: DataShape) -> Slots:
+        """The shelf; slots that are never written to take no memory."""
+        count, elements = room(self._job, data, CREDITS)
+        segment = Segment.create(count * elements)
+        offer = Shelf(place(), os.getpid(), segment.descriptor, count, 4 * elements)
+        return Slots(segment.array.reshape(count, elements), offer)
 
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None

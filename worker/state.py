@@ -15,26 +15,21 @@ from ..common.delivery import Courier, Open
 from ..common.job import Job
 from ..common.messages import (
     Describe,
-    Done,
-    Fetch,
     Message,
-    Portion,
     Refused,
     Rest,
     Start,
 )
 from ..common.node import Lend, NoShortcut
 from ..common.types import Role
-from .batches import Minibatch, Ring
-from .evaluating import Evaluating
+from .batches import Minibatch
 from .events import Build, Built, Compute, Computed, Partly
 from .exchange import Exchange, Lane, Replica
 from .exchanging import NO_FACTORS
+from .feeding import Feeding
 from .model import Factors
 from .parcels import Parcels
 
-CREDITS = 2
-"""Portions asked for or held, per data server: one is trained on while the next one comes."""
 BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
 if it is alone, or as long as it is not known how fast it is."""
@@ -42,36 +37,25 @@ BURST_SECONDS = 0.02
 """What a burst lasts at most, once that is known."""
 
 
-class Worker(Evaluating):
+class Worker(Feeding):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
 
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)
-        self._ring = Ring(1)
         self._built: Built | None = None
         self._building = False
         self._described = False
         self._started: set[int] = set()
         self._pulled = False
-        self._wants_data = True
-        self._drained: dict[str, int] = {}
-        self._newest = -1  # the last epoch of which a data server has told
         self._turn = 0
         self._turns_of = -1  # the epoch in which the lanes take turns
         self.replies |= {
             Describe: self._on_described,
             Start: self._on_started,
-            Fetch: self._on_portion,
             Rest: self._on_rested,
-            Done: lambda request, reply: None,
         }
-
-    def configure(self, job: Job) -> None:
-        """The job has come with the welcome."""
-        self.job = job
-        self._ring = Ring(job.data.batch_size, ordered=modes.in_order(job))
 
     def state_word(self) -> str:
         if self._building:
@@ -134,6 +118,7 @@ class Worker(Evaluating):
             built = self._built
             self.parcels = Parcels(self.job, shards, built.layout, built.factored)
         self.share_memory(self._built.segment)
+        self.offer_shelf(self._built.slots)
         first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
         # A job that goes on from a checkpoint has its values there.
         if self.cluster.phase == "preparing" and first and not self.job.job.resume:
@@ -164,8 +149,6 @@ class Worker(Evaluating):
     def _active(self) -> bool:
         return self.cluster.phase == "training" and self.cluster.active in (-1, self.rank)
 
-    # Data by credit.
-
     def go_on(self) -> None:
         """Do whatever can be done now: take part, ask for data, compute."""
         if not self._active() or self.replica is None or self.leaving is not None:
@@ -176,51 +159,6 @@ class Worker(Evaluating):
         if self.replica.missing or self.attaching:
             return
         self._compute()
-
-    def _ask_for_data(self) -> None:
-        assert self.job is not None
-        self._wants_data = False
-        # What is to come in order is asked for one at a time: answers may overtake each other.
-        at_once = 1 if modes.in_order(self.job) else CREDITS
-        for member in self.cluster.of_role(Role.DATASERVER):
-            waiting = sum(
-                isinstance(request.message, Fetch) and not request.message.test
-                for request in self.courier.open_requests(member.address)
-            )
-            # Where the end of an epoch is told, a push may take more portions than one has credit
-            # for; otherwise what has come is pushed when there is no more.
-            ring, told = self._ring, modes.told_the_end(self.job)
-            held = ring.untaken_from(member.address) if told else ring.held_from(member.address)
-            wanted = CREDITS - waiting - held
-            for _ in range(min(wanted, at_once - waiting)):
-                self.ask(member.address, Fetch(False, 0, self._drained.get(member.address, -1)))
-
-    def _on_portion(self, request: Open, reply: Message) -> None:
-        assert isinstance(reply, Portion)
-        assert isinstance(request.message, Fetch)
-        assert isinstance(request.peer, str)
-        if request.message.test:
-            self.tests_came(reply)
-            return
-        self._newest = max(self._newest, reply.epoch)
-        if reply.portion < 0:
-            self._drained[request.peer] = max(self._drained.get(request.peer, -1), reply.epoch)
-        elif reply.epoch < self.cluster.epoch:
-            self.counters["dropped_portions"] += 1
-        else:
-            self._ring.add(request.peer, reply)
-        self._wants_data = True
-        self.go_on()
-
-    def _undrained(self) -> set[str]:
-        """The data servers that may still have something for this worker in this epoch; its data
-        may come before the view that tells of it."""
-        epoch = max(self.cluster.epoch, self._newest)
-        return {
-            member.address
-            for member in self.cluster.of_role(Role.DATASERVER)
-            if self._drained.get(member.address, -1) < epoch
-        }
 
     def _rest(self, exchange: Exchange) -> None:
         """Tell the servers that nobody is to wait for this exchange in this epoch."""
@@ -248,7 +186,7 @@ class Worker(Evaluating):
                 if lane.free:
                     self._next_step(lane)
         if self._wants_data:
-            self._ask_for_data()
+            self.ask_for_data()
 
     def _compute_in_turn(self) -> None:
         """Where the order counts, minibatch j of the epoch goes to lane j modulo their number."""
@@ -258,7 +196,7 @@ class Worker(Evaluating):
         while self.lanes[self._turn].free and self._next_step(self.lanes[self._turn]):
             self._turn = (self._turn + 1) % len(self.lanes)
             self._skip_pushing()
-        if not len(self._ring) and not self._undrained():
+        if not len(self._ring) and not self.undrained():
             for lane in self.lanes:
                 if lane.free:
                     self._nothing_to_do(lane)
@@ -282,7 +220,7 @@ class Worker(Evaluating):
         """
         assert self.job is not None
         exchange = lane.exchange
-        expected = self._undrained() if modes.in_order(self.job) else ()
+        expected = self.undrained() if modes.in_order(self.job) else ()
         if exchange.stale and self._ring.has_next(expected):
             self.pull(exchange)  # others have gone on while it rested
             return False
@@ -365,7 +303,7 @@ class Worker(Evaluating):
     def _nothing_to_do(self, lane: Lane) -> None:
         assert self.job is not None
         exchange = lane.exchange
-        over = not modes.told_the_end(self.job) or not (len(self._ring) or self._undrained())
+        over = not modes.told_the_end(self.job) or not (len(self._ring) or self.undrained())
         if over and exchange.batches and not exchange.computing:
             self._push(lane)
             return
@@ -415,16 +353,6 @@ class Worker(Evaluating):
             self.counters["samples"] += samples
         if before < self.job.job.warm_start <= self.counters["steps"]:
             self.beat_soon()
-
-    def applied(self, batch: Minibatch) -> None:
-        """Finish the portion if this was its last minibatch."""
-        lease = self._ring.applied(batch)
-        if lease is None:
-            return
-        self._wants_data = True
-        if lease.source in {m.address for m in self.cluster.of_role(Role.DATASERVER)}:
-            done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
-            self.ask(lease.source, done)
 
     def refused(self, request: Open, reply: Refused) -> None:
         if isinstance(request.message, Describe | Start):

@@ -6,7 +6,7 @@ from simulation import Simulation, make_job, one_hot
 
 from dualshard.common.gathering import AT_ONCE
 from dualshard.dataserver.state import AHEAD
-from dualshard.worker.state import CREDITS
+from dualshard.worker.feeding import CREDITS
 
 HEADER = 400
 """Bytes of a message beside its arrays, generously."""

@@ -13,7 +13,7 @@ from simulation import Simulation, blobs, make_job, one_hot
 
 from dualshard.common.job import Job
 from dualshard.common.memory import FaultPlan
-from dualshard.worker import state as worker_state
+from dualshard.worker import feeding
 
 BAD = FaultPlan(drop=0.2, duplicate=0.2, reorder=0.2, jitter=0.01)
 PATIENT = {"job__lease": "60s", "job__start_timeout": "1h"}
@@ -47,7 +47,7 @@ def test_one_worker_trains_to_the_same_bits(
     tmp_path: Path, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With one credit the portions come in order; with two they may overtake each other.
-    monkeypatch.setattr(worker_state, "CREDITS", 1)
+    monkeypatch.setattr(feeding, "CREDITS", 1)
     job = make_job(
         blobs(tmp_path),
         **PATIENT,
