@@ -24,7 +24,7 @@ class Store:
     def __init__(self, job: Job) -> None:
         """Opens `data.source`. Raises `UserError` for whatever is wrong with it."""
         data = job.data
-        self.split: Split = open_source(data.source, data.test, job.job.seed, data.held_out)
+        self.split: Split = open_source(data, job.job.seed)
         cut = portions(
             len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
         )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..common.errors import UserError
 from .dataset import Dataset
 from .randomness import Purpose, sample_keys
-from .samples import ArrayDataset, Samples
+from .sources.samples import ArrayDataset, Samples
 
 Rows = NDArray[np.int64]
 

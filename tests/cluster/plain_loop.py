@@ -18,7 +18,7 @@ class Loop:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        split = open_source(job.data.source, job.data.test, job.job.seed, job.data.held_out)
+        split = open_source(job.data, job.job.seed)
         self.data = split.train
         self.samples = len(split.train)
         shape = DataShape(self.samples, len(split.test), split.classes, split.sample_shape, 1)

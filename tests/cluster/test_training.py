@@ -30,7 +30,7 @@ MLP = {
 
 def trained_in_one_loop(job: Job) -> Float32:
     """The parameters after plain single-process training: no cluster, no shards, no portions."""
-    split = open_source(job.data.source, job.data.test, job.job.seed, job.data.held_out)
+    split = open_source(job.data, job.job.seed)
     samples = len(split.train)
     shape = DataShape(samples, len(split.test), split.classes, split.sample_shape, 1)
     model = build_model(job, shape)
