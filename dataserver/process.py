@@ -12,7 +12,9 @@ from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
 from .augment import parse_augment
+from .cache import cached
 from .pipeline import Pipeline, portions
+from .sampling import make_sampling
 from .source import open_source
 from .split import Split
 from .state import DataServer, Opened, Prepare, Prepared
@@ -29,7 +31,9 @@ class Store:
             len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
         )
         transforms = parse_augment(data.augment)
-        self._pipeline = Pipeline(self.split.train, transforms, job.job.seed, cut)
+        train = cached(self.split.train, data)
+        sampling = make_sampling(data, self.split.labels)
+        self._pipeline = Pipeline(train, transforms, job.job.seed, cut, sampling)
         self._test_size = data.batch_size * job.dataserver.portion
         self.facts = DataFacts(
             len(self.split.train),

@@ -7,7 +7,8 @@ import numpy as np
 from dualshard.common.cluster import DataShape
 from dualshard.common.job import Job
 from dualshard.common.types import Array, Float32
-from dualshard.dataserver.pipeline import epoch_order, portions
+from dualshard.dataserver.pipeline import portions
+from dualshard.dataserver.sampling import epoch_order
 from dualshard.dataserver.source import open_source
 from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout

@@ -13,7 +13,7 @@ from dualshard.common.job import Job
 from dualshard.common.rates import make_segments
 from dualshard.common.rules import RULES, make_rule
 from dualshard.common.types import Float32
-from dualshard.dataserver.pipeline import epoch_order
+from dualshard.dataserver.sampling import epoch_order
 from dualshard.dataserver.source import open_source
 from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
