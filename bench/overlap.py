@@ -20,6 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..common.cluster import DataShape
+from ..common.data_sections import DataSection
 from ..common.job import Job
 from ..common.messages import Portion
 from ..dataserver.source import open_source
@@ -92,7 +93,7 @@ def make_settings(hidden: list[int]) -> dict[str, Any]:
 
 def write_part(mnist: Path, path: Path, samples: int) -> Path:
     """An archive with some samples of MNIST to train and a few to test."""
-    split = open_source(f"idx:{mnist}", "", 0, 0.2)
+    split = open_source(DataSection(f"idx:{mnist}"), seed=0)
     arrays: dict[str, Any] = {}
     for part, dataset, count in (("train", split.train, samples), ("test", split.test, BATCH)):
         chosen = np.arange(min(count, len(dataset)))

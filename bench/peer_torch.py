@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from ..common.data_sections import DataSection
 from ..common.schedules import Schedule
 from ..dataserver.dataset import Dataset
 from ..dataserver.source import open_source
@@ -51,7 +52,7 @@ def main() -> None:
             rank=options.rank,
             world_size=options.world,
         )
-    split = open_source(f"idx:{options.data}", "", 0, 0.2)
+    split = open_source(DataSection(f"idx:{options.data}"), seed=0)
     data, test = tensors(split.train), tensors(split.test)
     recipe = Recipe(**options.recipe)
     arguments = (recipe, options.seed, options.rank, options.world, data)

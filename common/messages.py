@@ -420,7 +420,8 @@ class Done(Message):
     `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
     `pushes`, `staleness` (of pushes), `stale.N` (pushes by staleness, see `types.stale_class`),
     `late` (pushes that came too late), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
-    data), and `model.NAME` for whatever else the model measures (of samples).
+    data) and `wait_between` (those of them between two epochs), and `model.NAME` for whatever else
+    the model measures (of samples).
     """
 
     epoch: int

@@ -15,7 +15,7 @@ from ..common.suggest import nearest
 from ..common.types import Array, Arrays
 from .dataset import Dataset, Transform
 from .randomness import Stream
-from .samples import Origin, Part, Samples, checked
+from .sources.samples import Origin, Part, Samples, checked
 
 
 def is_reference(text: str, names: Iterable[str]) -> bool:

@@ -7,26 +7,13 @@ this data server or another, holds the same values.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..common.types import Arrays
 from .dataset import Dataset, Transform
-from .randomness import Purpose, Stream, sample_keys
-
-Indices = NDArray[np.int64]
+from .randomness import Stream
+from .sampling import Indices, Order, Sampling
 
 PORTIONS_PER_WORKER = 4
 """Few samples give smaller portions, so that work handed out as workers become free stays even."""
-
-
-def epoch_order(seed: int, epoch: int, n: int) -> Indices:
-    """A permutation of 0..n-1, (n,) int64: the order in which an epoch visits its samples.
-
-    Sorting by random keys is a uniform shuffle, and the same one with every version of NumPy.
-    """
-    keys = sample_keys(seed, Purpose.ORDER, epoch, np.arange(n, dtype=np.int64))
-    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +52,15 @@ class Pipeline:
     """A data set, its transforms and its cut into portions. Any thread may call it."""
 
     def __init__(
-        self, dataset: Dataset, transforms: Sequence[Transform], seed: int, cut: Portions
+        self,
+        dataset: Dataset,
+        transforms: Sequence[Transform],
+        seed: int,
+        cut: Portions,
+        sampling: Sampling | None = None,
     ) -> None:
-        """`cut` must be of as many samples as `dataset` holds (see `portions`).
+        """`cut` must be of as many samples as `dataset` holds (see `portions`); without
+        `sampling` each of them is visited once an epoch.
 
         One sample is sent through, so that a transform that does not fit the data set fails here,
         and what has to be compiled is ready before the first portion is asked for.
@@ -77,9 +70,10 @@ class Pipeline:
         self._dataset = dataset
         self._transforms = tuple(transforms)
         self._seed = seed
+        self._sampling = sampling or Sampling(cut.samples)
         # One immutable pair, replaced whole: two threads may both compute it, and read the same.
-        self._order: tuple[int, Indices] = (0, epoch_order(seed, 0, cut.samples))
-        self.samples(0, self._order[1][:1])
+        self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
+        self.samples(0, self._order[1].indices[:1])
 
     def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
@@ -87,21 +81,21 @@ class Pipeline:
         Raises whatever the data set or a transform raises.
         """
         begin, end = self.cut.span(number)
-        indices = self._epoch(epoch)[begin:end]
-        return indices, self.samples(epoch, indices)
+        drawn = self._epoch(epoch).span(begin, end)
+        return drawn.indices, self.samples(epoch, drawn.indices, drawn.occurrences)
 
-    def samples(self, epoch: int, indices: Indices) -> Arrays:
-        """These samples, (m,) int64, as `epoch` sees them."""
+    def samples(self, epoch: int, indices: Indices, occurrences: Indices | None = None) -> Arrays:
+        """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first."""
         arrays = self._dataset.read(indices)
-        random = Stream.of(self._seed, epoch, indices)
+        random = Stream.of(self._seed, epoch, indices, occurrences)
         for ordinal, transform in enumerate(self._transforms):
             arrays = transform(arrays, random.child(ordinal))
         return arrays
 
-    def _epoch(self, epoch: int) -> Indices:
+    def _epoch(self, epoch: int) -> Order:
         """The order of an epoch; the last one asked for is kept."""
         kept, order = self._order
         if kept != epoch:
-            order = epoch_order(self._seed, epoch, self.cut.samples)
+            order = self._sampling.order(self._seed, epoch)
             self._order = (epoch, order)
         return order

@@ -12,7 +12,9 @@ from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
 from .augment import parse_augment
+from .cache import cached
 from .pipeline import Pipeline, portions
+from .sampling import make_sampling
 from .sharing import map_shelf
 from .shelves import Shelves
 from .source import open_source
@@ -26,12 +28,14 @@ class Store:
     def __init__(self, job: Job) -> None:
         """Opens `data.source`. Raises `UserError` for whatever is wrong with it."""
         data = job.data
-        self.split: Split = open_source(data.source, data.test, job.job.seed, data.held_out)
+        self.split: Split = open_source(data, job.job.seed)
         cut = portions(
             len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
         )
         transforms = parse_augment(data.augment)
-        self._pipeline = Pipeline(self.split.train, transforms, job.job.seed, cut)
+        train = cached(self.split.train, data)
+        sampling = make_sampling(data, self.split.labels)
+        self._pipeline = Pipeline(train, transforms, job.job.seed, cut, sampling)
         self._test_size = data.batch_size * job.dataserver.portion
         self.facts = DataFacts(
             len(self.split.train),

@@ -29,6 +29,8 @@ class Purpose(IntEnum):
     ORDER = 0
     AUGMENT = 1
     HOLD_OUT = 2
+    DRAW = 3
+    AGAIN = 4
 
 
 def mix(words: Keys) -> Keys:
@@ -64,9 +66,26 @@ class Stream:
     keys: Keys
 
     @classmethod
-    def of(cls, seed: int, epoch: int, indices: NDArray[np.int64]) -> Self:
-        """The augmentation streams of the samples `indices`, (n,) int64, in one epoch."""
-        return cls(sample_keys(seed, Purpose.AUGMENT, epoch, indices))
+    def of(
+        cls,
+        seed: int,
+        epoch: int,
+        indices: NDArray[np.int64],
+        occurrences: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """The augmentation streams of the samples `indices`, (n,) int64, in one epoch.
+
+        Arguments:
+            occurrences: (n,) int64, where samples are drawn several times: which draw of its sample
+                each is, counted from 0. The first one has the stream of a sample drawn once.
+        """
+        keys = sample_keys(seed, Purpose.AUGMENT, epoch, indices)
+        if occurrences is not None and occurrences.any():
+            again = child(
+                sample_keys(seed, Purpose.AGAIN, epoch, indices), occurrences.astype(np.uint64)
+            )
+            keys = np.where(occurrences > 0, again, keys)
+        return cls(keys)
 
     def __len__(self) -> int:
         return len(self.keys)

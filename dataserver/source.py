@@ -2,36 +2,36 @@
 
 from pathlib import Path
 
+from ..common.data_sections import DataSection
 from ..common.suggest import nearest
 from .attached import is_reference, read_attached
-from .digits import read_digits
-from .idx import read_idx
-from .npz import read_npz
-from .samples import Origin, Part, Samples
+from .sources.digits import read_digits
+from .sources.idx import read_idx
+from .sources.npz import read_npz
+from .sources.samples import Origin, Part, Samples
 from .split import Split, make_split
 
 _FORMS = {"digits": "digits", "idx": "idx:DIR", "npz": "npz:FILE"}
 
 
-def open_source(source: str, test: str, seed: int, held_out: float) -> Split:
-    """Read `data.source` into memory, and what it is tested on.
+def open_source(data: DataSection, seed: int) -> Split:
+    """Open `data.source`, and what it is tested on.
 
-    Arguments:
-        source: `digits`, `idx:DIR`, `npz:FILE`, or a user's Dataset by reference.
-        test: empty: the source's own test part, or where it has none, the fraction `held_out` of
-            its samples, the same ones for the same seed. Else another source: its test part, or
-            where it has none, all of it.
+    Without `data.test` that is the source's own test part, or where it has none, the fraction
+    `data.held_out` of its samples, the same ones for the same seed. Else it is the test part of
+    the source that `data.test` names, or where that has none, all of it.
+
     Raises:
         UserError: naming `data.source`, `data.test` or `data.held_out`, and what is wrong.
     """
-    origin = Origin("data.source", source)
+    origin = Origin("data.source", data.source)
     train, own_test = _read(origin, "train"), _read(origin, "test")
     assert train is not None, "a reader raises when there is no training part"
-    if not test:
-        return make_split(train, own_test, seed, held_out)
-    other = Origin("data.test", test)
+    if not data.test:
+        return make_split(train, own_test, seed, data.held_out)
+    other = Origin("data.test", data.test)
     part = _read(other, "test")
-    return make_split(train, _read(other, "train") if part is None else part, seed, held_out)
+    return make_split(train, _read(other, "train") if part is None else part, seed, data.held_out)
 
 
 def _read(origin: Origin, part: Part) -> Samples | None:

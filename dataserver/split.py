@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..common.errors import UserError
 from .dataset import Dataset
 from .randomness import Purpose, sample_keys
-from .samples import ArrayDataset, Samples
+from .sources.samples import ArrayDataset, Samples
 
 Rows = NDArray[np.int64]
 
@@ -17,13 +17,15 @@ Rows = NDArray[np.int64]
 class Split:
     """What is trained on and what is tested on: labels lie in [0, classes) in both.
 
-    `sample_shape` is the shape of one input, such as (28, 28).
+    `sample_shape` is the shape of one input, such as (28, 28); `labels` (n,) int64 are those of
+    `train`.
     """
 
     train: Dataset
     test: Dataset
     classes: int
     sample_shape: tuple[int, ...]
+    labels: Rows
 
 
 def make_split(train: Samples, test: Samples | None, seed: int, held_out: float) -> Split:
@@ -43,6 +45,7 @@ def make_split(train: Samples, test: Samples | None, seed: int, held_out: float)
         ArrayDataset((test.inputs, test.labels)),
         classes,
         train.shape,
+        train.labels,
     )
 
 

@@ -289,6 +289,17 @@ def accuracy(json_file: Path | None, data: Path | None, epochs: list[int], round
     _report(json_file, lambda: bench_accuracy(data, epochs, rounds, click.echo))
 
 
+@bench.command()
+@json_option
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
+@seconds_option(0.5)
+def data(json_file: Path | None, rounds: int, seconds: float) -> None:
+    """Augmentation against a loop over OpenCV, on one thread and on two."""
+    from ..bench.data import bench_data
+
+    _report(json_file, lambda: bench_data(rounds, seconds, click.echo))
+
+
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:
     """Measure; print what a reader must know, and the rows; write them to the file."""
     from ..bench.machine import machine_facts

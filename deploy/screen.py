@@ -119,7 +119,8 @@ class Screen:
         if epoch and epoch["seconds"] - self._epoch_shown_at >= EPOCH_LINES:
             self._epoch_shown_at = epoch["seconds"]
             numbers = measures(epoch, report["last_evaluation"], epoch["samples_per_second"])
-            text = f"epoch {epoch['epoch'] + 1}/{report['epochs']}  {numbers}"
+            parts = [f"epoch {epoch['epoch'] + 1}/{report['epochs']}", numbers, waits(epoch)]
+            text = "  ".join(filter(None, parts))
             self.say(_timed(epoch["seconds"], text))
 
     def finish(self, totals: Report) -> None:
@@ -131,7 +132,8 @@ class Screen:
             self.say(
                 f"{totals['samples']:,} samples in {totals['wall_seconds']:.1f} s "
                 f"({totals['samples_per_second']:,.0f} samples/s), mean staleness "
-                f"{totals['staleness_mean']:.1f}"
+                f"{totals['staleness_mean']:.1f}, wait for data "
+                f"{totals['wait_per_step_ms']:.3f} ms/step"
             )
         else:
             self.say("ended before the job was complete: there is no final model")
@@ -159,9 +161,10 @@ def epoch_bar(report: Report) -> Table:
     done, epochs = report["epochs_done"], report["epochs"]
     line.add_row(
         f"epoch {min(report['epoch'] + 1, epochs)}/{epochs}",
-        ProgressBar(total=epochs, completed=done, width=40),
+        ProgressBar(total=epochs, completed=done, width=24),
         f"{100 * done / epochs:.0f} %",
         f"{report['summary']['wall_seconds']:.0f} s",
+        waits(report["last_epoch"]),
     )
     return line
 
@@ -172,6 +175,13 @@ def headline(report: Report) -> str:
         return wait
     epoch, rate = report["last_epoch"], report["samples_per_second_now"]
     return "  ".join([report["phase"], measures(epoch, report["last_evaluation"], rate)]).rstrip()
+
+
+def waits(epoch: Report) -> str:
+    """How long a step waited for data in an epoch, which may be empty."""
+    if "wait_seconds_per_step" not in epoch:
+        return ""
+    return f"wait {1000 * epoch['wait_seconds_per_step']:.3f} ms/step"
 
 
 def measures(epoch: Report, evaluation: Report, rate: float) -> str:

@@ -81,7 +81,8 @@ class Lane:
     """One minibatch under way, or a few where the worker steps by itself: `batches`. It `brings`
     what lies on a device.
 
-    `pace` is the seconds that each of the last ones took, 0 before; `began_at` is when it got them.
+    `pace` is the seconds that each of the last ones took, 0 before; `began_at` is when it got them,
+    `epoch` whose they were.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Lane:
     pace: float = 0.0
     brings: bool = False
     idle_since: float | None = None
+    epoch: int = -1
 
     @property
     def free(self) -> bool:

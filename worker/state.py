@@ -229,8 +229,8 @@ class Worker(Feeding):
             self._nothing_to_do(lane)
             return False
         if lane.idle_since is not None:
-            batches[0].lease.add("wait", self.now - lane.idle_since)
-            lane.idle_since = None
+            self._waited(lane, batches[0], self.now - lane.idle_since)
+        lane.epoch = batches[0].lease.portion.epoch
         assert self.replica is not None
         if not exchange.taken:
             exchange.versions = list(self.replica.versions)
@@ -243,6 +243,14 @@ class Worker(Feeding):
         exchange.since_fetch += len(batches)
         self._begin_step(lane, self._action(lane, batches, accumulate))
         return True
+
+    def _waited(self, lane: Lane, first: Minibatch, seconds: float) -> None:
+        """A lane has gone without data until now; apart, where that was between two epochs."""
+        lease, epoch = first.lease, first.lease.portion.epoch
+        lease.add("wait", seconds)
+        if epoch > lane.epoch:
+            lease.add("wait_between", seconds)
+        lane.idle_since = None
 
     def _begin_step(self, lane: Lane, action: Compute) -> None:
         """Put a lane to work. A device is told what has changed, and asked for what is complete."""

@@ -80,7 +80,10 @@ class Scoreboard:
             "staleness_histogram": {
                 name: int(sums[f"stale.{name}"]) for name in STALE_CLASSES if sums[f"stale.{name}"]
             },
+            "steps": int(sums["steps"]),
+            "wait_seconds": sums["wait"],
             "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
+            "wait_between_seconds": sums["wait_between"],
             "bytes_pushed": int(sums["bytes_pushed"]),
             "bytes_pulled": int(sums["bytes_pulled"]),
             "portions": ledger.portions,
@@ -148,6 +151,9 @@ class Scoreboard:
         staleness = sum(row["staleness"] * row["pushes"] for row in self.epochs)
         last = self.evaluations[-1] if self.evaluations else {}
         samples = sum(row["samples"] for row in self.epochs)
+        # A run that goes on may have rows of an older version, without these.
+        wait = sum(row.get("wait_seconds", 0.0) for row in self.epochs)
+        steps = sum(row.get("steps", 0) for row in self.epochs)
         return {
             "test_accuracy": last.get("accuracy"),
             "test_loss": last.get("loss"),
@@ -158,6 +164,11 @@ class Scoreboard:
             "bytes_pushed": sum(row["bytes_pushed"] for row in self.epochs),
             "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
             "staleness_mean": staleness / max(pushes, 1),
+            "wait_seconds": wait,
+            "wait_per_step_ms": 1000 * wait / max(steps, 1),
+            "wait_between_seconds": sum(
+                row.get("wait_between_seconds", 0.0) for row in self.epochs
+            ),
             "pushes": pushes,
             "late": sum(row["late"] for row in self.epochs),
             "staleness_histogram": {

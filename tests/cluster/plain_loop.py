@@ -7,7 +7,8 @@ import numpy as np
 from dualshard.common.cluster import DataShape
 from dualshard.common.job import Job
 from dualshard.common.types import Array, Float32
-from dualshard.dataserver.pipeline import epoch_order, portions
+from dualshard.dataserver.pipeline import portions
+from dualshard.dataserver.sampling import epoch_order
 from dualshard.dataserver.source import open_source
 from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
@@ -18,7 +19,7 @@ class Loop:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        split = open_source(job.data.source, job.data.test, job.job.seed, job.data.held_out)
+        split = open_source(job.data, job.job.seed)
         self.data = split.train
         self.samples = len(split.train)
         shape = DataShape(self.samples, len(split.test), split.classes, split.sample_shape, 1)

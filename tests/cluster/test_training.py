@@ -13,7 +13,7 @@ from dualshard.common.job import Job
 from dualshard.common.rates import make_segments
 from dualshard.common.rules import RULES, make_rule
 from dualshard.common.types import Float32
-from dualshard.dataserver.pipeline import epoch_order
+from dualshard.dataserver.sampling import epoch_order
 from dualshard.dataserver.source import open_source
 from dualshard.worker.building import build_model
 from dualshard.worker.layout import Layout
@@ -30,7 +30,7 @@ MLP = {
 
 def trained_in_one_loop(job: Job) -> Float32:
     """The parameters after plain single-process training: no cluster, no shards, no portions."""
-    split = open_source(job.data.source, job.data.test, job.job.seed, job.data.held_out)
+    split = open_source(job.data, job.job.seed)
     samples = len(split.train)
     shape = DataShape(samples, len(split.test), split.classes, split.sample_shape, 1)
     model = build_model(job, shape)

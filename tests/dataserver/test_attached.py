@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
+from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
 from dualshard.dataserver.attached import AttachedTransform, is_reference
 from dualshard.dataserver.augment import parse_augment
 from dualshard.dataserver.randomness import Stream
 from dualshard.dataserver.source import open_source
+
+
+def opened(source, test, seed, held_out):
+    return open_source(DataSection(source, test, held_out=held_out), seed)
+
 
 DATASET = """
 import numpy as np
@@ -64,7 +70,7 @@ def write(tmp_path, monkeypatch):
 @pytest.mark.parametrize("attribute", ["Squares", "squares"])
 def test_a_dataset_is_split_like_any_other(write, attribute):
     write()
-    split = open_source(f"mine.py:{attribute}", "", seed=1, held_out=0.2)
+    split = opened(f"mine.py:{attribute}", "", seed=1, held_out=0.2)
     assert (len(split.train), len(split.test)) == (8, 2)
     assert (split.classes, split.sample_shape) == (2, (3, 3))
     inputs, labels = split.train.read(np.arange(8))
@@ -73,7 +79,7 @@ def test_a_dataset_is_split_like_any_other(write, attribute):
 
 def test_a_dataset_may_be_the_test_set(write):
     write()
-    split = open_source("mine.py:squares", "mine.py:Squares", seed=1, held_out=0.2)
+    split = opened("mine.py:squares", "mine.py:Squares", seed=1, held_out=0.2)
     assert (len(split.train), len(split.test)) == (10, 10)
 
 
@@ -104,7 +110,7 @@ def test_a_dataset_may_be_the_test_set(write):
 def test_a_dataset_that_breaks_its_contract_is_refused(write, result, expected):
     write(result=result)
     with pytest.raises(UserError) as caught:
-        open_source("mine.py:squares", "", seed=1, held_out=0.2)
+        opened("mine.py:squares", "", seed=1, held_out=0.2)
     assert str(caught.value) == (
         f"data.source = mine.py:squares: expected {expected}; return (inputs, labels) from read"
     )
@@ -113,13 +119,13 @@ def test_a_dataset_that_breaks_its_contract_is_refused(write, result, expected):
 def test_an_empty_dataset_and_one_that_is_none_are_refused(write):
     write(length="0")
     with pytest.raises(UserError) as caught:
-        open_source("mine.py:squares", "", seed=1, held_out=0.2)
+        opened("mine.py:squares", "", seed=1, held_out=0.2)
     assert str(caught.value) == (
         "data.source = mine.py:squares: expected a Dataset of at least one sample, its len() is 0; "
         "give it samples"
     )
     with pytest.raises(UserError) as caught:
-        open_source("mine.py:number", "", seed=1, held_out=0.2)
+        opened("mine.py:number", "", seed=1, held_out=0.2)
     assert str(caught.value) == (
         "data.source = mine.py:number: expected a Dataset, with len() and read(indices), "
         "it is of type int; give it both, or name a function that returns one"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dualshard.common.errors import UserError
 from dualshard.dataserver.augment import parse_augment
-from dualshard.dataserver.pipeline import Pipeline, epoch_order, portions
-from dualshard.dataserver.samples import ArrayDataset
+from dualshard.dataserver.pipeline import Pipeline, portions
+from dualshard.dataserver.sampling import epoch_order
+from dualshard.dataserver.sources.samples import ArrayDataset
 
 SIZES = st.integers(1, 3000)
 

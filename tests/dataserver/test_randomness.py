@@ -54,7 +54,7 @@ def test_seed_purpose_epoch_index_child_and_draw_all_matter():
         for purpose in Purpose
         for epoch in range(4)
     ]
-    assert len(np.unique(keys)) == 4 * 3 * 4 * 50
+    assert len(np.unique(keys)) == 4 * len(Purpose) * 4 * 50
     stream = Stream.of(1, 1, SIX)
     family = [stream.keys, *(stream.child(ordinal).keys for ordinal in range(4))]
     draws = [stream._bits(draw) for draw in range(4)]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualshard.common.errors import UserError
-from dualshard.dataserver.samples import ArrayDataset, Origin, Samples
+from dualshard.dataserver.sources.samples import ArrayDataset, Origin, Samples
 from dualshard.dataserver.split import count_classes, held_out_rows, make_split
 
 TRAIN = Origin("data.source", "npz:a.npz")

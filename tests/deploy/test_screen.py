@@ -23,6 +23,7 @@ EPOCH = {
     "loss": 0.12345,
     "accuracy": 0.96,
     "staleness": 1.04,
+    "wait_seconds_per_step": 0.0000214,
 }
 
 
@@ -73,7 +74,7 @@ def test_the_live_display_is_one_line_a_role_on_80_columns():
     lines = drawn(Group(epoch_bar(shown), headline(shown), role_table(shown)))
     assert len(lines) == 6
     assert lines[0].split()[:2] == ["epoch", "13/30"]
-    assert lines[0].endswith("42 %  3 s")
+    assert lines[0].endswith("42 %  3 s  wait 0.021 ms/step")
     assert lines[1] == "training  43,211 samples/s  loss 0.1235  staleness 1.0  test 98.88 %"
     assert lines[2].split() == ["role", "pid", "state", "counters"]
     assert lines[3].split()[:3] == ["paramserver-0", "4123456", "14"]
@@ -147,7 +148,8 @@ def test_without_a_terminal_each_change_is_a_line(capsys):
     assert capsys.readouterr().out.splitlines() == [
         "starting a controller, 2 parameter servers, 1 data server, 2 workers",
         "waiting for worker-0",
-        "    3.2 s  epoch 12/30  41,234 samples/s  loss 0.1235  staleness 1.0  test 98.88 %",
+        "    3.2 s  epoch 12/30  41,234 samples/s  loss 0.1235  staleness 1.0  test 98.88 %"
+        "  wait 0.021 ms/step",
         "    3.5 s  lost worker-1 on one (pid 7): nothing heard for 5.1 s",
         "ended before the job was complete: there is no final model",
         "run directory: runs/x",
@@ -171,6 +173,7 @@ def test_the_last_lines_say_what_came_out(capsys):
         "wall_seconds": 1.26,
         "samples_per_second": 34_238.1,
         "staleness_mean": 0.96,
+        "wait_per_step_ms": 0.0214,
     }
     screen = Screen(Job(), Path("a folder/run"))
     screen.finish(totals)
@@ -179,10 +182,12 @@ def test_the_last_lines_say_what_came_out(capsys):
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "test accuracy 98.77 % after 1 epoch",
-        "43,140 samples in 1.3 s (34,238 samples/s), mean staleness 1.0",
+        "43,140 samples in 1.3 s (34,238 samples/s), mean staleness 1.0, "
+        "wait for data 0.021 ms/step",
         "run directory: a folder/run",
         "test accuracy not measured after 1 epoch",
-        "43,140 samples in 1.3 s (34,238 samples/s), mean staleness 1.0",
+        "43,140 samples in 1.3 s (34,238 samples/s), mean staleness 1.0, "
+        "wait for data 0.021 ms/step",
         "run directory: a folder/run",
     ]
     assert said.err == "dualshard: worker-1 was ended by SIGKILL\n"

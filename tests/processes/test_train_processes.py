@@ -21,6 +21,8 @@ CONTRACT = {
     "bytes_pushed",
     "bytes_pulled",
     "staleness_mean",
+    "wait_seconds",
+    "wait_per_step_ms",
     "workers",
     "servers",
     "run_dir",

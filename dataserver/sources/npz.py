@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from ..common.types import Array
+from ...common.types import Array
 from .samples import Origin, Part, Samples, checked
 
 _SAVE = "write it with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import UserError
-from ..common.types import Array, Arrays
+from ...common.errors import UserError
+from ...common.types import Array, Arrays
 
 Part = Literal["train", "test"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dualshard.common.errors import UserError
-from dualshard.dataserver.idx import read_idx
-from dualshard.dataserver.samples import Origin
+from dualshard.dataserver.sources.idx import read_idx
+from dualshard.dataserver.sources.samples import Origin
 
 ORIGIN = Origin("data.source", "idx:DIR")
 IMAGES = np.arange(5 * 3 * 4, dtype=np.uint8).reshape(5, 3, 4)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dualshard.common.errors import UserError
-from dualshard.dataserver.npz import read_npz
-from dualshard.dataserver.samples import Origin
+from dualshard.dataserver.sources.npz import read_npz
+from dualshard.dataserver.sources.samples import Origin
 
 ORIGIN = Origin("data.source", "npz:FILE")
 X = np.arange(4 * 6, dtype=np.float64).reshape(4, 2, 3) / 3
