@@ -6,8 +6,8 @@ of the image there are zeros.
 
 import numpy as np
 
-from ..common.compiled import compiled
-from ..common.types import Array, Float32
+from ...common.compiled import compiled
+from ...common.types import Array, Float32
 
 
 def warp(images: Array, maps: Float32) -> Array:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dualshard.dataserver.warp import warp
+from dualshard.dataserver.augment.warp import warp
 
 IDENTITY = np.eye(2, 3, dtype=np.float32)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dualshard.common.errors import UserError
-from dualshard.dataserver.augment import Rotate, Shift, Warp, parse_augment
+from dualshard.dataserver.augment import parse_augment
+from dualshard.dataserver.augment.affine import Rotate, Shift, Warp
+from dualshard.dataserver.augment.warp import warp
 from dualshard.dataserver.randomness import Stream
-from dualshard.dataserver.warp import warp
 
 FORMS = "shift:PIXELS, rotate:DEGREES, module:attribute or file.py:attribute"
 
@@ -54,20 +55,20 @@ def test_what_stands_between_affine_changes_parts_them(tmp_path):
         ("shift:1e9", "shift:PIXELS, PIXELS a number from 0 to 4096; write for example shift:2"),
         (
             "rotate:abc",
-            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:2",
+            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:15",
         ),
         (
             "rotate:nan",
-            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:2",
+            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:15",
         ),
         (
             "rotate:181",
-            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:2",
+            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:15",
         ),
-        ("rotate:", "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:2"),
+        ("rotate:", "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:15"),
         (
             "rotate:1:2",
-            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:2",
+            "rotate:DEGREES, DEGREES a number from 0 to 180; write for example rotate:15",
         ),
     ],
 )
