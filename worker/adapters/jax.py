@@ -102,7 +102,8 @@ def _compiled(loss: Callable[..., Any], ref: str) -> tuple[Any, Any]:
             raise UserError("model.ref", ref, "a loss of one number", fix)
         if isinstance(more, Mapping):
             return value, dict(more)
-        return value, {"accuracy": jnp.mean(jnp.argmax(more, axis=-1) == labels)}
+        classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
+        return value, {"accuracy": jnp.mean(jnp.argmax(more, axis=-1) == classes)}
 
     return jax.jit(jax.value_and_grad(measured, has_aux=True)), jax.jit(measured)
 

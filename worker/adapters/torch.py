@@ -212,7 +212,8 @@ class TorchModel(Model):
             raise self._wrong("a loss of one number", f"loss() returned {shape}")
         measures = {"loss": float(loss.detach())}
         if _are_scores(outputs, len(labels)):
-            right = int((outputs.detach().argmax(1) == labels).sum())
+            classes = labels if labels.ndim == 1 else labels.argmax(1)
+            right = int((outputs.detach().argmax(1) == classes).sum())
             measures["accuracy"] = right / len(labels)
         return loss, measures | {name: _plain(value) for name, value in own.items()}
 

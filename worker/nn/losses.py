@@ -1,6 +1,8 @@
-"""Losses of classification: functions of the net's last outputs (logits) and integer labels.
+"""Losses of classification: functions of the net's last outputs (logits) and of labels.
 
-A loss and its derivative with respect to the logits stand side by side. The cross-entropies hold
+Labels are class numbers (n,), or soft: a row of probabilities of the classes for each sample,
+(n, classes) float32, as mixup makes them. The cross-entropies are linear in the label, so that a
+class number is the row that is 1 there and 0 elsewhere. A loss and its derivative with respect to the logits stand side by side. The cross-entropies hold
 the last non-linearity themselves (softmax, sigmoid), so that neither can overflow or lose digits.
 """
 
@@ -14,6 +16,10 @@ from ...common.errors import UserError
 from ...common.types import Array
 
 
+_TOLERANCE = 1e-3
+"""How far the sum of a soft label may be from 1, for rounding."""
+
+
 class Loss(ABC):
     """A mean over samples. Stateless: any thread may call it."""
 
@@ -22,7 +28,7 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, logits: Array, labels: Array) -> float:
-        """The mean loss of logits (n, classes) and labels (n,) int64."""
+        """The mean loss of logits (n, classes), labels (n,) int64 or (n, classes) float32."""
 
     @abstractmethod
     def slope(self, logits: Array, labels: Array) -> Array:
@@ -32,7 +38,7 @@ class Loss(ABC):
 class SoftmaxCrossEntropy(Loss):
     """-sum over classes of t log softmax(z): one class of many. The derivative is softmax(z) - t.
 
-    The target t is the one-hot label; with label smoothing e it is (1 - e) onehot + e / classes
+    The target t is the label's row; with label smoothing e it is (1 - e) t + e / classes
     (C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016,
     section 7; PyTorch's `label_smoothing`).
     """
@@ -48,7 +54,10 @@ class SoftmaxCrossEntropy(Loss):
 
     def value(self, logits: Array, labels: Array) -> float:
         shifted = logits - logits.max(axis=1, keepdims=True)
-        chosen = shifted[self.xp.arange(len(labels)), labels]
+        if labels.ndim == 1:
+            chosen = shifted[self.xp.arange(len(labels)), labels]
+        else:
+            chosen = (shifted * labels.astype(logits.dtype, copy=False)).sum(axis=1)
         if self.label_smoothing:
             even = shifted.mean(axis=1)
             chosen = chosen + self.label_smoothing * (even - chosen)
@@ -57,7 +66,7 @@ class SoftmaxCrossEntropy(Loss):
     def slope(self, logits: Array, labels: Array) -> Array:
         powers = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
         softmax = powers / powers.sum(axis=1, keepdims=True)
-        target = _onehot(self.xp, logits, labels)
+        target = _targets(self.xp, logits, labels)
         if self.label_smoothing:
             target = (1 - self.label_smoothing) * target + self.label_smoothing / logits.shape[1]
         slope: Array = (softmax - target) / len(labels)
@@ -67,35 +76,35 @@ class SoftmaxCrossEntropy(Loss):
 class SigmoidCrossEntropy(Loss):
     """Cross-entropy of one logistic unit for each class, summed over the units.
 
-    With t the one-hot label and y = sigmoid(z): -sum(t log y + (1 - t) log(1 - y)), computed as
+    With t the label's row and y = sigmoid(z): -sum(t log y + (1 - t) log(1 - y)), computed as
     max(z, 0) - z t + log(1 + e^-|z|). The derivative is y - t. (C. Bishop, "Pattern Recognition and
     Machine Learning", 2006, eq. 5.23 and section 5.2.)
     """
 
     def value(self, logits: Array, labels: Array) -> float:
-        units = self.xp.maximum(logits, 0) - logits * _onehot(self.xp, logits, labels)
+        units = self.xp.maximum(logits, 0) - logits * _targets(self.xp, logits, labels)
         units += self.xp.log1p(self.xp.exp(-self.xp.abs(logits)))
         return measure(self.xp.mean(units.sum(axis=1)))
 
     def slope(self, logits: Array, labels: Array) -> Array:
         outputs = (1 + self.xp.tanh(logits / 2)) / 2
-        slope: Array = (outputs - _onehot(self.xp, logits, labels)) / len(labels)
+        slope: Array = (outputs - _targets(self.xp, logits, labels)) / len(labels)
         return slope
 
 
 class SquaredError(Loss):
-    """1/2 the sum over outputs of (z - t)^2, t the one-hot label. The derivative is z - t.
+    """1/2 the sum over outputs of (z - t)^2, t the label's row. The derivative is z - t.
 
     C. Bishop, "Pattern Recognition and Machine Learning", 2006, eq. 5.11, as a mean over samples:
     PyTorch's `mse_loss` times classes / 2.
     """
 
     def value(self, logits: Array, labels: Array) -> float:
-        errors = logits - _onehot(self.xp, logits, labels)
+        errors = logits - _targets(self.xp, logits, labels)
         return measure(self.xp.mean((errors * errors).sum(axis=1))) / 2
 
     def slope(self, logits: Array, labels: Array) -> Array:
-        slope: Array = (logits - _onehot(self.xp, logits, labels)) / len(labels)
+        slope: Array = (logits - _targets(self.xp, logits, labels)) / len(labels)
         return slope
 
 
@@ -106,11 +115,17 @@ def measure(value: Any) -> float:
 
 
 def check_labels(labels: Array, classes: int) -> None:
-    """Refuse the first label that is not a class, before it can index past an array.
+    """Refuse the first label that is no class and no distribution over the classes, before it can
+    index past an array.
 
+    Arguments:
+        labels: of the host: (n,) of integers, or (n, classes) float32.
     Raises:
         UserError: naming the label, its row in the batch, and the classes of the model.
     """
+    if labels.ndim == 2:
+        _check_rows(labels, classes)
+        return
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         raise UserError(
@@ -121,7 +136,38 @@ def check_labels(labels: Array, classes: int) -> None:
         )
 
 
-def _onehot(xp: ModuleType, logits: Array, labels: Array) -> Array:
+def _check_rows(labels: Array, classes: int) -> None:
+    if labels.shape[1] != classes:
+        raise UserError(
+            "data.source",
+            f"soft labels of {labels.shape[1]} classes",
+            f"rows of {classes} numbers, one for each output of the model",
+            f"set model.args.classes to the number of classes (now {classes})",
+        )
+    totals = labels.sum(axis=1)
+    # A comparison with NaN is false, so that it is refused too.
+    fine = (labels.min(axis=1) >= 0) & (np.abs(totals - 1) <= _TOLERANCE)
+    if not fine.all():
+        row = int(np.argmin(fine))
+        raise UserError(
+            "data.augment",
+            f"a soft label of sum {totals[row]:g}, the least {labels[row].min():g}, "
+            f"in row {row} of a batch",
+            "probabilities: from 0 up, of sum 1",
+            "mend the transform that makes them",
+        )
+
+
+def classes_of(labels: Array) -> Array:
+    """The class of each label, (n,); of a soft one the likeliest, and the first of several."""
+    classes: Array = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    return classes
+
+
+def _targets(xp: ModuleType, logits: Array, labels: Array) -> Array:
+    """The labels' rows (n, classes), in the dtype of the logits."""
+    if labels.ndim == 2:
+        return labels.astype(logits.dtype, copy=False)
     onehot: Array = xp.zeros_like(logits)
     onehot[xp.arange(len(labels)), labels] = 1
     return onehot

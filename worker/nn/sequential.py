@@ -21,7 +21,7 @@ from .activations import Activation
 from .chain import Chain, part_of
 from .dense import Dense
 from .layer import Layer, Sample
-from .losses import Loss, check_labels, measure
+from .losses import Loss, check_labels, classes_of, measure
 from .native.program import Program
 from .native.staged import Staged
 from .readiness import stages
@@ -39,7 +39,7 @@ class Sequential(Model):
     within a residual block `residual1.conv2d1.weight`.
     The loss is the mean of `loss` over the samples, plus l2 / 2 times the sum of the squares of
     all weights, biases excepted. Metrics are `loss` and `accuracy`, the fraction of samples whose
-    largest output is at their label.
+    largest output is at their label (of soft labels: at the largest number of the row).
 
     A subclass that replaces `gradients` gives no early word of what is ready, no factors, and no
     steps in one go: it may change what this class has written. With l2 there are no factors, for
@@ -211,7 +211,8 @@ class Sequential(Model):
             weights = (parameters[name] for name in filter(self.decayed, parameters))
             squares = (self._xp.sum(self._xp.square(w, dtype=float)) for w in weights)
             loss += self.l2 / 2 * sum(map(measure, squares))
-        return {"loss": loss, "accuracy": measure((logits.argmax(axis=1) == labels).mean())}
+        right = logits.argmax(axis=1) == classes_of(labels)
+        return {"loss": loss, "accuracy": measure(right.mean())}
 
     def _is_flat(self, arrays: Mapping[str, Array]) -> bool:
         """Whether `arrays` are views of one vector that holds this net and nothing else."""
@@ -222,7 +223,7 @@ class Sequential(Model):
         """Inputs and labels of a batch, if they fit the net and each other."""
         inputs, labels = batch
         assert len(labels) >= 1, "a batch holds at least one sample"
-        if len(inputs) != len(labels) or labels.ndim != 1:
+        if len(inputs) != len(labels) or labels.ndim not in (1, 2):
             raise UserError(
                 "data.source",
                 f"labels of shape {labels.shape}",

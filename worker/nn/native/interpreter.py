@@ -40,6 +40,7 @@ def run(
     l2: float,
     parameters: Float32,
     labels: Array,
+    targets: Float32,
     values: Float32,
     deltas: Float32,
     gradients: Float32,
@@ -56,6 +57,7 @@ def run(
         program: (operations, COLUMNS) int64.
         parameters, gradients: the flat vectors; of `gradients` the part of [begin, end) is written.
         labels: (n,) int64.
+        targets: (n * classes,) float32, soft labels; empty: the labels are all there is.
         values: begins with the inputs (n, features); the rest is scratch, as all of `deltas` is.
             The calls of one step share both.
     Returns:
@@ -68,7 +70,9 @@ def run(
             return False, 0.0, 0.0
         for row in program:
             _dense_forward(row, parameters, values[n * row[SOURCE] :], values, n)
-        mean, accuracy = _measure(program, loss_kind, l2, parameters, labels, values, deltas)
+        mean, accuracy = _measure(
+            program, loss_kind, l2, parameters, labels, targets, values, deltas
+        )
     for row in program[begin:end][::-1]:
         _dense_backward(row, parameters, values, deltas, gradients, n)
         if l2 != 0.0:
@@ -86,6 +90,7 @@ def descend(
     octets: Array,
     floats: Float32,
     labels: Array,
+    targets: Float32,
     counts: Array,
     values: Float32,
     deltas: Float32,
@@ -102,18 +107,20 @@ def descend(
         octets, floats: the inputs of all minibatches, one after the other, (samples * features,)
             uint8 in units of 1/255, or float32; the one of the two that is empty is not used.
         labels: (samples,) int64, as the inputs.
+        targets: (samples * classes,) float32, soft labels; empty: the labels are all there is.
         counts: (minibatches,) int64, the samples of each.
         slope: scratch, as wide as the widest operation.
         measures: (minibatches, 2) float64, written: mean loss and accuracy before each step.
     Returns:
         how many minibatches were taken: less than all where a label of the next is not a class.
     """
-    done, features = 0, program[0, INPUTS]
+    done, features, classes = 0, program[0, INPUTS], program[-1, OUTPUTS]
     for step in range(counts.size):
         n = counts[step]
         part = labels[done : done + n]
-        if not _are_classes(part, program[-1, OUTPUTS]):
+        if not _are_classes(part, classes):
             return step
+        soft = targets[done * classes : (done + n) * classes]  # of nothing: nothing
         inputs = floats[done * features :]
         if octets.size:
             inputs = values
@@ -121,7 +128,7 @@ def descend(
         for row in program:
             source = inputs if row[SOURCE] == 0 else values[n * row[SOURCE] :]
             _dense_forward(row, parameters, source, values, n)
-        mean, accuracy = _measure(program, loss_kind, l2, parameters, part, values, deltas)
+        mean, accuracy = _measure(program, loss_kind, l2, parameters, part, soft, values, deltas)
         measures[step, 0], measures[step, 1] = mean, accuracy
         for operation in range(len(program) - 1, -1, -1):
             row = program[operation]
@@ -154,6 +161,7 @@ def _measure(
     l2: float,
     parameters: Float32,
     labels: Array,
+    targets: Float32,
     values: Float32,
     deltas: Float32,
 ) -> tuple[float, float]:
@@ -161,9 +169,9 @@ def _measure(
     n, classes, target = labels.size, program[-1, OUTPUTS], program[-1, TARGET]
     logits, slopes = values[n * target :], deltas[n * target :]
     if loss_kind == SOFTMAX:
-        loss, correct = softmax_cross_entropy(logits, labels, slopes, classes)
+        loss, correct = softmax_cross_entropy(logits, labels, targets, slopes, classes)
     else:
-        loss, correct = sigmoid_cross_entropy(logits, labels, slopes, classes)
+        loss, correct = sigmoid_cross_entropy(logits, labels, targets, slopes, classes)
     mean = loss / n
     if l2 != 0.0:
         mean += 0.5 * l2 * _squares(program, parameters)
@@ -303,9 +311,13 @@ def expm1(x: Any) -> Any:
 
 @compiled
 def softmax_cross_entropy(
-    logits: Float32, labels: Array, slopes: Float32, classes: int
+    logits: Float32, labels: Array, targets: Float32, slopes: Float32, classes: int
 ) -> tuple[float, float]:
-    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
+    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`.
+
+    Whether a sample is right is a matter of `labels` alone, and the loss too where there are no
+    `targets`, (n * classes,).
+    """
     loss, correct, n = 0.0, 0.0, np.float32(labels.size)
     for sample in range(labels.size):
         z = logits[sample * classes : (sample + 1) * classes]
@@ -317,17 +329,27 @@ def softmax_cross_entropy(
             total += slope[j]
         for j in range(classes):
             slope[j] /= total * n
-        slope[label] -= _ONE / n
-        loss += math.log(total) - (z[label] - z[best])
+        if targets.size:
+            target = targets[sample * classes : (sample + 1) * classes]
+            loss += math.log(total)
+            for j in range(classes):
+                slope[j] -= target[j] / n
+                loss -= target[j] * (z[j] - z[best])
+        else:
+            slope[label] -= _ONE / n
+            loss += math.log(total) - (z[label] - z[best])
         correct += best == label
     return loss, correct
 
 
 @compiled
 def sigmoid_cross_entropy(
-    logits: Float32, labels: Array, slopes: Float32, classes: int
+    logits: Float32, labels: Array, targets: Float32, slopes: Float32, classes: int
 ) -> tuple[float, float]:
-    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`."""
+    """Sum of losses, number of samples that are right; d(mean loss)/d(logits) into `slopes`.
+
+    `labels` and `targets` as above.
+    """
     loss, correct, n = 0.0, 0.0, np.float32(labels.size)
     for sample in range(labels.size):
         z = logits[sample * classes : (sample + 1) * classes]
@@ -337,8 +359,14 @@ def sigmoid_cross_entropy(
             power = math.exp(-abs(z[j]))
             loss += max(z[j], _ZERO) + math.log1p(power)
             slope[j] = (_ONE if z[j] > _ZERO else power) / ((_ONE + power) * n)
-        loss -= z[label]
-        slope[label] -= _ONE / n
+        if targets.size:
+            target = targets[sample * classes : (sample + 1) * classes]
+            for j in range(classes):
+                slope[j] -= target[j] / n
+                loss -= target[j] * z[j]
+        else:
+            loss -= z[label]
+            slope[label] -= _ONE / n
         correct += _largest(z) == label
     return loss, correct
 

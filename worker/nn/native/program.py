@@ -14,7 +14,7 @@ from ...model import Factors, Pace, Ready, as_float32
 from ..activations import ReLU, Sigmoid, Tanh
 from ..dense import Dense
 from ..layer import Layer
-from ..losses import Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy, check_labels
+from ..losses import Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy, check_labels, classes_of
 from .interpreter import (
     ACTIVATION,
     BIAS,
@@ -86,15 +86,17 @@ class Program:
         samples = len(labels)
         self._reserve(samples)
         self._values[: samples * self._features].reshape(inputs.shape)[...] = inputs
-        parameters, labels = readable(parameters, np.float32), readable(labels, np.int64)
+        if labels.ndim == 2:
+            check_labels(labels, self._classes)
+        parameters, parted = readable(parameters, np.float32), separate(labels)
         self._samples, self._final = samples, len(self._table)
         if gradients is None:
-            return self._call(parameters, labels, _NO_GRADIENTS, self._final)
+            return self._call(parameters, parted, _NO_GRADIENTS, self._final)
         first, *others = self._stops
-        metrics = self._call(parameters, labels, gradients, first)
+        metrics = self._call(parameters, parted, gradients, first)
         self._tell()
         for stop in others:
-            self._call(parameters, labels, gradients, stop)
+            self._call(parameters, parted, gradients, stop)
             self._tell()
         return metrics
 
@@ -105,7 +107,8 @@ class Program:
 
         Arguments:
             parameters: flat, stepped in place; may change meanwhile.
-            batches: inputs (n, ...) float32, or uint8 that count 1/255, and labels (n,).
+            batches: inputs (n, ...) float32, or uint8 that count 1/255, and labels (n,), or
+                (n, classes) float32 of all.
             paces: of each parameter, by its first element.
         Returns:
             loss and accuracy of each batch, before its step.
@@ -115,7 +118,7 @@ class Program:
         counts = np.array([len(labels) for _, labels in batches])
         self._reserve(int(counts.max()))
         octets, floats = _inputs_of(batches)
-        labels = np.concatenate([labels for _, labels in batches], dtype=np.int64)
+        labels, targets = self._labels_of(batches)
         measures = np.empty((len(batches), 2))
         taken = descend(
             self._table,
@@ -126,6 +129,7 @@ class Program:
             octets,
             floats,
             labels,
+            targets,
             counts,
             self._values,
             self._deltas,
@@ -169,14 +173,25 @@ class Program:
         inputs, deltas = self._values[n * row[SOURCE] :], self._deltas[n * row[TARGET] :]
         return inputs[: n * fan_in].reshape(n, fan_in), deltas[: n * width].reshape(n, width)
 
-    def _call(self, parameters: Float32, labels: Array, gradients: Float32, stop: int) -> Metrics:
+    def _labels_of(self, batches: Sequence[Arrays]) -> tuple[Array, Float32]:
+        """The labels of all batches in one row, as `separate` has them."""
+        parts = [labels for _, labels in batches]
+        if all(labels.ndim == 1 for labels in parts):
+            return separate(np.concatenate(parts, dtype=np.int64))
+        for labels in parts:
+            check_labels(labels, self._classes)
+        return separate(np.concatenate([_rows(labels, self._classes) for labels in parts]))
+
+    def _call(
+        self, parameters: Float32, parted: tuple[Array, Float32], gradients: Float32, stop: int
+    ) -> Metrics:
         """Go on from operation `_final` back to `stop`, after forward and loss if not yet run."""
         fine, loss, accuracy = run(
             self._table,
             self._loss,
             self._l2,
             parameters,
-            labels,
+            *parted,
             self._values,
             self._deltas,
             gradients,
@@ -184,7 +199,7 @@ class Program:
             self._final,
         )
         if not fine:
-            check_labels(labels, self._classes)
+            check_labels(parted[0], self._classes)
         self._final = stop
         return {"loss": loss, "accuracy": accuracy}
 
@@ -204,6 +219,21 @@ def _inputs_of(batches: Sequence[Arrays]) -> tuple[Array, Float32]:
     if all(part.dtype == np.uint8 for part in parts):
         return np.concatenate(parts), _NO_FLOATS
     return _NO_OCTETS, np.concatenate([as_float32(part) for part in parts], dtype=np.float32)
+
+
+def separate(labels: Array) -> tuple[Array, Float32]:
+    """Labels as the compiled losses take them: the class of each, and the numbers of soft ones."""
+    soft = _NO_TARGETS if labels.ndim == 1 else readable(labels, np.float32).reshape(-1)
+    return readable(classes_of(labels), np.int64), soft
+
+
+def _rows(labels: Array, classes: int) -> Float32:
+    """Labels as rows of probabilities."""
+    if labels.ndim == 2:
+        return labels
+    rows = np.zeros((len(labels), classes), np.float32)
+    rows[np.arange(len(labels)), labels] = 1
+    return rows
 
 
 def kind_of(loss: Loss) -> int | None:
@@ -246,3 +276,6 @@ def readable(array: Array, dtype: DTypeLike) -> Array:
     view = array.view() if array.flags.aligned else array.copy()
     view.flags.writeable = False
     return view
+
+
+_NO_TARGETS: Float32 = readable(np.empty(0, np.float32), np.float32)

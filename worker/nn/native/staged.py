@@ -20,7 +20,7 @@ from ..convolution import Conv2D
 from ..dense import Dense
 from ..flatten import Flatten
 from ..layer import Layer, Sample
-from ..losses import Loss, check_labels
+from ..losses import Loss, check_labels, classes_of
 from ..norm import BatchNorm
 from ..pooling import MaxPool
 from ..residual import Residual
@@ -39,7 +39,7 @@ from .interpreter import (
 )
 from .norm_stage import Normaliser, NormStage
 from .other_stages import LayerStage, ResidualStage, Row, can_add
-from .program import kind_of, readable
+from .program import kind_of, readable, separate
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
@@ -110,11 +110,11 @@ class Staged:
         """Loss and accuracy; d(loss)/d(logits) into `slopes`."""
         n, classes = len(labels), self._classes
         if self._kernel is not None:
-            loss, right = self._kernel(logits, readable(labels, np.int64), slopes, classes)
+            loss, right = self._kernel(logits, *separate(labels), slopes, classes)
             return {"loss": loss / n, "accuracy": right / n}
         rows = logits.reshape(n, classes)
         slopes[:] = self._loss.slope(rows, labels).reshape(-1)
-        right = float(np.mean(rows.argmax(axis=1) == labels))
+        right = float(np.mean(rows.argmax(axis=1) == classes_of(labels)))
         return {"loss": self._loss.value(rows, labels), "accuracy": right}
 
     def _back(self, work: Pass, slopes: Float32) -> None:
