@@ -2,8 +2,9 @@
 
 Labels are class numbers (n,), or soft: a row of probabilities of the classes for each sample,
 (n, classes) float32, as mixup makes them. The cross-entropies are linear in the label, so that a
-class number is the row that is 1 there and 0 elsewhere. A loss and its derivative with respect to the logits stand side by side. The cross-entropies hold
-the last non-linearity themselves (softmax, sigmoid), so that neither can overflow or lose digits.
+class number is the row that is 1 there and 0 elsewhere. A loss and its derivative with respect to
+the logits stand side by side. The cross-entropies hold the last non-linearity themselves (softmax,
+sigmoid), so that neither can overflow or lose digits.
 """
 
 from abc import ABC, abstractmethod
