@@ -16,7 +16,6 @@ import numpy as np
 from ...common.errors import UserError
 from ...common.types import Array
 
-
 _TOLERANCE = 1e-3
 """How far the sum of a soft label may be from 1, for rounding."""
 
