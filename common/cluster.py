@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import inf, isfinite, prod
 from typing import Any
 
 import numpy as np
 
 from .errors import RemoteError
-from .messages import View
+from .messages import DataFacts, View
 from .sharding import Shards, Table
 from .types import Member, Role
 
@@ -32,15 +32,61 @@ class Parameter:
     averaged: bool = False
 
 
+def channels_of(shape: Sequence[int]) -> int:
+    """The channels of a sample: images of (height, width, channels) have them, all else is one."""
+    return shape[2] if len(shape) == 3 else 1
+
+
 @dataclass(frozen=True, slots=True)
 class DataShape:
-    """What the data servers found: sample counts, classes, shape of one sample."""
+    """What the data servers found: sample counts, classes, shape of one sample; how workers are to
+    normalise, and in which form labels come (see `DataFacts`)."""
 
     samples: int
     test_samples: int
     classes: int
     sample_shape: tuple[int, ...]
     portions: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    soft: bool = False
+
+    @classmethod
+    def of(cls, facts: DataFacts) -> "DataShape":
+        """What a data server said.
+
+        Raises:
+            ValueError: a number that cannot be.
+        """
+        counts = (facts.samples, facts.test_samples, facts.classes, facts.portions)
+        if min(counts) < 1 or not all(size > 0 for size in facts.sample_shape):
+            raise ValueError(
+                f"{counts} samples, test samples, classes and "
+                f"portions of shape {facts.sample_shape}: each must be at least 1"
+            )
+        found = cls(
+            facts.samples,
+            facts.test_samples,
+            facts.classes,
+            tuple(facts.sample_shape),
+            facts.portions,
+            tuple(map(float, facts.mean)),
+            tuple(map(float, facts.std)),
+            facts.soft,
+        )
+        found.check_scale()
+        return found
+
+    def check_scale(self) -> None:
+        """Raises ValueError unless mean and std can be of the channels of a sample, or are empty."""
+        if not self.mean and not self.std:
+            return
+        channels = channels_of(self.sample_shape)
+        if not len(self.mean) == len(self.std) == channels:
+            found = f"{len(self.mean)} means and {len(self.std)} deviations"
+            raise ValueError(f"{found} of samples with {channels} channels")
+        if not all(map(isfinite, self.mean)) or not all(0 < value < inf for value in self.std):
+            raise ValueError(f"means {self.mean} or deviations {self.std} that cannot be")
 
     def to_dict(self) -> dict[str, Any]:
         """As `View.data`."""
@@ -50,6 +96,9 @@ class DataShape:
             "classes": self.classes,
             "sample_shape": list(self.sample_shape),
             "portions": self.portions,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "soft": self.soft,
         }
 
 
@@ -117,7 +166,11 @@ def parse_view(view: View) -> Cluster:
                 _int(view.data["classes"]),
                 tuple(_int(n) for n in view.data["sample_shape"]),
                 _int(view.data["portions"]),
+                tuple(_float(value) for value in view.data["mean"]),
+                tuple(_float(value) for value in view.data["std"]),
+                _bool(view.data["soft"]),
             )
+            data.check_scale()
         owners = tuple(np.frombuffer(view.owners, "<u2").tolist())
     except (ValueError, TypeError, KeyError) as broken:
         raise RemoteError(f"view {view.number} of the controller is malformed: {broken}") from None
@@ -180,6 +233,12 @@ def _int(value: object) -> int:
     """A peer's integer as it is: `int` would also take texts, and fail on infinity."""
     if type(value) is not int:
         raise TypeError(f"expected an integer, got a {type(value).__name__}")
+    return value
+
+
+def _float(value: object) -> float:
+    if type(value) is not float:
+        raise TypeError(f"expected a number, got a {type(value).__name__}")
     return value
 
 

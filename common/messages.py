@@ -6,13 +6,13 @@ Field types are limited to what `wire` can check: int, float, bool, str, bytes, 
 NumPy arrays, which travel as raw frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from .types import Array, Float32
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a header or a message changes its meaning. `Join` and `Refused` never change."""
 
 
@@ -132,13 +132,20 @@ class Obituary(Message):
 
 @dataclass(frozen=True, slots=True)
 class DataFacts(Message):
-    """Request, data server to controller, once its data is open; answered by `Ack`."""
+    """Request, data server to controller, once its data is open; answered by `Ack`.
+
+    Workers subtract `mean` from the inputs, scaled to [0, 1], and divide by `std`, by channel;
+    empty: neither. With `soft` the labels of training portions are rows of probabilities.
+    """
 
     samples: int
     test_samples: int
     classes: int
     sample_shape: list[int]
     portions: int
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,8 +396,9 @@ class Fetch(Message):
 
 @dataclass(frozen=True, slots=True)
 class Portion(Message):
-    """Consecutive minibatches: inputs (n, ...) and labels (n,), in the epoch's order. Portion -1
-    holds none: this server has nothing left for the worker in this epoch."""
+    """Consecutive minibatches: inputs (n, ...) uint8 or float32, and labels, (n,) int64 or soft
+    ones (n, classes) float32, in the epoch's order. Portion -1 holds none: this server has nothing
+    left for the worker in this epoch."""
 
     epoch: int
     portion: int

@@ -55,11 +55,7 @@ def measure(found: "Parameters") -> tuple[int, dict[str, float]]:
     one_lane = replace(found.job.train, in_flight=1)
     job = replace(found.job, train=one_lane, worker=replace(found.job.worker, threads=1))
     store = Store(job)
-    facts = store.facts
-    shape = DataShape(
-        facts.samples, facts.test_samples, facts.classes, tuple(facts.sample_shape), facts.portions
-    )
-    stepper = Stepper(job, shape)
+    stepper = Stepper(job, DataShape.of(store.facts))
     _check_model(found, stepper.layout.shapes)
     for name, view in stepper.layout.views(stepper.vector).items():
         view[...] = found.named[name]

@@ -13,6 +13,7 @@ from ..common.errors import DualshardError, UserError, describe
 from ..common.job import Job
 from ..common.references import load
 from ..common.suggest import did_you_mean
+from ..common.types import Array
 from .adapters.forms import EXPECTED, ONE_OF, adapt, copy_of, is_model, seed
 from .checks import check_shapes
 from .model import Model, Shapes
@@ -95,6 +96,24 @@ def guarded(job: Job, doing: str, work: Callable[[], Any]) -> Any:
     except Exception as error:
         raise UserError(
             "model.ref", job.model.ref, f"no error while {doing}", f"it raised {describe(error)}"
+        ) from error
+
+
+def learning(job: Job, labels: Array, work: Callable[[], Any]) -> Any:
+    """`guarded`, for a step on a minibatch with these labels. Not every loss takes soft ones."""
+    if labels.ndim == 1:
+        return guarded(job, "computing gradients", work)
+    try:
+        return work()
+    except DualshardError:
+        raise
+    except Exception as error:
+        raise UserError(
+            "model.ref",
+            job.model.ref,
+            "a loss that takes soft labels, a row of probabilities for each sample, which mixup in "
+            "data.augment makes",
+            f"it raised {describe(error)}",
         ) from error
 
 

@@ -27,14 +27,14 @@ from ..common.messages import Attach
 from ..common.rules import RuleState
 from ..common.types import Arrays, Float32, Metrics
 from . import device_rules
-from .building import guarded, shapes_of
+from .building import guarded, learning, shapes_of
 from .checks import check_measures, check_same, check_written, spoil
 from .device import Device, Found, Mark, Stream
 from .events import Built, Compute
 from .layout import Layout, Parameters
 from .model import Factors, Model
 from .staging import Measures, Staging
-from .step import Allocate, Announce, Stepper, in_own_memory
+from .step import Allocate, Announce, Stepper, example, in_own_memory
 
 NOT_PINNED = "; the system does not let it lock memory, so that copies hold up computing"
 ON_HOST = "device auto: {} is there, but {} keeps to the host: computing on the CPU"
@@ -131,10 +131,8 @@ class DeviceStepper(Stepper):
 
     def _try(self, data: DataShape) -> None:
         """A step that changes nothing: it compiles the kernels, or takes them from the disk."""
-        samples, lane = self._job.data.batch_size, self._lanes[0]
-        inputs = np.zeros((samples, *data.sample_shape), np.float32)
+        lane, batch = self._lanes[0], example(self._job.data.batch_size, data)
         with lane.stream.current():
-            batch = inputs, np.zeros(samples, np.int64)
             spoil(lane.gradient.flat)
             self._device_backprop(0, lane.gradient, batch, (0, 0, 0))
             check_written(self._job, lane.gradient)
@@ -205,10 +203,8 @@ class DeviceStepper(Stepper):
     ) -> Metrics:
         model, random = self._models[number], self._streams[number].at(key)
         there = self._on_device(model, self._lanes[number].staging, batch)
-        metrics = guarded(
-            self._job,
-            "computing gradients",
-            lambda: model.gradients(self._views, into, there, random),
+        metrics = learning(
+            self._job, batch[1], lambda: model.gradients(self._views, into, there, random)
         )
         return self._kept(metrics, "gradients")
 
@@ -217,12 +213,10 @@ class DeviceStepper(Stepper):
         return metrics if isinstance(metrics, dict) else check_measures(self._job, metrics, method)
 
     def _on_device(self, model: Model, staging: Staging, batch: Arrays) -> Arrays:
-        """A minibatch on the device, images in bytes as fractions; checked while it is here."""
+        """A minibatch on the device, scaled there; checked while it is here."""
         guarded(self._job, "checking a batch", partial(model.check, batch))
         inputs, labels = (staging.put(array) for array in batch)
-        if inputs.dtype == np.uint8:
-            inputs = self._xp.multiply(inputs, np.float32(1 / 255), dtype=np.float32)
-        return inputs, labels
+        return self._scalings[0].on(self._xp, inputs), labels
 
     def _rule_state(self) -> RuleState:
         size, slots = self.layout.size, self._rule.slots

@@ -18,15 +18,16 @@ from ..common.messages import Attach, Portion
 from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
-from ..common.types import Arrays, Float32, Metrics
+from ..common.types import Array, Arrays, Float32, Metrics
 from .batches import Lease, Minibatch
-from .building import build_model, guarded, shapes_of
+from .building import build_model, guarded, learning, shapes_of
 from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
 from .layout import Layout, Parameters
 from .local import Copies, LocalRule
-from .model import Factors, as_float32
+from .model import Factors
 from .randomness import BatchStream
+from .scaling import Scaling
 
 Allocate = Callable[[int, int], Float32]
 """Makes a float32 array (rows, size) of zeros; a process may place it in shared memory."""
@@ -40,6 +41,16 @@ the weights there."""
 def in_own_memory(rows: int, size: int) -> Float32:
     """The plain `Allocate`."""
     return np.zeros((rows, size), np.float32)
+
+
+def example(samples: int, data: DataShape) -> Arrays:
+    """A minibatch of zeros, with labels of class 0 in the form that those of training have."""
+    inputs = np.zeros((samples, *data.sample_shape), np.float32)
+    if not data.soft:
+        return inputs, np.zeros(samples, np.int64)
+    labels = np.zeros((samples, data.classes), np.float32)
+    labels[:, 0] = 1
+    return inputs, labels
 
 
 class Stepper:
@@ -73,6 +84,7 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
+        self._scalings = [Scaling(data) for _ in range(lanes + 1)]
         layout = parse_layout(self.layout_rows())
         trained = [parameter.name for parameter in layout if not parameter.averaged]
         check_rates(job.optimizer.rates, trained)
@@ -88,9 +100,7 @@ class Stepper:
 
     def _warm_up(self, data: DataShape) -> None:
         """Compile and touch everything once, so that the first real step is like the others."""
-        samples = self._job.data.batch_size
-        inputs = np.zeros((samples, *data.sample_shape), np.float32)
-        labels = np.zeros(samples, np.int64)
+        inputs, labels = example(self._job.data.batch_size, data)
         train = self._job.train
         for name in {train.compression, train.pull_encoding} & CODECS.keys():
             warm_up_codec(name)
@@ -146,11 +156,15 @@ class Stepper:
     ) -> list[Metrics]:
         """A step for each minibatch: all in one go where rule and model allow it."""
         if paces := self._local.paces(progress):
-            model, stream = self._models[lane], self._streams[lane]
-            arrays = [(batch.inputs, batch.labels) for batch in batches]
-            found = guarded(
+            model, stream, scaling = self._models[lane], self._streams[lane], self._scalings[lane]
+            inputs: Sequence[Array] = [batch.inputs for batch in batches]
+            if scaling.normalises:  # else bytes may stay bytes
+                inputs = scaling.all(inputs)
+            labels = [batch.labels for batch in batches]
+            arrays = list(zip(inputs, labels, strict=True))
+            found = learning(
                 self._job,
-                "computing gradients",
+                labels[0],
                 lambda: model.descend(views, arrays, paces, lambda i: stream.at(batches[i].key)),
             )
             if found is not None:
@@ -184,11 +198,9 @@ class Stepper:
         self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
         model, random = self._models[lane], self._streams[lane].at(batch.key)
-        arrays = (as_float32(batch.inputs), batch.labels)
-        metrics = guarded(
-            self._job,
-            "computing gradients",
-            lambda: model.gradients(parameters, into, arrays, random),
+        arrays = (self._scalings[lane](batch.inputs), batch.labels)
+        metrics = learning(
+            self._job, batch.labels, lambda: model.gradients(parameters, into, arrays, random)
         )
         return check_measures(self._job, metrics, "gradients")
 
@@ -208,7 +220,7 @@ class Stepper:
         views, model = self.layout.views(vector), self._models[-1]
         total, sums = 0, dict[str, float]()
         for inputs, labels in portions:
-            batch = (as_float32(inputs), labels)
+            batch = (self._scalings[-1](inputs), labels)
             found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
             metrics = check_measures(self._job, found, "evaluate")
             total += len(labels)

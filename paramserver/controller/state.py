@@ -111,24 +111,12 @@ class Controller(Checkpointing):
     def _on_facts(self, peer: Peer, envelope: Envelope) -> None:
         facts = envelope.message
         assert isinstance(facts, DataFacts)
-        counts = (facts.samples, facts.test_samples, facts.classes, facts.portions)
-        if min(counts) < 1 or not all(size > 0 for size in facts.sample_shape):
-            self.refuse(
-                peer,
-                envelope,
-                "data",
-                f"{counts} samples, test samples, classes and "
-                f"portions of shape {facts.sample_shape}: each must be at least 1",
-            )
+        try:
+            shape = DataShape.of(facts)
+        except ValueError as wrong:
+            self.refuse(peer, envelope, "data", str(wrong))
             return
         self.answer(peer, envelope, Ack())
-        shape = DataShape(
-            facts.samples,
-            facts.test_samples,
-            facts.classes,
-            tuple(facts.sample_shape),
-            facts.portions,
-        )
         if self.cluster.data is not None and shape != self.cluster.data:
             self.stop(
                 2,

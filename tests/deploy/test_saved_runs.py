@@ -36,10 +36,7 @@ JOB = Job.from_dict(
 
 @pytest.fixture(scope="module")
 def stepper() -> Stepper:
-    facts = Store(JOB).facts
-    shape = tuple(facts.sample_shape)
-    data = DataShape(facts.samples, facts.test_samples, facts.classes, shape, facts.portions)
-    return Stepper(JOB, data)
+    return Stepper(JOB, DataShape.of(Store(JOB).facts))
 
 
 @pytest.fixture
