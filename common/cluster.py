@@ -78,7 +78,7 @@ class DataShape:
         return found
 
     def check_scale(self) -> None:
-        """Raises ValueError unless mean and std can be of the channels of a sample, or are empty."""
+        """Raises ValueError unless mean and std are empty or can be of the channels of a sample."""
         if not self.mean and not self.std:
             return
         channels = channels_of(self.sample_shape)

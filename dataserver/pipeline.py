@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..common.types import Arrays
+from .augment.mixup import Mixup
 from .dataset import Dataset, Transform
 from .randomness import Stream
 from .sampling import Indices, Order, Sampling
@@ -58,9 +59,10 @@ class Pipeline:
         seed: int,
         cut: Portions,
         sampling: Sampling | None = None,
+        classes: int = 0,
     ) -> None:
         """`cut` must be of as many samples as `dataset` holds (see `portions`); without
-        `sampling` each of them is visited once an epoch.
+        `sampling` each of them is visited once an epoch. `classes` is for mixup alone.
 
         One sample is sent through, so that a transform that does not fit the data set fails here,
         and what has to be compiled is ready before the first portion is asked for.
@@ -69,7 +71,7 @@ class Pipeline:
         self.cut = cut
         self._dataset = dataset
         self._transforms = tuple(transforms)
-        self._seed = seed
+        self._seed, self._classes = seed, classes
         self._sampling = sampling or Sampling(cut.samples)
         # One immutable pair, replaced whole: two threads may both compute it, and read the same.
         self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
@@ -86,10 +88,22 @@ class Pipeline:
 
     def samples(self, epoch: int, indices: Indices, occurrences: Indices | None = None) -> Arrays:
         """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first."""
+        return self._changed(len(self._transforms), epoch, indices, occurrences)
+
+    def _changed(
+        self, count: int, epoch: int, indices: Indices, occurrences: Indices | None
+    ) -> Arrays:
+        """These samples after the first `count` transforms."""
         arrays = self._dataset.read(indices)
         random = Stream.of(self._seed, epoch, indices, occurrences)
-        for ordinal, transform in enumerate(self._transforms):
-            arrays = transform(arrays, random.child(ordinal))
+        for ordinal, transform in enumerate(self._transforms[:count]):
+            own = random.child(ordinal)
+            if isinstance(transform, Mixup):
+                partners = transform.partners(own, len(self._dataset))
+                others = self._changed(ordinal, epoch, partners, None)
+                arrays = transform.mix(arrays, others, own, self._classes)
+            else:
+                arrays = transform(arrays, own)
         return arrays
 
     def _epoch(self, epoch: int) -> Order:

@@ -11,7 +11,7 @@ from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Role
-from .augment import parse_augment
+from .augment import check_mixups, parse_augment, take_normalise
 from .cache import cached
 from .pipeline import Pipeline, portions
 from .sampling import make_sampling
@@ -33,16 +33,24 @@ class Store:
             len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
         )
         transforms = parse_augment(data.augment)
+        normalise, soft = take_normalise(transforms), check_mixups(transforms)
         train = cached(self.split.train, data)
         sampling = make_sampling(data, self.split.labels)
-        self._pipeline = Pipeline(train, transforms, job.job.seed, cut, sampling)
+        self._pipeline = Pipeline(
+            train, transforms, job.job.seed, cut, sampling, self.split.classes
+        )
         self._test_size = data.batch_size * job.dataserver.portion
+        shape = self.split.sample_shape
+        mean, std = normalise.by_channel(shape) if normalise else ([], [])
         self.facts = DataFacts(
             len(self.split.train),
             len(self.split.test),
             self.split.classes,
-            list(self.split.sample_shape),
+            list(shape),
             cut.count,
+            mean,
+            std,
+            soft,
         )
 
     def prepare(self, wanted: Prepare) -> Prepared:

@@ -57,3 +57,22 @@ class Choice(Amount):
 
     def described(self) -> str:
         return f"{self.name} one of {', '.join(self.values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Channels(Amount):
+    """A number for all channels, or one for each with `/` between them, from `low` to `high`."""
+
+    name: str
+    low: float
+    high: float
+    optional: bool = False
+
+    def read(self, text: str) -> tuple[float, ...] | None:
+        one = Number(self.name, self.low, self.high)
+        values = [one.read(part) for part in text.split("/")]
+        found = tuple(value for value in values if value is not None)
+        return found if len(found) == len(values) else None
+
+    def described(self) -> str:
+        return f"{self.name} numbers from {self.low:g} to {self.high:g}, / between channels"

@@ -15,7 +15,9 @@ from ...common.suggest import nearest
 from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
 from .affine import Affine, Rotate, Shift, Warp
-from .amounts import Amount, Number
+from .amounts import Amount, Channels, Number
+from .mixup import Mixup
+from .normalise import Normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ def _warp(build: Callable[..., Affine]) -> Callable[..., Transform]:
 NAMES = {
     "shift": Named(_warp(Shift), (Number("PIXELS", 0, 4096),), "shift:2"),
     "rotate": Named(_warp(Rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
+    "mixup": Named(Mixup, (Number("ALPHA", 0.01, 100),), "mixup:0.2"),
+    "normalise": Named(
+        Normalise,
+        (Channels("MEAN", -1000, 1000), Channels("STD", 1e-6, 1000)),
+        "normalise:0.1307:0.3081",
+    ),
 }
 
 
