@@ -14,7 +14,7 @@ from ...common.errors import UserError
 from ...common.suggest import nearest
 from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
-from .affine import Affine, Rotate, Shift, Warp
+from .affine import Affine, Warp, rotate, scale, shear, shift
 from .amounts import Amount, Number
 
 
@@ -36,8 +36,12 @@ def _warp(build: Callable[..., Affine]) -> Callable[..., Transform]:
 
 
 NAMES = {
-    "shift": Named(_warp(Shift), (Number("PIXELS", 0, 4096),), "shift:2"),
-    "rotate": Named(_warp(Rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
+    "shift": Named(_warp(shift), (Number("PIXELS", 0, 4096),), "shift:2"),
+    "rotate": Named(_warp(rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
+    "scale": Named(
+        _warp(scale), (Number("LOW", 0.01, 100), Number("HIGH", 0.01, 100)), "scale:0.9:1.1"
+    ),
+    "shear": Named(_warp(shear), (Number("DEGREES", 0, 80),), "shear:10"),
 }
 
 
@@ -91,7 +95,7 @@ def _amounts(amounts: Sequence[Amount], texts: Sequence[str]) -> list[object] | 
     return None if any(value is None for value in values) else values
 
 
-def _form(name: str) -> str:
+def form(name: str) -> str:
     """`crop:PIXELS`, or `reflect[:AXES]` with what is optional in brackets."""
     amounts = NAMES[name].amounts
     parts = [f"[:{one.name}]" if one.optional else f":{one.name}" for one in amounts]
@@ -99,12 +103,12 @@ def _form(name: str) -> str:
 
 
 def _unknown(text: str, name: str, rest: str) -> UserError:
-    forms = ", ".join(map(_form, NAMES))
+    forms = ", ".join(map(form, NAMES))
     near = nearest(name, NAMES)
     if near is None:
         fix = "write one of these"
     else:
-        fix = f"did you mean {near}:{rest}?" if rest else f"did you mean {_form(near)}?"
+        fix = f"did you mean {near}:{rest}?" if rest else f"did you mean {form(near)}?"
     expected = f"{forms}, module:attribute or file.py:attribute"
     return UserError("data.augment", text, expected, fix)
 
@@ -112,5 +116,5 @@ def _unknown(text: str, name: str, rest: str) -> UserError:
 def _refused(text: str, name: str, rule: str) -> UserError:
     """The error of a known name with wrong amounts; `rule` is what holds between them."""
     described = [amount.described() for amount in NAMES[name].amounts]
-    expected = ", ".join([_form(name), *described, *([rule] if rule else [])])
+    expected = ", ".join([form(name), *described, *([rule] if rule else [])])
     return UserError("data.augment", text, expected, f"write for example {NAMES[name].example}")
