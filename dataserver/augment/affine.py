@@ -77,8 +77,11 @@ class Warp:
         self.parts = tuple(parts)
 
     def joined(self, after: Transform) -> "Warp | None":
-        """The chain of both, if `after` is one too."""
-        return Warp([*self.parts, *after.parts]) if isinstance(after, Warp) else None
+        """The chain of both, if `after` is one too, or reflects and no more."""
+        if isinstance(after, Warp):
+            return Warp([*self.parts, *after.parts])
+        reflections: list[Affine] | None = getattr(after, "reflections", None)
+        return None if reflections is None else Warp([*self.parts, *reflections])
 
     def __call__(self, arrays: Arrays, random: Stream) -> Arrays:
         """The inputs changed by every part, the other arrays as they are.

@@ -15,7 +15,8 @@ from ...common.suggest import nearest
 from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
 from .affine import Affine, Warp, rotate, scale, shear, shift
-from .amounts import Amount, Number
+from .amounts import Amount, Choice, Number
+from .pixels import crop, cutout, reflect
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ NAMES = {
         _warp(scale), (Number("LOW", 0.01, 100), Number("HIGH", 0.01, 100)), "scale:0.9:1.1"
     ),
     "shear": Named(_warp(shear), (Number("DEGREES", 0, 80),), "shear:10"),
+    "reflect": Named(
+        reflect, (Choice("AXES", {"h": 1, "v": 2, "hv": 3}, optional=True),), "reflect"
+    ),
+    "crop": Named(crop, (Number("PIXELS", 1, 4096, whole=True),), "crop:4"),
+    "cutout": Named(cutout, (Number("SIDE", 1, 4096, whole=True),), "cutout:8"),
 }
 
 
