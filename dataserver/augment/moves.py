@@ -31,25 +31,26 @@ def move(images: Array, keys: Keys, parts: Sequence[Moved]) -> Array:
     images = np.ascontiguousarray(images)
     moved = np.empty_like(images)
     channels = images.shape[3] if images.ndim == 4 else 1
-    shape = (*images.shape[:3], channels)
+    n, height, width = images.shape[:3]
+    shape = (n, height, width * channels)
     table = np.array([[part.move, part.amount] for part in parts], np.int64)
-    _move(images.reshape(shape), keys, table, moved.reshape(shape))
+    _move(images.reshape(shape), channels, keys, table, moved.reshape(shape))
     return moved
 
 
 @compiled_exactly
-def _move(images: Array, keys: Keys, parts: Ints, moved: Array) -> None:
-    n, height, width, channels = images.shape
+def _move(images: Array, channels: int, keys: Keys, parts: Ints, moved: Array) -> None:
+    n, height = images.shape[:2]
+    width = images.shape[2] // channels
     # A row for each axis, and one each for the blank squares: boxes are [begin, end).
     across, down = np.empty((len(parts) + 1, 4), np.int64), np.empty((len(parts) + 1, 4), np.int64)
     for i in range(n):
         _place(keys[i], parts, across, down, height, width)
-        _copy(images[i], moved[i], across[0], down[0], channels)
+        _copy(images[i], moved[i], across[0], down[0], np.uint64(channels))
         for blank in range(1, len(parts) + 1):
-            for y in range(max(down[blank, 2], 0), min(down[blank, 3], height)):
-                for x in range(max(across[blank, 2], 0), min(across[blank, 3], width)):
-                    for channel in range(channels):
-                        moved[i, y, x, channel] = 0
+            for y in range(down[blank, 2], down[blank, 3]):
+                for x in range(across[blank, 2] * channels, across[blank, 3] * channels):
+                    moved[i, y, x] = 0
 
 
 @compiled_exactly
@@ -96,24 +97,34 @@ def _mirror(axis: Ints, size: int) -> None:
 
 
 @compiled_exactly
-def _copy(image: Array, moved: Array, across: Ints, down: Ints, channels: int) -> None:
-    """The image's window into its box of `moved`, and zeros around it."""
-    height, width = moved.shape[:2]
-    sign, offset, begin, end = across
-    if begin > 0 or end < width or down[2] > 0 or down[3] < height:
-        moved[:] = 0
-    for y in range(down[2], down[3]):
-        source, target = image[down[0] * y + down[1]], moved[y]
-        if sign > 0:
-            for x in range(begin, end):
-                for channel in range(channels):
-                    target[x, channel] = source[x + offset, channel]
-        elif channels == 3:
-            for x in range(begin, end):
-                target[x, 0] = source[offset - x, 0]
-                target[x, 1] = source[offset - x, 1]
-                target[x, 2] = source[offset - x, 2]
+def _copy(image: Array, moved: Array, across: Ints, down: Ints, channels: np.uint64) -> None:
+    """The image's window into its box of `moved`, both (height, width * channels); zeros around.
+
+    Places are unsigned, so that the compiler sees that none counts from the end, and no loop has
+    a branch inside.
+    """
+    begin, end = np.uint64(across[2]) * channels, np.uint64(across[3]) * channels
+    # Modulo 2^64, of which a negative shift is a part too.
+    shift = np.uint64(across[1]) * channels
+    zero, one, two = np.uint64(0), np.uint64(1), np.uint64(2)
+    for y in range(np.uint64(len(moved))):
+        inside = down[2] <= np.int64(y) < down[3]
+        first, last = (begin, end) if inside and begin < end else (zero, zero)
+        source = np.uint64(down[0] * np.int64(y) + down[1]) if inside else zero
+        for x in range(zero, first):
+            moved[y, x] = 0
+        for x in range(last, np.uint64(moved.shape[1])):
+            moved[y, x] = 0
+        if across[0] > 0:
+            for x in range(first, last):
+                moved[y, x] = image[source, x + shift]
+        elif channels == np.uint64(3):
+            for x in range(first, last, np.uint64(3)):
+                back = shift - x
+                moved[y, x] = image[source, back]
+                moved[y, x + one] = image[source, back + one]
+                moved[y, x + two] = image[source, back + two]
         else:
-            for x in range(begin, end):
+            for x in range(first, last, channels):
                 for channel in range(channels):
-                    target[x, channel] = source[offset - x, channel]
+                    moved[y, x + channel] = image[source, shift - x + channel]
