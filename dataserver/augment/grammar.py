@@ -16,6 +16,7 @@ from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
 from .affine import Affine, Warp, rotate, scale, shear, shift
 from .amounts import Amount, Choice, Number
+from .elastic import Elastic
 from .pixels import crop, cutout, reflect
 
 
@@ -46,6 +47,9 @@ NAMES = {
     "reflect": Named(
         reflect, (Choice("AXES", {"h": 1, "v": 2, "hv": 3}, optional=True),), "reflect"
     ),
+    "elastic": Named(
+        Elastic, (Number("ALPHA", 0, 4096), Number("SIGMA", 0.5, 1024)), "elastic:34:4"
+    ),
     "crop": Named(crop, (Number("PIXELS", 1, 4096, whole=True),), "crop:4"),
     "cutout": Named(cutout, (Number("SIDE", 1, 4096, whole=True),), "cutout:8"),
 }
@@ -72,7 +76,11 @@ def _joined(first: Transform, second: Transform) -> Transform | None:
     """One transform that does what both do, if the first can be `joined` with the second."""
     join: Callable[[Transform], Transform | None] | None = getattr(first, "joined", None)
     # A user's transform may have a method of that name, and knows nothing of ours.
-    return None if join is None or isinstance(first, AttachedTransform) else join(second)
+    if join is None or isinstance(first, AttachedTransform):
+        return None
+    if isinstance(first, Warp) and isinstance(second, Elastic):
+        return Elastic(second.alpha, second.sigma, first.parts, second.after)
+    return join(second)
 
 
 def _parse(text: str) -> Transform:
