@@ -41,7 +41,7 @@ class Store:
             len(self.split.train),
             len(self.split.test),
             self.split.classes,
-            list(self.split.sample_shape),
+            list(self._pipeline.sample_shape),
             cut.count,
         )
 
@@ -54,6 +54,7 @@ class Store:
         begin = wanted.portion * self._test_size
         end = min(begin + self._test_size, len(self.split.test))
         arrays = self.split.test.read(np.arange(begin, max(begin, end), dtype=np.int64))
+        arrays = self._pipeline.at_test(arrays)
         return Prepared(True, 0, wanted.portion, end == len(self.split.test), arrays)
 
 

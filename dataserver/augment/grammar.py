@@ -37,6 +37,13 @@ def _warp(build: Callable[..., Affine]) -> Callable[..., Transform]:
     return lambda *amounts: Warp([build(*amounts)])
 
 
+def _resized_crop(*amounts: float) -> Transform:
+    # OpenCV is slow to import, and a role that only reads the settings has no use for it.
+    from .resized import ResizedCrop
+
+    return ResizedCrop(int(amounts[0]), *amounts[1:])
+
+
 NAMES = {
     "shift": Named(_warp(shift), (Number("PIXELS", 0, 4096),), "shift:2"),
     "rotate": Named(_warp(rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
@@ -51,6 +58,15 @@ NAMES = {
         Elastic, (Number("ALPHA", 0, 4096), Number("SIGMA", 0.5, 1024)), "elastic:34:4"
     ),
     "crop": Named(crop, (Number("PIXELS", 1, 4096, whole=True),), "crop:4"),
+    "resized_crop": Named(
+        _resized_crop,
+        (
+            Number("SIDE", 1, 4096, whole=True),
+            Number("LOW", 0.001, 1, optional=True),
+            Number("HIGH", 0.001, 1, optional=True),
+        ),
+        "resized_crop:224:0.08:1",
+    ),
     "cutout": Named(cutout, (Number("SIDE", 1, 4096, whole=True),), "cutout:8"),
 }
 
