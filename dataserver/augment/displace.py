@@ -126,7 +126,8 @@ def _between(field: Float32, x: np.float32, y: np.float32) -> np.float32:
     part_x, part_y = x - np.float32(left), y - np.float32(top)
     above = field[top, left] + part_x * (field[top, right] - field[top, left])
     below = field[bottom, left] + part_x * (field[bottom, right] - field[bottom, left])
-    return above + part_y * (below - above)
+    value: np.float32 = above + part_y * (below - above)
+    return value
 
 
 @compiled

@@ -3,12 +3,15 @@
 They have the bits of dataserver/randomness.py, whose numbers of draws and children they share.
 """
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 
 from ...common.compiled import compiled_exactly
 from ..randomness import GAMMA, mix
 
-_mixed = compiled_exactly(mix)
+_mixed = cast(Callable[[np.uint64], np.uint64], compiled_exactly(mix))
 
 
 @compiled_exactly
@@ -31,7 +34,7 @@ def uniform(key: np.uint64, draw: int, low: np.float32, high: np.float32) -> np.
 
 
 @compiled_exactly
-def below(key: np.uint64, draw: int, bound: int) -> int:
+def below(key: np.uint64, draw: int, bound: int) -> np.int64:
     """An integer from 0 to `bound` - 1, each as likely to 2^-24 * bound; `bound` < 2^31."""
     return np.int64((bits(key, draw) >> np.uint64(40)) * np.uint64(bound) >> np.uint64(24))
 
