@@ -4,7 +4,7 @@ Everything is a function of (seed, epoch, index): a portion that is handed out a
 this data server or another, holds the same values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..common.types import Arrays
@@ -75,7 +75,8 @@ class Pipeline:
         self._sampling = sampling or Sampling(cut.samples)
         # One immutable pair, replaced whole: two threads may both compute it, and read the same.
         self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
-        self.samples(0, self._order[1].indices[:1])
+        first = self.samples(0, self._order[1].indices[:1])
+        self.sample_shape: tuple[int, ...] = first[0].shape[1:]
 
     def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
@@ -104,6 +105,16 @@ class Pipeline:
                 arrays = transform.mix(arrays, others, own, self._classes)
             else:
                 arrays = transform(arrays, own)
+        return arrays
+
+    def at_test(self, arrays: Arrays) -> Arrays:
+        """Test samples as they are handed out: unaugmented, but of the shape of the others.
+
+        A transform that changes shapes has a method `at_test(arrays) -> arrays` for them.
+        """
+        for transform in self._transforms:
+            fixed: Callable[[Arrays], Arrays] | None = getattr(transform, "at_test", None)
+            arrays = arrays if fixed is None else fixed(arrays)
         return arrays
 
     def _epoch(self, epoch: int) -> Order:

@@ -40,7 +40,7 @@ class Store:
             train, transforms, job.job.seed, cut, sampling, self.split.classes
         )
         self._test_size = data.batch_size * job.dataserver.portion
-        shape = self.split.sample_shape
+        shape = self._pipeline.sample_shape
         mean, std = normalise.by_channel(shape) if normalise else ([], [])
         self.facts = DataFacts(
             len(self.split.train),
@@ -62,6 +62,7 @@ class Store:
         begin = wanted.portion * self._test_size
         end = min(begin + self._test_size, len(self.split.test))
         arrays = self.split.test.read(np.arange(begin, max(begin, end), dtype=np.int64))
+        arrays = self._pipeline.at_test(arrays)
         return Prepared(True, 0, wanted.portion, end == len(self.split.test), arrays)
 
 

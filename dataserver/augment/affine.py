@@ -1,14 +1,13 @@
 """Affine changes of images: each is a random map of places, and a chain of them one warp.
 
-A new affine change is a class with one method here, and a row of the table in grammar.py.
+A new affine change is a kind and a function here, its map in maps.py, and a row of the table in
+grammar.py.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
-
-import numpy as np
+from enum import IntEnum
+from math import radians
 
 from ...common.types import Arrays, Float32
 from ..dataset import Transform
@@ -16,43 +15,59 @@ from ..randomness import Stream
 from .images import images_of
 
 
-class Affine(ABC):
+class Kind(IntEnum):
+    """What an affine change does between its two amounts `low` and `high`."""
+
+    SHIFT = 0
+    """By low..high pixels, in x and in y."""
+    ROTATE = 1
+    """By low..high radians, about the centre."""
+    SCALE = 2
+    """By a factor of low..high, uniform in its logarithm: half as often as twice."""
+    SHEAR = 3
+    """By an angle of low..high radians along x, then another along y."""
+    REFLECT = 4
+    """With probability 1/2, left and right if `low`, top and bottom if `high` is not 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
     """A random affine change of an image."""
 
-    @abstractmethod
-    def maps(self, random: Stream) -> Float32:
-        """(n, 3, 3) float32, from a place (x, y, 1) after the change to the place before it.
+    kind: Kind
+    low: float
+    high: float
 
-        In pixels from the centre, x to the right and y downwards.
-        """
+    @property
+    def name(self) -> str:
+        """As in a job file."""
+        return self.kind.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Shift(Affine):
+def shift(pixels: float) -> Affine:
     """Moves by up to `pixels` each way, in x and in y; fractions of a pixel interpolate."""
-
-    pixels: float
-
-    def maps(self, random: Stream) -> Float32:
-        maps = _identities(len(random))
-        maps[:, 0, 2] = random.uniform(0, -self.pixels, self.pixels)
-        maps[:, 1, 2] = random.uniform(1, -self.pixels, self.pixels)
-        return maps
+    return Affine(Kind.SHIFT, -pixels, pixels)
 
 
-@dataclass(frozen=True, slots=True)
-class Rotate(Affine):
+def rotate(degrees: float) -> Affine:
     """Turns about the centre by up to `degrees` either way."""
+    return Affine(Kind.ROTATE, -radians(degrees), radians(degrees))
 
-    degrees: float
 
-    def maps(self, random: Stream) -> Float32:
-        angles = random.uniform(0, -self.degrees, self.degrees) * np.float32(pi / 180)
-        maps = _identities(len(random))
-        maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angles)
-        maps[:, 0, 1] = np.sin(angles)
-        maps[:, 1, 0] = -maps[:, 0, 1]
-        return maps
+def scale(low: float, high: float) -> Affine:
+    """Enlarges about the centre by a factor from `low` to `high`.
+
+    Raises:
+        ValueError: `low` is above `high`.
+    """
+    if low > high:
+        raise ValueError("LOW at most HIGH")
+    return Affine(Kind.SCALE, low, high)
+
+
+def shear(degrees: float) -> Affine:
+    """Slants by up to `degrees` either way, along x and then along y."""
+    return Affine(Kind.SHEAR, -radians(degrees), radians(degrees))
 
 
 class Warp:
@@ -62,8 +77,11 @@ class Warp:
         self.parts = tuple(parts)
 
     def joined(self, after: Transform) -> "Warp | None":
-        """The chain of both, if `after` is one too."""
-        return Warp([*self.parts, *after.parts]) if isinstance(after, Warp) else None
+        """The chain of both, if `after` is one too, or reflects and no more."""
+        if isinstance(after, Warp):
+            return Warp([*self.parts, *after.parts])
+        reflections: list[Affine] | None = getattr(after, "reflections", None)
+        return None if reflections is None else Warp([*self.parts, *reflections])
 
     def __call__(self, arrays: Arrays, random: Stream) -> Arrays:
         """The inputs changed by every part, the other arrays as they are.
@@ -74,20 +92,11 @@ class Warp:
         # numba is slow to import, and a role that only reads the settings has no use for it.
         from .warp import warp
 
-        images = images_of(arrays, [type(part).__name__.lower() for part in self.parts])
-        return (warp(images, self.composed(random)[:, :2]), *arrays[1:])
+        images = images_of(arrays, [part.name for part in self.parts])
+        return (warp(images, self.maps(random)), *arrays[1:])
 
-    def composed(self, random: Stream) -> Float32:
-        """(n, 3, 3) float32: the product of the parts' maps.
+    def maps(self, random: Stream) -> Float32:
+        """(n, 2, 3) float32: the product of the parts' maps (see maps.py)."""
+        from .maps import compose
 
-        Maps lead backwards, so the first change is the last to be looked up: it stands leftmost.
-        """
-        maps = _identities(len(random))
-        for ordinal, part in enumerate(self.parts):
-            maps = maps @ part.maps(random.child(ordinal))
-        return maps
-
-
-def _identities(n: int) -> Float32:
-    """(n, 3, 3) float32, maps that change nothing."""
-    return np.tile(np.eye(3, dtype=np.float32), (n, 1, 1))
+        return compose(random.keys, self.parts)

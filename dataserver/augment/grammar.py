@@ -14,10 +14,12 @@ from ...common.errors import UserError
 from ...common.suggest import nearest
 from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
-from .affine import Affine, Rotate, Shift, Warp
-from .amounts import Amount, Channels, Number
+from .affine import Affine, Warp, rotate, scale, shear, shift
+from .amounts import Amount, Channels, Choice, Number
+from .elastic import Elastic
 from .mixup import Mixup
 from .normalise import Normalise
+from .pixels import crop, cutout, reflect
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,37 @@ def _warp(build: Callable[..., Affine]) -> Callable[..., Transform]:
     return lambda *amounts: Warp([build(*amounts)])
 
 
+def _resized_crop(*amounts: float) -> Transform:
+    # OpenCV is slow to import, and a role that only reads the settings has no use for it.
+    from .resized import ResizedCrop
+
+    return ResizedCrop(int(amounts[0]), *amounts[1:])
+
+
 NAMES = {
-    "shift": Named(_warp(Shift), (Number("PIXELS", 0, 4096),), "shift:2"),
-    "rotate": Named(_warp(Rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
+    "shift": Named(_warp(shift), (Number("PIXELS", 0, 4096),), "shift:2"),
+    "rotate": Named(_warp(rotate), (Number("DEGREES", 0, 180),), "rotate:15"),
+    "scale": Named(
+        _warp(scale), (Number("LOW", 0.01, 100), Number("HIGH", 0.01, 100)), "scale:0.9:1.1"
+    ),
+    "shear": Named(_warp(shear), (Number("DEGREES", 0, 80),), "shear:10"),
+    "reflect": Named(
+        reflect, (Choice("AXES", {"h": 1, "v": 2, "hv": 3}, optional=True),), "reflect"
+    ),
+    "elastic": Named(
+        Elastic, (Number("ALPHA", 0, 4096), Number("SIGMA", 0.5, 1024)), "elastic:34:4"
+    ),
+    "crop": Named(crop, (Number("PIXELS", 1, 4096, whole=True),), "crop:4"),
+    "resized_crop": Named(
+        _resized_crop,
+        (
+            Number("SIDE", 1, 4096, whole=True),
+            Number("LOW", 0.001, 1, optional=True),
+            Number("HIGH", 0.001, 1, optional=True),
+        ),
+        "resized_crop:224:0.08:1",
+    ),
+    "cutout": Named(cutout, (Number("SIDE", 1, 4096, whole=True),), "cutout:8"),
     "mixup": Named(Mixup, (Number("ALPHA", 0.01, 100),), "mixup:0.2"),
     "normalise": Named(
         Normalise,
@@ -70,7 +100,11 @@ def _joined(first: Transform, second: Transform) -> Transform | None:
     """One transform that does what both do, if the first can be `joined` with the second."""
     join: Callable[[Transform], Transform | None] | None = getattr(first, "joined", None)
     # A user's transform may have a method of that name, and knows nothing of ours.
-    return None if join is None or isinstance(first, AttachedTransform) else join(second)
+    if join is None or isinstance(first, AttachedTransform):
+        return None
+    if isinstance(first, Warp) and isinstance(second, Elastic):
+        return Elastic(second.alpha, second.sigma, first.parts, second.after)
+    return join(second)
 
 
 def _parse(text: str) -> Transform:
@@ -99,7 +133,7 @@ def _amounts(amounts: Sequence[Amount], texts: Sequence[str]) -> list[object] | 
     return None if any(value is None for value in values) else values
 
 
-def _form(name: str) -> str:
+def form(name: str) -> str:
     """`crop:PIXELS`, or `reflect[:AXES]` with what is optional in brackets."""
     amounts = NAMES[name].amounts
     parts = [f"[:{one.name}]" if one.optional else f":{one.name}" for one in amounts]
@@ -107,12 +141,12 @@ def _form(name: str) -> str:
 
 
 def _unknown(text: str, name: str, rest: str) -> UserError:
-    forms = ", ".join(map(_form, NAMES))
+    forms = ", ".join(map(form, NAMES))
     near = nearest(name, NAMES)
     if near is None:
         fix = "write one of these"
     else:
-        fix = f"did you mean {near}:{rest}?" if rest else f"did you mean {_form(near)}?"
+        fix = f"did you mean {near}:{rest}?" if rest else f"did you mean {form(near)}?"
     expected = f"{forms}, module:attribute or file.py:attribute"
     return UserError("data.augment", text, expected, fix)
 
@@ -120,5 +154,5 @@ def _unknown(text: str, name: str, rest: str) -> UserError:
 def _refused(text: str, name: str, rule: str) -> UserError:
     """The error of a known name with wrong amounts; `rule` is what holds between them."""
     described = [amount.described() for amount in NAMES[name].amounts]
-    expected = ", ".join([_form(name), *described, *([rule] if rule else [])])
+    expected = ", ".join([form(name), *described, *([rule] if rule else [])])
     return UserError("data.augment", text, expected, f"write for example {NAMES[name].example}")
