@@ -8,6 +8,7 @@ they are asked for.
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -35,7 +36,8 @@ from ..common.types import Arrays, Role
 from .shelves import Shelves
 
 AHEAD = 4
-"""Portions prepared and not yet asked for."""
+"""Portions prepared and not yet asked for, and one more for each further thread that prepares them:
+that, and one portion an open credit, bounds the memory of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +302,8 @@ class DataServer(Session):
         """Tell workers that wait in vain that this epoch has nothing left for them."""
         if self._epoch < 0 or not modes.told_the_end(self._job):
             return
-        left = [*self._todo, *self._preparing, *self._ready]
         for credit in list(self._credits):
+            left = chain(self._ready, self._preparing, self._todo)
             fetch = credit.envelope.message
             assert isinstance(fetch, Fetch)
             if fetch.drained < self._epoch and not any(self._suits(p, credit) for p in left):
@@ -334,11 +336,14 @@ class DataServer(Session):
         """The next portion to get ready, None while enough are; where each worker has its own,
         enough for each, whether the others come for theirs or not."""
         ahead = [*self._preparing, *self._ready]
+        room = AHEAD + self._job.dataserver.threads - 1
         if not modes.in_order(self._job):
-            return self._todo[0] if self._todo and len(ahead) < AHEAD else None
+            return self._todo[0] if self._todo and len(ahead) < room else None
         workers = self._job.worker.count
         held = Counter(portion % workers for portion in ahead)
-        each = max(2, AHEAD // workers)
+        each = max(2, room // workers)
+        if all(held[rank] >= each for rank in range(workers)):
+            return None  # without a look at all that is left
         return next((p for p in self._todo if held[p % workers] < each), None)
 
     def _on_done(self, peer: Peer, envelope: Envelope) -> None:

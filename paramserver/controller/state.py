@@ -51,6 +51,8 @@ REFUSALS = {
     "turn": "the one before was not answered yet",
 }
 """What the codes of `BadPush` mean to a person."""
+NAMED = 8
+"""Portions named in one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,11 @@ class Controller(Checkpointing):
         over = ledger.ended(workers, self.job.job.epoch_quorum)
         if over:
             self.board.end_epoch(ledger, self.now)
+            if ledger.repeated:
+                named = ", ".join(map(str, sorted(ledger.repeated)[:NAMED]))
+                more = ", ..." if len(ledger.repeated) > NAMED else ""
+                count = len(ledger.repeated)
+                self.event(f"epoch {ledger.epoch}: {count} portions done twice: {named}{more}")
             if ledger.dropped:
                 self.event(
                     f"epoch {ledger.epoch} ended with {ledger.dropped} of "

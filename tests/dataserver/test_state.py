@@ -6,6 +6,7 @@ import numpy as np
 
 from dualshard.common.cluster import EMPTY, Cluster, make_view
 from dualshard.common.delivery import Courier, Send, routing_id
+from dualshard.common.job import Job
 from dualshard.common.messages import (
     Ack,
     DataFacts,
@@ -155,6 +156,13 @@ def test_only_a_few_are_prepared_ahead() -> None:
     assert [action.portion for action in bench.prepared] == list(range(AHEAD))
     bench.fetch(ONE)
     assert len(bench.prepared) == AHEAD + 1
+
+
+def test_each_further_thread_prepares_one_more() -> None:
+    bench = Bench()
+    bench.state.configure(Job.from_dict({"dataserver": {"threads": 3}}))
+    bench.serve(0, *range(20))
+    assert len(bench.prepared) == AHEAD + 2
 
 
 def test_nothing_is_prepared_before_the_data_is_open() -> None:
