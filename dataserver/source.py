@@ -9,10 +9,21 @@ from .sources.digits import read_digits
 from .sources.idx import read_idx
 from .sources.images import read_images
 from .sources.npz import read_npz
+from .sources.parquet import read_parquet
 from .sources.samples import Found, Origin, Part
+from .sources.webdataset import read_webdataset
 from .split import Split, make_split
 
-_FORMS = {"digits": "digits", "idx": "idx:DIR", "npz": "npz:FILE", "images": "images:DIR"}
+_FORMS = {
+    "digits": "digits",
+    "idx": "idx:DIR",
+    "npz": "npz:FILE",
+    "images": "images:DIR",
+    "webdataset": "webdataset:TARS",
+    "parquet": "parquet:FILES",
+}
+
+_LAZY = {"images": read_images, "webdataset": read_webdataset, "parquet": read_parquet}
 
 
 def open_source(data: DataSection, seed: int) -> Split:
@@ -46,8 +57,8 @@ def _read(origin: Origin, part: Part, data: DataSection) -> Found | None:
         return read_idx(origin, place, part)
     if scheme == "npz" and place:
         return read_npz(origin, place, part)
-    if scheme == "images" and place:
-        return read_images(origin, place, part, data)
+    if scheme in _LAZY and place:
+        return _LAZY[scheme](origin, place, part, data)
     if scheme not in _FORMS and is_reference(origin.text, _FORMS):
         return read_attached(origin, part)
     forms = ", ".join([*_FORMS.values(), "module:attribute"])

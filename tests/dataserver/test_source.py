@@ -117,7 +117,7 @@ def test_a_wrong_source_gets_the_nearest_right_one(text, advice):
         opened(text, "", seed=0, held_out=0.2)
     assert str(caught.value) == (
         f"data.source = {text}: expected digits, idx:DIR, npz:FILE, images:DIR, "
-        f"module:attribute or file.py:attribute; {advice}"
+        f"webdataset:TARS, parquet:FILES, module:attribute or file.py:attribute; {advice}"
     )
 
 
