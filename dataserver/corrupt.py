@@ -59,28 +59,30 @@ def read_whole(dataset: Dataset, indices: Rows, skipped: Skipped) -> Arrays:
     """The samples of `indices` that are whole, in this order; fewer than asked for, or none."""
     while True:
         left = indices[~skipped.among(indices)]
+        if not len(left):
+            some = dataset.read(first_whole(dataset, skipped))
+            return tuple(array[:0] for array in some)
         try:
-            return dataset.read(left) if len(left) else nothing(dataset)
+            return dataset.read(left)
         except CorruptSamples as corrupt:
             skipped.add(corrupt)
 
 
-def nothing(dataset: Dataset) -> Arrays:
-    """No samples, with the shapes and dtypes of the data set's."""
-    return tuple(array[:0] for array in first_whole(dataset))
-
-
-def first_whole(dataset: Dataset) -> Arrays:
-    """The arrays of the first sample that can be decoded, one row each.
+def first_whole(dataset: Dataset, skipped: Skipped) -> Rows:
+    """The number of the first sample that can be decoded, (1,) int64.
 
     Raises:
         CorruptSamples: none can.
     """
     last: CorruptSamples | None = None
     for index in range(len(dataset)):
+        found = np.array([index], dtype=np.int64)
         try:
-            return dataset.read(np.array([index], dtype=np.int64))
+            dataset.read(found)
         except CorruptSamples as corrupt:
             last = corrupt
+            skipped.add(corrupt)
+        else:
+            return found
     assert last is not None
     raise last

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..common.types import Arrays
+from .corrupt import CorruptSamples, Skipped, first_whole
 from .dataset import Dataset, Transform
 from .randomness import Stream
 from .sampling import Indices, Order, Sampling
@@ -73,22 +74,52 @@ class Pipeline:
         self._sampling = sampling or Sampling(cut.samples)
         # One immutable pair, replaced whole: two threads may both compute it, and read the same.
         self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
-        self.samples(0, self._order[1].indices[:1])
+        self.skipped = Skipped()
+        self._first_whole()
+
+    def _first_whole(self) -> None:
+        """Send the first sample that is whole through, and keep what none of it looks like."""
+        found = first_whole(self._dataset, self.skipped)
+        self._nothing = tuple(a[:0] for a in self._changed(len(self._transforms), 0, found, None))
 
     def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
+
+        Damaged samples that are skipped are missing in both; m may be 0.
 
         Raises whatever the data set or a transform raises.
         """
         begin, end = self.cut.span(number)
         drawn = self._epoch(epoch).span(begin, end)
-        return drawn.indices, self.samples(epoch, drawn.indices, drawn.occurrences)
+        return self._whole(epoch, drawn.indices, drawn.occurrences)
 
     def samples(self, epoch: int, indices: Indices, occurrences: Indices | None = None) -> Arrays:
-        """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first."""
+        """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first;
+        without those that are skipped."""
+        return self._whole(epoch, indices, occurrences)[1]
+
+    def _whole(
+        self, epoch: int, indices: Indices, occurrences: Indices | None
+    ) -> tuple[Indices, Arrays]:
+        """These samples without the damaged ones, and their numbers."""
+        while True:
+            kept = ~self.skipped.among(indices)
+            indices = indices[kept]
+            occurrences = None if occurrences is None else occurrences[kept]
+            if not len(indices):
+                return indices, self._nothing
+            try:
+                return indices, self._changed(len(self._transforms), epoch, indices, occurrences)
+            except CorruptSamples as corrupt:
+                self.skipped.add(corrupt)
+
+    def _changed(
+        self, count: int, epoch: int, indices: Indices, occurrences: Indices | None
+    ) -> Arrays:
+        """These samples after the first `count` transforms."""
         arrays = self._dataset.read(indices)
         random = Stream.of(self._seed, epoch, indices, occurrences)
-        for ordinal, transform in enumerate(self._transforms):
+        for ordinal, transform in enumerate(self._transforms[:count]):
             arrays = transform(arrays, random.child(ordinal))
         return arrays
 

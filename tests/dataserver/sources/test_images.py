@@ -6,7 +6,11 @@ import pytest
 
 from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
+from dualshard.dataserver.augment import parse_augment
+from dualshard.dataserver.corrupt import Skipped, read_whole
+from dualshard.dataserver.pipeline import Pipeline, Portions
 from dualshard.dataserver.source import open_source
+from dualshard.dataserver.sources.samples import ArrayDataset
 
 
 def picture(seed, h=12, w=16, channels=3):
@@ -143,3 +147,47 @@ def test_a_damaged_image_is_named(tmp_path):
         "whole images, a/2.jpg is damaged: it cannot be decoded, 15 bytes; replace or remove it, "
         "or set data.corrupt = skip"
     )
+
+
+def test_jpegs_and_pngs_that_end_early_are_found(tmp_path):
+    """OpenCV alone gives an image whose end is grey."""
+    folder(tmp_path, [f"a/{n}.png" for n in range(3)])
+    write(tmp_path / "a/3.jpg", picture(9, 64, 64))
+    whole = (tmp_path / "a/3.jpg").read_bytes()
+    for size in (len(whole) // 2, len(whole) - 2):
+        (tmp_path / "a/3.jpg").write_bytes(whole[:size])
+        assert sentence(tmp_path) == start(tmp_path) + (
+            f"whole images, a/3.jpg is damaged: the JPEG ends early, after {size:,} bytes; replace "
+            "or remove it, or set data.corrupt = skip"
+        )
+
+
+def test_damaged_images_are_skipped_named_once_and_harm_no_other(tmp_path):
+    folder(tmp_path, [f"train/a/{n}.png" for n in range(6)] + ["test/a/t.png"])
+    whole = ArrayDataset(everything(opened(tmp_path).train))
+    for n in (0, 4):
+        (tmp_path / f"train/a/{n}.png").write_bytes(b"no image")
+    split = opened(tmp_path, corrupt="skip")
+    transforms = parse_augment(["shift:2"])
+    damaged = Pipeline(split.train, transforms, 7, Portions(6, 1))
+    clean = Pipeline(whole, transforms, 7, Portions(6, 1))
+    seen = []
+    for portion in [*range(6), *range(6)]:
+        indices, arrays = damaged.portion(1, portion)
+        assert len(indices) == len(arrays[0]) == len(arrays[1])
+        if len(indices):
+            np.testing.assert_array_equal(arrays[0], clean.portion(1, portion)[1][0])
+        seen += indices.tolist()
+    assert sorted(seen) == [1, 1, 2, 2, 3, 3, 5, 5]
+    assert sorted(damaged.skipped.take()) == [
+        f"train/a/{n}.png: it cannot be decoded, 8 bytes" for n in (0, 4)
+    ]
+    assert damaged.skipped.take() == []
+
+
+def test_a_batch_of_damaged_images_alone_is_empty(tmp_path):
+    folder(tmp_path, ["train/a/0.png", "train/a/1.png", "test/a/2.png"])
+    (tmp_path / "train/a/0.png").write_bytes(b"")
+    train = opened(tmp_path, corrupt="skip").train
+    inputs, labels = read_whole(train, np.array([0]), Skipped())
+    assert (inputs.shape, labels.shape) == ((0, 12, 16, 3), (0,))
