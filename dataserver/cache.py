@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..common.data_sections import DataSection
 from ..common.errors import UserError
 from ..common.types import Array, Arrays
+from .corrupt import Skipped, first_whole
 from .dataset import Dataset
 from .sources.samples import ArrayDataset
 
@@ -51,7 +52,7 @@ class CachedDataset:
 
     def __init__(self, dataset: Dataset, memory: int, disk: int, folder: str = "") -> None:
         self._dataset, n = dataset, len(dataset)
-        inputs, labels = dataset.read(np.zeros(1, dtype=np.int64))
+        inputs, labels = dataset.read(first_whole(dataset, Skipped()))
         self._shape, self._dtype, self._size = inputs.shape[1:], inputs.dtype, inputs.nbytes
         in_memory = min(n, memory // max(1, self._size))
         on_disk = min(n - in_memory, disk // max(1, self._size))

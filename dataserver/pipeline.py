@@ -7,8 +7,11 @@ this data server or another, holds the same values.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..common.types import Arrays
 from .augment.mixup import Mixup
+from .corrupt import CorruptSamples, Skipped, first_whole
 from .dataset import Dataset, Transform
 from .randomness import Stream
 from .sampling import Indices, Order, Sampling
@@ -75,21 +78,46 @@ class Pipeline:
         self._sampling = sampling or Sampling(cut.samples)
         # One immutable pair, replaced whole: two threads may both compute it, and read the same.
         self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
-        first = self.samples(0, self._order[1].indices[:1])
+        self.skipped = Skipped()
+        self._first_whole()
+
+    def _first_whole(self) -> None:
+        """Send the first sample that is whole through, and keep what none of it looks like."""
+        found = first_whole(self._dataset, self.skipped)
+        first = self._changed(len(self._transforms), 0, found, None)
+        self._nothing: Arrays = tuple(array[:0] for array in first)
         self.sample_shape: tuple[int, ...] = first[0].shape[1:]
 
     def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
 
+        Damaged samples that are skipped are missing in both; m may be 0.
+
         Raises whatever the data set or a transform raises.
         """
         begin, end = self.cut.span(number)
         drawn = self._epoch(epoch).span(begin, end)
-        return drawn.indices, self.samples(epoch, drawn.indices, drawn.occurrences)
+        return self._whole(epoch, drawn.indices, drawn.occurrences)
 
     def samples(self, epoch: int, indices: Indices, occurrences: Indices | None = None) -> Arrays:
-        """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first."""
-        return self._changed(len(self._transforms), epoch, indices, occurrences)
+        """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first;
+        without those that are skipped."""
+        return self._whole(epoch, indices, occurrences)[1]
+
+    def _whole(
+        self, epoch: int, indices: Indices, occurrences: Indices | None
+    ) -> tuple[Indices, Arrays]:
+        """These samples without the damaged ones, and their numbers."""
+        while True:
+            kept = ~self.skipped.among(indices)
+            indices = indices[kept]
+            occurrences = None if occurrences is None else occurrences[kept]
+            if not len(indices):
+                return indices, self._nothing
+            try:
+                return indices, self._changed(len(self._transforms), epoch, indices, occurrences)
+            except CorruptSamples as corrupt:
+                self.skipped.add(corrupt)
 
     def _changed(
         self, count: int, epoch: int, indices: Indices, occurrences: Indices | None
@@ -101,6 +129,8 @@ class Pipeline:
             own = random.child(ordinal)
             if isinstance(transform, Mixup):
                 partners = transform.partners(own, len(self._dataset))
+                # A damaged partner was found before: the sample is mixed with itself.
+                partners = np.where(self.skipped.among(partners), indices, partners)
                 others = self._changed(ordinal, epoch, partners, None)
                 arrays = transform.mix(arrays, others, own, self._classes)
             else:

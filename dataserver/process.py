@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.job import Job
 from ..common.loop import Background
@@ -10,9 +11,10 @@ from ..common.messages import DataFacts
 from ..common.node import Action, Exit
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
-from ..common.types import Role
+from ..common.types import Arrays, Role
 from .augment import check_mixups, parse_augment, take_normalise
 from .cache import cached
+from .corrupt import Skipped, read_whole
 from .pipeline import Pipeline, portions
 from .sampling import make_sampling
 from .sharing import map_shelf
@@ -39,6 +41,7 @@ class Store:
         self._pipeline = Pipeline(
             train, transforms, job.job.seed, cut, sampling, self.split.classes
         )
+        self._skipped_tests = Skipped()
         self._test_size = data.batch_size * job.dataserver.portion
         shape = self._pipeline.sample_shape
         mean, std = normalise.by_channel(shape) if normalise else ([], [])
@@ -58,12 +61,17 @@ class Store:
         if not wanted.test:
             _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion)
             last = wanted.portion == self._pipeline.cut.count - 1
-            return Prepared(False, wanted.epoch, wanted.portion, last, arrays)
+            skipped = self._pipeline.skipped.take()
+            return Prepared(False, wanted.epoch, wanted.portion, last, arrays, skipped)
         begin = wanted.portion * self._test_size
         end = min(begin + self._test_size, len(self.split.test))
-        arrays = self.split.test.read(np.arange(begin, max(begin, end), dtype=np.int64))
-        arrays = self._pipeline.at_test(arrays)
-        return Prepared(True, 0, wanted.portion, end == len(self.split.test), arrays)
+        arrays = self._read_test(np.arange(begin, max(begin, end), dtype=np.int64))
+        return Prepared(
+            True, 0, wanted.portion, end == len(self.split.test), arrays, self._skipped_tests.take()
+        )
+
+    def _read_test(self, indices: NDArray[np.int64]) -> Arrays:
+        return self._pipeline.at_test(read_whole(self.split.test, indices, self._skipped_tests))
 
 
 class DataServerProcess:

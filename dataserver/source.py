@@ -7,11 +7,23 @@ from ..common.suggest import nearest
 from .attached import is_reference, read_attached
 from .sources.digits import read_digits
 from .sources.idx import read_idx
+from .sources.images import read_images
 from .sources.npz import read_npz
-from .sources.samples import Origin, Part, Samples
+from .sources.parquet import read_parquet
+from .sources.samples import Found, Origin, Part
+from .sources.webdataset import read_webdataset
 from .split import Split, make_split
 
-_FORMS = {"digits": "digits", "idx": "idx:DIR", "npz": "npz:FILE"}
+_FORMS = {
+    "digits": "digits",
+    "idx": "idx:DIR",
+    "npz": "npz:FILE",
+    "images": "images:DIR",
+    "webdataset": "webdataset:TARS",
+    "parquet": "parquet:FILES",
+}
+
+_LAZY = {"images": read_images, "webdataset": read_webdataset, "parquet": read_parquet}
 
 
 def open_source(data: DataSection, seed: int) -> Split:
@@ -25,16 +37,18 @@ def open_source(data: DataSection, seed: int) -> Split:
         UserError: naming `data.source`, `data.test` or `data.held_out`, and what is wrong.
     """
     origin = Origin("data.source", data.source)
-    train, own_test = _read(origin, "train"), _read(origin, "test")
+    train, own_test = _read(origin, "train", data), _read(origin, "test", data)
     assert train is not None, "a reader raises when there is no training part"
     if not data.test:
         return make_split(train, own_test, seed, data.held_out)
     other = Origin("data.test", data.test)
-    part = _read(other, "test")
-    return make_split(train, _read(other, "train") if part is None else part, seed, data.held_out)
+    part = _read(other, "test", data)
+    if part is None:
+        part = _read(other, "train", data)
+    return make_split(train, part, seed, data.held_out)
 
 
-def _read(origin: Origin, part: Part) -> Samples | None:
+def _read(origin: Origin, part: Part, data: DataSection) -> Found | None:
     """One part of a source; None if it has no test part."""
     scheme, colon, place = origin.text.partition(":")
     if scheme == "digits" and not colon:
@@ -43,6 +57,8 @@ def _read(origin: Origin, part: Part) -> Samples | None:
         return read_idx(origin, place, part)
     if scheme == "npz" and place:
         return read_npz(origin, place, part)
+    if scheme in _LAZY and place:
+        return _LAZY[scheme](origin, place, part, data)
     if scheme not in _FORMS and is_reference(origin.text, _FORMS):
         return read_attached(origin, part)
     forms = ", ".join([*_FORMS.values(), "module:attribute"])

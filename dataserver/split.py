@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..common.errors import UserError
 from .dataset import Dataset
 from .randomness import Purpose, sample_keys
-from .sources.samples import ArrayDataset, Samples
+from .sources.samples import Found
 
 Rows = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ class Split:
     labels: Rows
 
 
-def make_split(train: Samples, test: Samples | None, seed: int, held_out: float) -> Split:
+def make_split(train: Found, test: Found | None, seed: int, held_out: float) -> Split:
     """`train` against `test`, or where there is none, against a fraction of `train`.
 
     Raises:
@@ -41,15 +41,15 @@ def make_split(train: Samples, test: Samples | None, seed: int, held_out: float)
     else:
         _check_fit(train, test)
     return Split(
-        ArrayDataset((train.inputs, train.labels)),
-        ArrayDataset((test.inputs, test.labels)),
+        train.dataset(),
+        test.dataset(),
         classes,
         train.shape,
         train.labels,
     )
 
 
-def count_classes(train: Samples) -> int:
+def count_classes(train: Found) -> int:
     """The largest label plus one.
 
     Classes without any sample are allowed (letters are often numbered from 1), but where most are,
@@ -82,7 +82,7 @@ def held_out_rows(labels: Rows, seed: int, count: int) -> tuple[Rows, Rows]:
     return rows[~held], rows[held]
 
 
-def _hold_out(samples: Samples, seed: int, fraction: float) -> tuple[Samples, Samples]:
+def _hold_out(samples: Found, seed: int, fraction: float) -> tuple[Found, Found]:
     """`samples` without the held-out fraction, and that fraction."""
     if not 0 < fraction < 1:
         raise UserError(
@@ -102,12 +102,12 @@ def _hold_out(samples: Samples, seed: int, fraction: float) -> tuple[Samples, Sa
     return samples.rows(train), samples.rows(test)
 
 
-def _check_fit(train: Samples, test: Samples) -> None:
+def _check_fit(train: Found, test: Found) -> None:
     """That a net trained on `train` can be tested on `test`."""
-    if (test.shape, test.inputs.dtype) != (train.shape, train.inputs.dtype):
+    if (test.shape, test.dtype) != (train.shape, train.dtype):
         raise test.origin.error(
-            f"test samples like the training samples, {train.inputs.dtype} of shape {train.shape}, "
-            f"{test.inputs_name} has {test.inputs.dtype} of shape {test.shape}",
+            f"test samples like the training samples, {train.dtype} of shape {train.shape}, "
+            f"{test.inputs_name} has {test.dtype} of shape {test.shape}",
             "prepare both in the same way",
         )
     unseen = ~np.isin(test.labels, train.labels)

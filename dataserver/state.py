@@ -7,7 +7,7 @@ they are asked for.
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -58,6 +58,8 @@ class Prepared:
     portion: int
     last: bool
     arrays: Arrays
+    skipped: list[str] = field(default_factory=list)
+    """Damaged samples that were left out, each named once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +137,36 @@ class DataServer(Session):
             for portion in self._tests:
                 self.do(Prepare(True, 0, portion))
             self._prepare_ahead()
-        elif isinstance(event, Prepared) and event.test:
+        if isinstance(event, Prepared):
+            self._note_skipped(event.skipped)
+        if isinstance(event, Prepared) and event.test:
             for credit in self._tests.pop(event.portion, []):
                 self._send(credit, event)
         elif isinstance(event, Prepared) and event.epoch == self._epoch:
             self._prepared(event)
 
     def _prepared(self, event: Prepared) -> None:
-        """A training portion is here: for a worker that asks for it again, or for the next one."""
+        """A training portion is here: for a worker that asks for it again, or for the next one.
+
+        One whose samples are all damaged is done at once.
+        """
         credit = self._again.pop(event.portion, None)
         if credit is not None and self._leases.get(event.portion) == credit.key:
             self._send(credit, event)
         if event.portion in self._preparing:
             self._preparing.discard(event.portion)
-            self._ready[event.portion] = event
+            if len(event.arrays[1]):
+                self._ready[event.portion] = event
+            else:
+                self._done.append(event.portion)
+                self._report()
             self._serve()
+
+    def _note_skipped(self, names: list[str]) -> None:
+        for name in names:
+            self.note("warning", f"a damaged sample is left out: {name}")
+        if names:
+            self.counters["corrupt_skipped"] += len(names)
 
     def refused(self, request: Open, reply: Refused) -> None:
         """Without the controller's word on the data there is nothing to serve."""

@@ -4,13 +4,14 @@ What must hold for every source is checked here; what only one format can get wr
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import UserError
 from ...common.types import Array, Arrays
+from ..dataset import Dataset
 
 Part = Literal["train", "test"]
 
@@ -25,6 +26,43 @@ class Origin:
     def error(self, expected: str, fix: str) -> UserError:
         """The error that blames this setting."""
         return UserError(self.key, self.text, expected, fix)
+
+
+class Found(Protocol):
+    """What a reader gives: samples of one part of a source, in memory or to be decoded later."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The classes of all samples, (n,) int64, from 0."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the inputs: uint8 or float32."""
+
+    @property
+    def inputs_name(self) -> str:
+        """The file, folder or array that the inputs come from."""
+
+    @property
+    def labels_name(self) -> str:
+        """The same of the labels."""
+
+    @property
+    def origin(self) -> Origin:
+        """The setting that named them."""
+
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    def rows(self, rows: NDArray[np.int64]) -> Self:
+        """The samples `rows`, (m,) int64."""
+
+    def dataset(self) -> Dataset:
+        """The samples, for reading."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +86,18 @@ class Samples:
         """The shape of one input."""
         return self.inputs.shape[1:]
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the inputs."""
+        return self.inputs.dtype
+
     def rows(self, rows: NDArray[np.int64]) -> "Samples":
         """The samples `rows`, (m,) int64, copied."""
         return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
+
+    def dataset(self) -> "ArrayDataset":
+        """The samples as they lie in memory."""
+        return ArrayDataset((self.inputs, self.labels))
 
 
 class ArrayDataset:

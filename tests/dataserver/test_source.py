@@ -108,15 +108,16 @@ def test_errors_of_the_test_source_name_its_setting():
         ("idx", "did you mean idx:DIR?"),
         ("npz:", "did you mean npz:FILE?"),
         ("mnist.npz", "did you mean npz:mnist.npz?"),
-        ("imagenet", "write one of these"),
+        ("imagenet", "did you mean images:DIR?"),
+        ("cinema", "write one of these"),
     ],
 )
 def test_a_wrong_source_gets_the_nearest_right_one(text, advice):
     with pytest.raises(UserError) as caught:
         opened(text, "", seed=0, held_out=0.2)
     assert str(caught.value) == (
-        f"data.source = {text}: expected digits, idx:DIR, npz:FILE, module:attribute or "
-        f"file.py:attribute; {advice}"
+        f"data.source = {text}: expected digits, idx:DIR, npz:FILE, images:DIR, "
+        f"webdataset:TARS, parquet:FILES, module:attribute or file.py:attribute; {advice}"
     )
 
 

@@ -1,0 +1,167 @@
+"""Shards of samples in tar files, as WebDataset has them: `KEY.jpg` (png, ...) beside `KEY.cls`,
+which holds the class as digits.
+
+A place is a pattern of tars (`shard-{000..009}.tar`, `shard-*.tar`), or a folder: of its tars
+those whose names begin with test or val are the test part, where others begin with train. A tar
+is read through once when it is opened, for its labels and where each image lies.
+"""
+
+import io
+import tarfile
+from dataclasses import dataclass, field
+
+from ...common.data_sections import DataSection
+from .decoding import SUFFIXES
+from .encoded import EncodedSamples, open_encoded
+from .images import listed, opened
+from .remote import Folder, matching
+from .samples import Origin, Part
+
+_AGAIN = "write or download that file again"
+_BLOCK = 512
+
+
+@dataclass(slots=True)
+class TarFiles:
+    """Images inside tars: for each its tar, its name there, and its bytes [begin, begin + size)."""
+
+    folder: Folder
+    tars: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    begins: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def fetch(self, row: int) -> bytes:
+        """As `Files.fetch`."""
+        return self.folder.read(self.tars[row], self.begins[row], self.sizes[row])
+
+    def name(self, row: int) -> str:
+        """As `Files.name`."""
+        return f"{self.members[row]} of {self.tars[row]} (at byte {self.begins[row]:,})"
+
+
+def read_webdataset(
+    origin: Origin, place: str, part: Part, data: DataSection
+) -> EncodedSamples | None:
+    """A part of a set of tars; None if there is no test part.
+
+    Raises:
+        UserError: no such tars, one that ends early, an image without a class or two of them, a
+            class that is no number, a damaged image among those that are looked at.
+    """
+    folder, names = find_shards(origin, place, (".tar",))
+    names = of_part(names, part)
+    if not names:
+        return None
+    files, labels = TarFiles(folder), list[int]()
+    for name in names:
+        _index(origin, files, labels, name)
+    if not labels:
+        raise origin.error(
+            f"images in {names[0]}, there are none", f"give it members KEY{SUFFIXES[0]} and KEY.cls"
+        )
+    return open_encoded(files, labels, (place, f"the .cls of {place}"), data, origin)
+
+
+def find_shards(origin: Origin, place: str, suffixes: tuple[str, ...]) -> tuple[Folder, list[str]]:
+    """The files of these kinds that a pattern or a folder names. Raises `UserError`: none."""
+    if place.endswith(suffixes) or "*" in place or "{" in place:
+        try:
+            folder, names = matching(place)
+        except OSError as error:
+            expected = f"files {place}, they cannot be listed ({error.strerror or error})"
+            raise origin.error(expected, "look at the folder's name") from error
+    else:
+        folder = opened(origin, place)
+        names = [name for name in listed(origin, folder, place) if name.endswith(suffixes)]
+    if not names:
+        raise origin.error(
+            f"{suffixes[0]} files, {place} has none", "name a folder or a pattern that has some"
+        )
+    return folder, names
+
+
+def of_part(names: list[str], part: Part) -> list[str]:
+    """Those of the shards that are of a part, by the beginning of their file names."""
+    tests = [n for n in names if n.rpartition("/")[2].startswith(("test", "val"))]
+    trains = [n for n in names if n.rpartition("/")[2].startswith("train")]
+    if not (tests and trains):
+        return names if part == "train" else []
+    return trains if part == "train" else tests
+
+
+def _index(origin: Origin, files: TarFiles, labels: list[int], name: str) -> None:
+    """Append the images and labels of one tar, in the order of its images."""
+    try:
+        data = files.folder.read(name)
+    except OSError as error:
+        expected = f"a file {name}, it cannot be read ({error.strerror or error})"
+        raise origin.error(expected, "put it there, or name those that are there") from error
+    images: dict[str, tarfile.TarInfo] = {}
+    classes: dict[str, int] = {}
+    for member in _members(origin, name, data):
+        key, suffix = _split(member.name)
+        if suffix == ".cls":
+            raw = data[member.offset_data : member.offset_data + member.size]
+            classes[key] = _number(origin, f"{member.name} of {name}", raw)
+        elif suffix in SUFFIXES:
+            if key in images:
+                raise origin.error(f"one image a key, {name} has two of {key}", _AGAIN)
+            images[key] = member
+    for key, member in images.items():
+        if key not in classes:
+            raise origin.error(
+                f"a class for every image, {name} has {member.name} (at byte "
+                f"{member.offset_data:,}) and no {key}.cls",
+                "write the class as digits to that member",
+            )
+        files.tars.append(name)
+        files.members.append(member.name)
+        files.begins.append(member.offset_data)
+        files.sizes.append(member.size)
+        labels.append(classes[key])
+
+
+def _members(origin: Origin, name: str, data: bytes) -> list[tarfile.TarInfo]:
+    """The files in a tar. Raises `UserError` where it is damaged or ends early."""
+    end, members = 0, list[tarfile.TarInfo]()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                end = member.offset_data + member.size
+                members += [member] if member.isfile() else []
+                if end > len(data):
+                    break
+    except tarfile.TarError as error:
+        raise origin.error(
+            f"a whole tar {name}, after byte {end:,} it is damaged ({error})", _AGAIN
+        ) from error
+    if end > len(data):
+        raise origin.error(
+            f"a whole tar {name}, it ends early: {members[-1].name} should end at byte {end:,}, "
+            f"the file has {len(data):,}",
+            _AGAIN,
+        )
+    # A tar ends with two blocks of zeros: without them it may have been cut between two members.
+    padded = -(-end // _BLOCK) * _BLOCK
+    if len(data) < padded + 2 * _BLOCK:
+        raise origin.error(
+            f"a whole tar {name}, it ends early, at byte {len(data):,} without two blocks of zeros",
+            _AGAIN,
+        )
+    return members
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A member's key, and its suffix in small letters, which begins at the first dot."""
+    folder, slash, last = name.rpartition("/")
+    key, dot, suffix = last.partition(".")
+    return folder + slash + key, (dot + suffix).lower()
+
+
+def _number(origin: Origin, what: str, raw: bytes) -> int:
+    text = raw.strip()
+    if not (text.isdigit() and len(text) <= 9):
+        shown = text[:20].decode("ascii", "backslashreplace")
+        raise origin.error(f"{what} to hold a class number, it holds {shown!r}", "write digits")
+    return int(text)
