@@ -5,13 +5,14 @@ from pathlib import Path
 from ..common.data_sections import DataSection
 from ..common.suggest import nearest
 from .attached import is_reference, read_attached
+from .sources.cifar import read_cifar
 from .sources.digits import read_digits
 from .sources.idx import read_idx
 from .sources.npz import read_npz
 from .sources.samples import Origin, Part, Samples
 from .split import Split, make_split
 
-_FORMS = {"digits": "digits", "idx": "idx:DIR", "npz": "npz:FILE"}
+_FORMS = {"digits": "digits", "idx": "idx:DIR", "cifar": "cifar:DIR", "npz": "npz:FILE"}
 
 
 def open_source(data: DataSection, seed: int) -> Split:
@@ -41,6 +42,8 @@ def _read(origin: Origin, part: Part) -> Samples | None:
         return read_digits(origin, part)
     if scheme == "idx" and place:
         return read_idx(origin, place, part)
+    if scheme == "cifar" and place:
+        return read_cifar(origin, place, part)
     if scheme == "npz" and place:
         return read_npz(origin, place, part)
     if scheme not in _FORMS and is_reference(origin.text, _FORMS):
