@@ -14,7 +14,7 @@ from .places import Place
 from .samples import Origin, Part, Samples, checked
 
 _PIXELS = 3 * 32 * 32
-_FETCH = "get the binary version: dualshard data fetch {}"
+_BINARY = "unpack the binary version, {}-binary.tar.gz, there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ def _kind(origin: Origin, place: Place, part: Part) -> _Kind:
             return kind
     for name in _PICKLED:
         if (place / name).exists():
-            which = "cifar100" if name in ("cifar-100-python", "meta") else "cifar10"
+            which = "cifar-100" if name in ("cifar-100-python", "meta") else "cifar-10"
             expected = f"the binary version of CIFAR, {place.text} holds pickles ({name})"
-            raise origin.error(expected, _FETCH.format(which))
+            raise origin.error(expected, _BINARY.format(which))
     expected = (
         f"data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100) in {place.text}, there is none"
     )
-    raise origin.error(expected, _FETCH.format("cifar10"))
+    raise origin.error(expected, _BINARY.format("cifar-10"))
 
 
 def _parse(origin: Origin, kind: _Kind, file: Place) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -178,8 +178,7 @@ class Place:
             raise self._missing(kind) from error
 
     def _missing(self, kind: str) -> UserError:
-        fix = "name one that is there, or fetch it: dualshard data fetch --help"
-        return self.origin.error(f"a {kind} {self.text}, it is not there", fix)
+        return self.origin.error(f"a {kind} {self.text}, it is not there", "name one that is there")
 
 
 @contextmanager

@@ -48,12 +48,12 @@ def test_cifar_100_has_fine_labels(tmp_path):
 def test_bad_files_are_named_with_offset_and_numbers(tmp_path):
     assert sentence(tmp_path) == (
         f"data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100) in {tmp_path}, there is none; "
-        "get the binary version: dualshard data fetch cifar10"
+        "unpack the binary version, cifar-10-binary.tar.gz, there"
     )
     (tmp_path / "data_batch_1").write_bytes(b"pickle")
     assert sentence(tmp_path) == (
         f"the binary version of CIFAR, {tmp_path} holds pickles (data_batch_1); "
-        "get the binary version: dualshard data fetch cifar10"
+        "unpack the binary version, cifar-10-binary.tar.gz, there"
     )
     ten(tmp_path)
     good = record([1], 1)[0]

@@ -183,7 +183,8 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
     assert sentence(tmp_path) == (
-        f"{tmp_path}/train-images-idx3-ubyte to be readable, it is not allowed (Permission denied); "
+        f"{tmp_path}/train-images-idx3-ubyte to be readable, it is not allowed "
+        "(Permission denied); "
         "give this user or these credentials access to it"
     )
 
@@ -193,6 +194,5 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     (tmp_path / "train-labels-idx1-ubyte").mkdir()
     assert sentence(tmp_path) == (
-        "train-labels-idx1-ubyte to be readable, it is not (Is a directory); "
-        "name a folder whose files can be read"
+        f"{tmp_path}/train-labels-idx1-ubyte to be readable, it is a folder; name a file in it"
     )
