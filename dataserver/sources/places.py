@@ -10,7 +10,7 @@ fsspec's own configuration), and those within a URL are never shown (`common.url
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,18 +100,18 @@ class Place:
         # A web server need not say how long a file is before it sends it.
         return len(self.read()) if info["size"] is None else int(info["size"])
 
-    def list(self) -> "list[Place]":
+    def list(self) -> "Sequence[Place]":
         """What is directly in this folder, sorted by name."""
         with self._reaching("folder"):
             return self._placed(self._files.ls(self.path, detail=True))
 
-    def walk(self) -> "list[Place]":
+    def walk(self) -> "Sequence[Place]":
         """All files in this folder and in those below it, sorted by path."""
         with self._reaching("folder"):
             found = self._files.find(self.path, detail=True)
         return self._placed(found.values())
 
-    def glob(self) -> "list[Place]":
+    def glob(self) -> "Sequence[Place]":
         """What fits this place's name with `*`, `?` and `[...]` in it, sorted by path."""
         with self._reaching("file"):
             return self._placed(self._files.glob(self.path, detail=True).values())
@@ -158,7 +158,7 @@ class Place:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _placed(self, found: Any) -> "list[Place]":
+    def _placed(self, found: Any) -> "Sequence[Place]":
         """Places for what fsspec listed; a folder of S3 may list itself."""
         begin = self.text.removesuffix(self.path)
         begin = "" if begin == self.text else begin  # a local path or an http one is whole already
