@@ -75,9 +75,3 @@ class DataserverSection(Section):
     threads: int = setting(
         Kind.INTEGER, 1, "threads in a data server that read and augment", minimum=1
     )
-    backup: bool = setting(
-        Kind.FLAG,
-        False,
-        "hand portions that others hold at the end of an epoch to idle workers too; the first "
-        "to finish counts",
-    )

@@ -7,7 +7,7 @@ common (send, forget, note, exit) and passes the rest to the role's process.
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from .clock import Clock
@@ -148,36 +148,59 @@ def attempt(who: str, work: Callable[[], object]) -> object:
 
 
 class Background:
-    """One daemon thread that runs pieces of work in order and posts what each returns, if anything.
+    """Daemon threads that run pieces of work beside the loop and post what each returns, if
+    anything, in the order in which the work was submitted.
 
-    A role's threads end with its process; `close` ends one before.
+    A role's threads end with its process; `close` ends them before.
     """
 
-    def __init__(self, post: Callable[[object], None], who: str) -> None:
+    def __init__(self, post: Callable[[object], None], who: str, threads: int = 1) -> None:
         self._post, self._who = post, who
-        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name=who, daemon=True)
-        self._thread.start()
+        self._work: SimpleQueue[tuple[int, Callable[[], object]] | None] = SimpleQueue()
+        self._submitted, self._posted = 0, 0
+        self._early: dict[int, object] = {}
+        self._order = Lock()
+        self._threads: list[Thread] = []
+        self.widen(threads)
+
+    def widen(self, threads: int) -> None:
+        """Have at least so many threads."""
+        while len(self._threads) < threads:
+            thread = Thread(target=self._run, name=self._who, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Run `work` after what was submitted before. Any thread may call it."""
-        self._work.put(work)
+        """Run `work`; with one thread, after what was submitted before. One thread may call it."""
+        self._work.put((self._submitted, work))
+        self._submitted += 1
 
     def close(self, patience: float) -> bool:
-        """Finish what was submitted, then end the thread.
+        """Finish what was submitted, then end the threads.
 
         Returns:
-            whether it has ended within `patience` seconds.
+            whether they have ended within `patience` seconds each.
         """
-        self._work.put(None)
-        self._thread.join(patience)
-        return not self._thread.is_alive()
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join(patience)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            if (event := attempt(self._who, work)) is not None:
-                self._post(event)
-            del work, event
+        while (item := self._work.get()) is not None:
+            number, work = item
+            self._done(number, attempt(self._who, work))
+            del item, work
+
+    def _done(self, number: int, event: object) -> None:
+        """Post this event and those that have waited for it, unless it must wait itself."""
+        with self._order:
+            self._early[number] = event
+            while self._posted in self._early:
+                if (ready := self._early.pop(self._posted)) is not None:
+                    self._post(ready)
+                self._posted += 1
 
 
 class Crew:

@@ -24,7 +24,8 @@ class CorruptSamples(Exception):
 
 
 class Skipped:
-    """The damaged samples met so far in one Dataset. Any thread may call it."""
+    """The damaged samples met so far in one Dataset. Any thread may call it: each step on the
+    dictionary or the list is one of CPython that no other thread can divide."""
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}

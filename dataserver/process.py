@@ -99,6 +99,7 @@ class DataServerProcess:
             self._runtime.telemetry.rename(f"dataserver-{action.rank}")
             job = Job.from_dict(action.job)
             self._state.configure(job)
+            self._beside.widen(job.dataserver.threads)
             self._beside.submit(partial(self._open, job))
 
     def _open(self, job: Job) -> Opened:

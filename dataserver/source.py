@@ -5,6 +5,7 @@ from pathlib import Path
 from ..common.data_sections import DataSection
 from ..common.suggest import nearest
 from .attached import is_reference, read_attached
+from .sources.cifar import read_cifar
 from .sources.digits import read_digits
 from .sources.idx import read_idx
 from .sources.images import read_images
@@ -17,6 +18,7 @@ from .split import Split, make_split
 _FORMS = {
     "digits": "digits",
     "idx": "idx:DIR",
+    "cifar": "cifar:DIR",
     "npz": "npz:FILE",
     "images": "images:DIR",
     "webdataset": "webdataset:TARS",
@@ -55,6 +57,8 @@ def _read(origin: Origin, part: Part, data: DataSection) -> Found | None:
         return read_digits(origin, part)
     if scheme == "idx" and place:
         return read_idx(origin, place, part)
+    if scheme == "cifar" and place:
+        return read_cifar(origin, place, part)
     if scheme == "npz" and place:
         return read_npz(origin, place, part)
     if scheme in _LAZY and place:

@@ -4,15 +4,12 @@ A file is: two zero bytes, a dtype code (8 is uint8), the number of axes, the le
 a big-endian uint32, and the elements in C order; gzip may be around it. Only reading lives here.
 """
 
-import gzip
-import os
-import zlib
 from math import prod
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .places import Place
 from .samples import Origin, Part, Samples, checked
 
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -25,21 +22,22 @@ def read_idx(origin: Origin, folder: str, part: Part) -> Samples | None:
     Raises:
         UserError: files of the part are missing, unreadable or damaged, or do not fit each other.
     """
-    place = Path(os.path.expanduser(folder))
+    place = Place.of(origin, folder)
     names = (_names(part, "images-idx3"), _names(part, "labels-idx1"))
     found = [_find(place, one) for one in names]
     if part == "test" and found == [None, None]:
         return None
-    for one, path in zip(names, found, strict=True):
-        if path is None:
+    for one, file in zip(names, found, strict=True):
+        if file is None:
             files = f"a file {', '.join(one[:-1])} or {one[-1]}"
-            where = f"in {folder}, {'there is none' if place.is_dir() else 'which is no folder'}"
+            held = "there is none" if place.is_folder() else "which is no folder"
+            where = f"in {place.text}, {held}"
             raise origin.error(f"{files} {where}", "put it there, or name the folder that has it")
-    images, labels = (path for path in found if path is not None)
+    images, labels = (file for file in found if file is not None)
     return checked(
         Samples(
-            _parse(origin, images.name, _contents(origin, images), axes=3),
-            _parse(origin, labels.name, _contents(origin, labels), axes=1),
+            _parse(origin, images.name, images.contents(), axes=3),
+            _parse(origin, labels.name, labels.contents(), axes=1),
             images.name,
             labels.name,
             origin,
@@ -54,21 +52,8 @@ def _names(part: Part, kind: str) -> list[str]:
     return [name, f"{name}.gz", other, f"{other}.gz"]
 
 
-def _find(folder: Path, names: list[str]) -> Path | None:
+def _find(folder: Place, names: list[str]) -> Place | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
-
-
-def _contents(origin: Origin, path: Path) -> bytes:
-    """The bytes of a file; whether they are compressed is read off the bytes, not off the name."""
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        expected = f"{path.name} to be a whole gzip file, it is damaged ({error})"
-        raise origin.error(expected, _AGAIN) from error
-    except OSError as error:
-        expected = f"{path.name} to be readable, it is not ({error.strerror})"
-        raise origin.error(expected, "name a folder whose files can be read") from error
 
 
 def _parse(origin: Origin, name: str, data: bytes, axes: int) -> NDArray[np.uint8]:

@@ -3,13 +3,14 @@
 Archives are data, never code: arrays of Python objects (pickles) are refused.
 """
 
-import os
+import io
 import zipfile
 import zlib
 
 import numpy as np
 
 from ...common.types import Array
+from .places import Place
 from .samples import Origin, Part, Samples, checked
 
 _SAVE = "write it with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
@@ -36,7 +37,7 @@ def read_npz(origin: Origin, file: str, part: Part) -> Samples | None:
         UserError: a file that is missing, damaged, or lacks an array; an array of a dtype or shape
             that cannot be samples.
     """
-    arrays = _load(origin, os.path.expanduser(file), (f"x_{part}", f"y_{part}", "x", "y"))
+    arrays = _load(origin, Place.of(origin, file), (f"x_{part}", f"y_{part}", "x", "y"))
     if f"x_{part}" in arrays or f"y_{part}" in arrays:
         return _samples(origin, arrays, f"x_{part}", f"y_{part}")
     if part == "test":
@@ -44,17 +45,14 @@ def read_npz(origin: Origin, file: str, part: Part) -> Samples | None:
     return _samples(origin, arrays, "x", "y")
 
 
-def _load(origin: Origin, path: str, names: tuple[str, ...]) -> dict[str, Array]:
+def _load(origin: Origin, place: Place, names: tuple[str, ...]) -> dict[str, Array]:
     """Those of the named arrays that the archive has."""
+    data = place.read()
     try:
-        # Opened here, because np.load leaves a file open that is no archive.
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise origin.error("an .npz archive, the file holds one array", _SAVE)
-            return {name: archive[name] for name in names if name in archive}
-    except FileNotFoundError as error:
-        raise origin.error(f"the file {path}, it is not there", "name a .npz file") from error
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise origin.error("an .npz archive, the file holds one array", _SAVE)
+        return {name: archive[name] for name in names if name in archive}
     except _DAMAGED as error:
         if "Object arrays" in str(error):
             expected = "arrays of numbers, the file has Python objects, which are never loaded"

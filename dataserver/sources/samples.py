@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...common.errors import UserError
 from ...common.types import Array, Arrays
+from ...common.urls import without_secrets
 from ..dataset import Dataset
 
 Part = Literal["train", "test"]
@@ -25,7 +26,7 @@ class Origin:
 
     def error(self, expected: str, fix: str) -> UserError:
         """The error that blames this setting."""
-        return UserError(self.key, self.text, expected, fix)
+        return UserError(self.key, without_secrets(self.text), expected, fix)
 
 
 class Found(Protocol):

@@ -84,7 +84,7 @@ CONTRACT = {
     },
     "outer": {"rule": "sgd", "lr": 1.0, **RULE, "schedule": "constant"},
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
-    "dataserver": {"count": 1, "portion": 16, "threads": 1, "backup": False},
+    "dataserver": {"count": 1, "portion": 16, "threads": 1},
     "worker": {"count": 2, "threads": 1, "merge_every": 0, "device": "cpu"},
     "security": {"insecure": False},
 }
@@ -298,7 +298,7 @@ def test_the_given_table_is_copied() -> None:
         (
             {"dataserver": {"zzz": 2}},
             "dataserver.zzz = 2: expected a key of the job file; [dataserver] has count, portion,"
-            " threads, backup",
+            " threads",
         ),
         (
             {"wroker": {"count": 2}},

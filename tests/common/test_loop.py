@@ -279,6 +279,29 @@ def test_work_runs_in_order_in_one_other_thread_and_its_results_are_posted() -> 
     assert threads != {threading.get_ident()}
 
 
+def test_several_threads_work_at_once_and_post_in_order() -> None:
+    posted: SimpleQueue[Any] = SimpleQueue()
+    beside = Background(posted.put, "beside", 2)
+    beside.widen(3)
+    together, last_is_done = threading.Barrier(3, timeout=20), threading.Event()
+
+    def work(number: int) -> int:
+        together.wait()
+        if number == 0:
+            last_is_done.wait(20)
+        if number == 2:
+            last_is_done.set()
+        return number
+
+    for number in range(3):
+        beside.submit(lambda number=number: work(number))
+    beside.submit(raising(ValueError("broken")))
+    assert beside.close(20.0) is True
+    results = [posted.get_nowait() for _ in range(4)]
+    assert results[:3] == [0, 1, 2]
+    assert results[3].reason.startswith("beside: ValueError: broken")
+
+
 def test_closing_waits_no_longer_than_it_is_told() -> None:
     go_on = threading.Event()
     beside = Background(lambda event: None, "beside")

@@ -94,7 +94,7 @@ def test_errors_of_the_test_source_name_its_setting():
     with pytest.raises(UserError) as caught:
         opened("digits", "npz:no.npz", seed=0, held_out=0.2)
     assert str(caught.value) == (
-        "data.test = npz:no.npz: expected the file no.npz, it is not there; name a .npz file"
+        "data.test = npz:no.npz: expected a file no.npz, it is not there; name one that is there"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_wrong_source_gets_the_nearest_right_one(text, advice):
     with pytest.raises(UserError) as caught:
         opened(text, "", seed=0, held_out=0.2)
     assert str(caught.value) == (
-        f"data.source = {text}: expected digits, idx:DIR, npz:FILE, images:DIR, "
+        f"data.source = {text}: expected digits, idx:DIR, cifar:DIR, npz:FILE, images:DIR, "
         f"webdataset:TARS, parquet:FILES, module:attribute or file.py:attribute; {advice}"
     )
 

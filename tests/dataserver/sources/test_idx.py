@@ -2,10 +2,10 @@
 
 import gzip
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from dualshard.common.errors import UserError
 from dualshard.dataserver.sources.idx import read_idx
@@ -178,13 +178,14 @@ def test_no_flipped_byte_of_a_gzip_file_is_read_as_other_data(tmp_path):
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     fill(tmp_path)
 
-    def refuse(path):
+    def refuse(files, path, **rest):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
     assert sentence(tmp_path) == (
-        "train-images-idx3-ubyte to be readable, it is not (Permission denied); "
-        "name a folder whose files can be read"
+        f"{tmp_path}/train-images-idx3-ubyte to be readable, it is not allowed "
+        "(Permission denied); "
+        "give this user or these credentials access to it"
     )
 
 
@@ -193,6 +194,5 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     (tmp_path / "train-labels-idx1-ubyte").mkdir()
     assert sentence(tmp_path) == (
-        "train-labels-idx1-ubyte to be readable, it is not (Is a directory); "
-        "name a folder whose files can be read"
+        f"{tmp_path}/train-labels-idx1-ubyte to be readable, it is a folder; name a file in it"
     )
