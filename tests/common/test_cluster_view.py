@@ -71,7 +71,16 @@ def test_the_table_travels_as_little_endian_uint16() -> None:
 
 
 MEMBER = ["worker", 0, 7, "tcp://h:1", "h", 12]
-DATA = {"samples": 1, "test_samples": 1, "classes": 2, "sample_shape": [4], "portions": 1}
+DATA = {
+    "samples": 1,
+    "test_samples": 1,
+    "classes": 2,
+    "sample_shape": [4],
+    "portions": 1,
+    "mean": [0.5],
+    "std": [0.25],
+    "soft": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +96,11 @@ DATA = {"samples": 1, "test_samples": 1, "classes": 2, "sample_shape": [4], "por
         {"data": {"samples": 1}},
         {"data": {**DATA, "classes": float("nan")}},
         {"data": {**DATA, "sample_shape": 4}},
+        {"data": {**DATA, "soft": 1}},
+        {"data": {**DATA, "mean": [0.5, 0.5]}},
+        {"data": {**DATA, "mean": ["a half"]}},
+        {"data": {**DATA, "std": [0.0]}},
+        {"data": {**DATA, "std": [float("inf")]}},
         {"layout": [[]]},
         {"layout": [["W"]]},
         {"layout": [["W", True]]},

@@ -261,6 +261,7 @@ def example_of(kind: type[Message]) -> Envelope:
         dict[str, float]: {"key": 1.5},
         dict[str, str]: {"key": "text"},
         list[int]: [1, 2],
+        list[float]: [1.5, 2.0],
         list[list[int]]: [[1, 2], []],
         list[list[Any]]: [["row", 1], [True]],
     }
