@@ -24,7 +24,7 @@ class Files(Protocol):
     """Encoded images, numbered from 0. Any thread may call it."""
 
     def fetch(self, row: int) -> bytes:
-        """The bytes of an image. Raises `OSError` if they cannot be read."""
+        """The bytes of an image. Raises `UserError` if they cannot be read."""
 
     def name(self, row: int) -> str:
         """What errors call it: its file, or its place in one."""
@@ -83,7 +83,7 @@ class EncodedDataset:
         for place, index in enumerate(indices.tolist()):
             number = int(found.numbers[index])
             try:
-                image = found.decoder.decode(fetched(found.files, number, found.origin))
+                image = found.decoder.decode(found.files.fetch(number))
             except BadImage as bad:
                 reasons[index] = f"{found.files.name(number)}: {bad}"
                 if not found.skip:
@@ -119,18 +119,6 @@ def open_encoded(
     return EncodedSamples(files, numbers, classes, shape, Decoder(size, grey), skip, *names, origin)
 
 
-def fetched(files: Files, number: int, origin: Origin) -> bytes:
-    """The bytes of an image. Raises `UserError` if they cannot be read."""
-    try:
-        return files.fetch(number)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise origin.error(
-            f"{files.name(number)} to be readable, it is not ({' '.join(reason.split())})",
-            "put it back, and make it readable",
-        ) from error
-
-
 def _probed(files: Files, count: int, skip: bool, origin: Origin) -> list[tuple[int, ...]]:
     """The shapes of some images; with damaged ones skipped, of the first that is not at least."""
     shapes: list[tuple[int, ...]] = []
@@ -142,7 +130,7 @@ def _probed(files: Files, count: int, skip: bool, origin: Origin) -> list[tuple[
         if number > max(wanted) and shapes:
             break
         try:
-            shapes.append(decode_as_stored(fetched(files, number, origin)).shape)
+            shapes.append(decode_as_stored(files.fetch(number)).shape)
         except BadImage as damaged:
             bad = damaged
             if not skip:

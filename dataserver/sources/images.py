@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...common.data_sections import DataSection
 from .decoding import SUFFIXES
 from .encoded import EncodedSamples, open_encoded
-from .remote import Folder
+from .places import Place
 from .samples import Origin, Part
 
 _TESTS = ("test", "val", "valid", "validation")
@@ -21,12 +21,12 @@ _LAYOUT = "put images in one folder a class, DIR/CLASS/*.jpg"
 class ImageFiles:
     """Images that are files of their own."""
 
-    folder: Folder
+    folder: Place
     names: list[str]
 
     def fetch(self, row: int) -> bytes:
         """As `Files.fetch`."""
-        return self.folder.read(self.names[row])
+        return (self.folder / self.names[row]).read()
 
     def name(self, row: int) -> str:
         """As `Files.name`."""
@@ -40,8 +40,8 @@ def read_images(origin: Origin, place: str, part: Part, data: DataSection) -> En
         UserError: no such folder, one without class folders or images, an empty class folder, a
             class that only the test part has, a damaged image among those that are looked at.
     """
-    folder = opened(origin, place)
-    names = listed(origin, folder, place)
+    folder = Place.of(origin, place)
+    names = [file.below(folder) for file in folder.walk()]
     parts = sorted({name.split("/")[0] for name in names if "/" in name})
     test = next((name for name in _TESTS if name in parts), None)
     split = "train" in parts and (test is not None or parts == ["train"])
@@ -58,35 +58,17 @@ def read_images(origin: Origin, place: str, part: Part, data: DataSection) -> En
     return open_encoded(ImageFiles(folder, found), labels, (what, what), data, origin)
 
 
-def opened(origin: Origin, place: str) -> Folder:
-    """The folder at `place`. Raises `UserError` where it cannot be reached."""
-    try:
-        return Folder.of(place)
-    except (OSError, ImportError, ValueError) as error:
-        raise origin.error(
-            f"a place that can be reached, {place} cannot ({error})", "look at its spelling"
-        ) from error
-
-
-def listed(origin: Origin, folder: Folder, place: str) -> list[str]:
-    """All files in a folder. Raises `UserError` where there is none."""
-    try:
-        return folder.names()
-    except OSError as error:
-        expected = f"a folder {place}, it cannot be read ({error.strerror or error})"
-        raise origin.error(expected, "name the folder that has the data") from error
-
-
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
-def _classes(origin: Origin, folder: Folder, names: list[str], prefix: str) -> dict[str, int]:
+def _classes(origin: Origin, folder: Place, names: list[str], prefix: str) -> dict[str, int]:
     """The number of each class, by the name of its folder in the training part."""
     inner = [name[len(prefix) :] for name in names if name.startswith(prefix)]
     held = {name.split("/")[0] for name in inner if "/" in name and _is_image(name)}
     every = {name.split("/")[0] for name in inner if "/" in name}
-    every |= set(Folder(f"{folder.root}/{prefix}".rstrip("/"), folder.system).empty_folders())
+    inside = folder / prefix.rstrip("/") if prefix else folder
+    every |= {inner.name for inner in inside.list() if inner.is_folder()}
     bare = sorted(name for name in every - held if not name.startswith("."))
     if bare and held:
         raise origin.error(

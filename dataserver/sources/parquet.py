@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...common.data_sections import DataSection
 from ...common.errors import UserError
 from .encoded import EncodedSamples, open_encoded
-from .remote import Folder
+from .places import Place
 from .samples import Origin, Part
 from .webdataset import find_shards, of_part
 
@@ -27,15 +27,15 @@ KEPT_GROUPS = 8
 class ParquetFiles:
     """Images in the rows of parquet files, one row after the other."""
 
-    def __init__(self, folder: Folder, column: str) -> None:
-        self.folder, self._column = folder, column
+    def __init__(self, column: str) -> None:
+        self._column = column
         self._begins = [0]
-        self._groups: list[tuple[str, int, int]] = []
+        self._groups: list[tuple[Place, int, int]] = []
         self._read = lru_cache(KEPT_GROUPS)(self._read_group)
 
-    def add(self, name: str, group: int, first: int, rows: int) -> None:
+    def add(self, file: Place, group: int, first: int, rows: int) -> None:
         """The next row group: of which file, which of it, its first row there, how many rows."""
-        self._groups.append((name, group, first))
+        self._groups.append((file, group, first))
         self._begins.append(self._begins[-1] + rows)
 
     def fetch(self, row: int) -> bytes:
@@ -47,17 +47,16 @@ class ParquetFiles:
     def name(self, row: int) -> str:
         """As `Files.name`."""
         group, inner = self._find(row)
-        name, _, first = self._groups[group]
-        return f"row {first + inner} of {name}"
+        file, _, first = self._groups[group]
+        return f"row {first + inner} of {file.name}"
 
     def _find(self, row: int) -> tuple[int, int]:
         group = int(np.searchsorted(self._begins, row, side="right")) - 1
         return group, row - self._begins[group]
 
     def _read_group(self, group: int) -> Any:
-        name, number, _ = self._groups[group]
-        file = _open(self.folder, name)
-        with file:
+        place, number, _ = self._groups[group]
+        with _open(place) as file:
             return file.read_row_group(number, columns=[self._column]).column(0)
 
 
@@ -82,17 +81,17 @@ def read_parquet(
             "two columns, of images and labels",
             "write for example image,label",
         )
-    folder, names = find_shards(origin, place, (".parquet",))
+    shards = of_part(find_shards(origin, place, (".parquet",)), part)
     image, label = data.columns
-    files, labels = ParquetFiles(folder, image), list[NDArray[np.int64]]()
-    for name in (names := of_part(names, part)):
+    files, labels = ParquetFiles(image), list[NDArray[np.int64]]()
+    for shard in shards:
         try:
-            labels.append(_index(origin, files, name, image, label))
+            labels.append(_index(origin, files, shard, image, label))
         except (OSError, pyarrow.ArrowException) as error:
             reason = " ".join(str(error).split())[:100]
-            expected = f"a whole parquet file {name}, reading it failed ({reason})"
+            expected = f"a whole parquet file {shard.name}, reading it failed ({reason})"
             raise origin.error(expected, "write or download that file again") from error
-    if not names:
+    if not shards:
         return None
     classes = np.concatenate(labels).tolist()
     if not classes:
@@ -100,21 +99,22 @@ def read_parquet(
     return open_encoded(files, classes, (place, label), data, origin)
 
 
-def _open(folder: Folder, name: str) -> Any:
+def _open(place: Place) -> Any:
+    """The file: one of this machine where it lies, any other read whole."""
     from pyarrow.parquet import ParquetFile
 
-    if folder.system is None:
-        return ParquetFile(f"{folder.root}/{name}")
-    return ParquetFile(BytesIO(folder.read(name)))
+    return ParquetFile(place.path if place.is_local else BytesIO(place.read()))
 
 
 def _index(
-    origin: Origin, files: ParquetFiles, name: str, image: str, label: str
+    origin: Origin, files: ParquetFiles, shard: Place, image: str, label: str
 ) -> NDArray[np.int64]:
     """Add a file's row groups; its labels."""
     import pyarrow
 
-    with _open(files.folder, name) as file:
+    name = shard.name
+    shard.size()  # says what is wrong with a place that is none
+    with _open(shard) as file:
         schema = file.schema_arrow
         for column in (image, label):
             if column not in schema.names:
@@ -122,7 +122,7 @@ def _index(
                     f"a column {column} in {name}, it has {', '.join(schema.names)}",
                     "name the columns of images and labels in data.columns",
                 )
-        kinds = {name: schema.field(name).type for name in (image, label)}
+        kinds = {column: schema.field(column).type for column in (image, label)}
         _check_kinds(origin, name, image, label, kinds)
         column = file.read(columns=[label]).column(0)
         if column.null_count:
@@ -137,7 +137,7 @@ def _index(
         first = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            files.add(name, group, first, rows)
+            files.add(shard, group, first, rows)
             first += rows
     return numbers
 

@@ -81,6 +81,11 @@ class Place:
         """The last part of its name."""
         return self.path.rstrip("/").rpartition("/")[2]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether `path` is one of this machine."""
+        return "file" in self._files.protocol
+
     def exists(self) -> bool:
         """Whether a file or folder is there."""
         return self._info() is not None

@@ -8,13 +8,13 @@ is read through once when it is opened, for its labels and where each image lies
 
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...common.data_sections import DataSection
 from .decoding import SUFFIXES
 from .encoded import EncodedSamples, open_encoded
-from .images import listed, opened
-from .remote import Folder, matching
+from .places import Place
 from .samples import Origin, Part
 
 _AGAIN = "write or download that file again"
@@ -25,19 +25,18 @@ _BLOCK = 512
 class TarFiles:
     """Images inside tars: for each its tar, its name there, and its bytes [begin, begin + size)."""
 
-    folder: Folder
-    tars: list[str] = field(default_factory=list)
+    tars: list[Place] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
     begins: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
     def fetch(self, row: int) -> bytes:
         """As `Files.fetch`."""
-        return self.folder.read(self.tars[row], self.begins[row], self.sizes[row])
+        return self.tars[row].read(self.begins[row], self.sizes[row])
 
     def name(self, row: int) -> str:
         """As `Files.name`."""
-        return f"{self.members[row]} of {self.tars[row]} (at byte {self.begins[row]:,})"
+        return f"{self.members[row]} of {self.tars[row].name} (at byte {self.begins[row]:,})"
 
 
 def read_webdataset(
@@ -49,54 +48,63 @@ def read_webdataset(
         UserError: no such tars, one that ends early, an image without a class or two of them, a
             class that is no number, a damaged image among those that are looked at.
     """
-    folder, names = find_shards(origin, place, (".tar",))
-    names = of_part(names, part)
-    if not names:
+    tars = of_part(find_shards(origin, place, (".tar",)), part)
+    if not tars:
         return None
-    files, labels = TarFiles(folder), list[int]()
-    for name in names:
-        _index(origin, files, labels, name)
+    files, labels = TarFiles(), list[int]()
+    for tar in tars:
+        _index(origin, files, labels, tar)
     if not labels:
         raise origin.error(
-            f"images in {names[0]}, there are none", f"give it members KEY{SUFFIXES[0]} and KEY.cls"
+            f"images in {tars[0].name}, there are none",
+            f"give it members KEY{SUFFIXES[0]} and KEY.cls",
         )
     return open_encoded(files, labels, (place, f"the .cls of {place}"), data, origin)
 
 
-def find_shards(origin: Origin, place: str, suffixes: tuple[str, ...]) -> tuple[Folder, list[str]]:
+def find_shards(origin: Origin, text: str, suffixes: tuple[str, ...]) -> list[Place]:
     """The files of these kinds that a pattern or a folder names. Raises `UserError`: none."""
-    if place.endswith(suffixes) or "*" in place or "{" in place:
-        try:
-            folder, names = matching(place)
-        except OSError as error:
-            expected = f"files {place}, they cannot be listed ({error.strerror or error})"
-            raise origin.error(expected, "look at the folder's name") from error
+    if text.endswith(suffixes) or "*" in text or "{" in text:
+        found = [shard for one in expand(text) for shard in _matching(Place.of(origin, one))]
     else:
-        folder = opened(origin, place)
-        names = [name for name in listed(origin, folder, place) if name.endswith(suffixes)]
-    if not names:
+        found = [file for file in Place.of(origin, text).walk() if file.name.endswith(suffixes)]
+    if not found:
         raise origin.error(
-            f"{suffixes[0]} files, {place} has none", "name a folder or a pattern that has some"
+            f"{suffixes[0]} files, {text} has none", "name a folder or a pattern that has some"
         )
-    return folder, names
+    return found
 
 
-def of_part(names: list[str], part: Part) -> list[str]:
+def _matching(place: Place) -> Sequence[Place]:
+    return place.glob() if "*" in place.text or "?" in place.name else [place]
+
+
+def expand(text: str) -> list[str]:
+    """`a-{08..10}.tar` as a-08.tar, a-09.tar, a-10.tar; `{x,y}` as x and y; as it is without."""
+    before, brace, rest = text.partition("{")
+    inner, closed, after = rest.partition("}")
+    if not (brace and closed):
+        return [text]
+    first, dots, last = inner.partition("..")
+    if dots and first.isdigit() and last.isdigit():
+        middles = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    else:
+        middles = inner.split(",")
+    return [before + middle + end for middle in middles for end in expand(after)]
+
+
+def of_part(shards: list[Place], part: Part) -> list[Place]:
     """Those of the shards that are of a part, by the beginning of their file names."""
-    tests = [n for n in names if n.rpartition("/")[2].startswith(("test", "val"))]
-    trains = [n for n in names if n.rpartition("/")[2].startswith("train")]
+    tests = [shard for shard in shards if shard.name.startswith(("test", "val"))]
+    trains = [shard for shard in shards if shard.name.startswith("train")]
     if not (tests and trains):
-        return names if part == "train" else []
+        return shards if part == "train" else []
     return trains if part == "train" else tests
 
 
-def _index(origin: Origin, files: TarFiles, labels: list[int], name: str) -> None:
+def _index(origin: Origin, files: TarFiles, labels: list[int], tar: Place) -> None:
     """Append the images and labels of one tar, in the order of its images."""
-    try:
-        data = files.folder.read(name)
-    except OSError as error:
-        expected = f"a file {name}, it cannot be read ({error.strerror or error})"
-        raise origin.error(expected, "put it there, or name those that are there") from error
+    name, data = tar.name, tar.read()
     images: dict[str, tarfile.TarInfo] = {}
     classes: dict[str, int] = {}
     for member in _members(origin, name, data):
@@ -115,7 +123,7 @@ def _index(origin: Origin, files: TarFiles, labels: list[int], name: str) -> Non
                 f"{member.offset_data:,}) and no {key}.cls",
                 "write the class as digits to that member",
             )
-        files.tars.append(name)
+        files.tars.append(tar)
         files.members.append(member.name)
         files.begins.append(member.offset_data)
         files.sizes.append(member.size)

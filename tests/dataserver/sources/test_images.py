@@ -126,8 +126,7 @@ def test_an_empty_class_folder_is_named(tmp_path):
 
 def test_no_folder_no_images_and_an_unknown_class_are_refused(tmp_path):
     assert sentence(tmp_path / "no") == start(tmp_path / "no") + (
-        f"a folder {tmp_path / 'no'}, it cannot be read (No such file or directory); name the "
-        "folder that has the data"
+        f"a folder {tmp_path / 'no'}, it is not there; name one that is there"
     )
     assert sentence(tmp_path) == start(tmp_path) + (
         f"images in class folders in {tmp_path}, there are none; put images in one folder a class, "
