@@ -171,9 +171,10 @@ class Background:
             thread.start()
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Run `work`; with one thread, after what was submitted before. One thread may call it."""
-        self._work.put((self._submitted, work))
-        self._submitted += 1
+        """Run `work`; with one thread, after what was submitted before. Any thread may call it."""
+        with self._order:
+            self._work.put((self._submitted, work))
+            self._submitted += 1
 
     def close(self, patience: float) -> bool:
         """Finish what was submitted, then end the threads.

@@ -13,7 +13,7 @@ from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Arrays, Role
 from .augment import check_mixups, parse_augment, take_normalise
-from .cache import cached
+from .cache import CachedDataset, cached
 from .corrupt import Skipped, read_whole
 from .pipeline import Pipeline, portions
 from .sampling import make_sampling
@@ -37,6 +37,7 @@ class Store:
         transforms = parse_augment(data.augment)
         normalise, soft = take_normalise(transforms), check_mixups(transforms)
         train = cached(self.split.train, data)
+        self._cache = train if isinstance(train, CachedDataset) else None
         sampling = make_sampling(data, self.split.labels)
         self._pipeline = Pipeline(
             train, transforms, job.job.seed, cut, sampling, self.split.classes
@@ -62,7 +63,8 @@ class Store:
             _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion)
             last = wanted.portion == self._pipeline.cut.count - 1
             skipped = self._pipeline.skipped.take()
-            return Prepared(False, wanted.epoch, wanted.portion, last, arrays, skipped)
+            counts = dict(self._cache.counters) if self._cache else {}
+            return Prepared(False, wanted.epoch, wanted.portion, last, arrays, skipped, counts)
         begin = wanted.portion * self._test_size
         end = min(begin + self._test_size, len(self.split.test))
         arrays = self._read_test(np.arange(begin, max(begin, end), dtype=np.int64))

@@ -35,8 +35,8 @@ class Shelves:
         self._rows[source] = self._map(offered)
 
     def name(self, source: int, slot: int, sequence: int) -> None:
-        """Request `sequence` of a worker names a slot, -1: none."""
-        if slot >= 0:
+        """Request `sequence` of a worker names a slot; what its shelf has not is none."""
+        if 0 <= slot < len(self._rows.get(source, ())):
             key = (source, slot)
             self._named[key] = max(sequence, self._named.get(key, -1))
 

@@ -7,6 +7,7 @@ they are asked for.
 """
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -60,6 +61,8 @@ class Prepared:
     arrays: Arrays
     skipped: list[str] = field(default_factory=list)
     """Damaged samples that were left out, each named once."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the cache has counted until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ class DataServer(Session):
             self._prepare_ahead()
         if isinstance(event, Prepared):
             self._note_skipped(event.skipped)
+            self.counters |= Counter(event.counts)  # the larger of each: they only grow
         if isinstance(event, Prepared) and event.test:
             for credit in self._tests.pop(event.portion, []):
                 self._send(credit, event)

@@ -13,7 +13,6 @@ from ..common.transport import parse_address
 from . import roles
 from .bench import bench
 from .checkpoints import checkpoint
-from .data import data
 from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
@@ -91,7 +90,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export):
+for command in (*roles.COMMANDS, bench, checkpoint, evaluate, export):
     dualshard.add_command(command)
 
 

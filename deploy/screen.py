@@ -178,7 +178,7 @@ def headline(report: Report) -> str:
 
 
 def waits(epoch: Report) -> str:
-    """How long a step waited for data in an epoch, which may be empty."""
+    """How long a step waited for data within an epoch, which may be empty."""
     if "wait_seconds_per_step" not in epoch:
         return ""
     return f"wait {1000 * epoch['wait_seconds_per_step']:.3f} ms/step"

@@ -1,6 +1,7 @@
 """Where a job stands, as a checkpoint remembers it, and what one that goes on makes of it. Pure."""
 
 from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 from ...common.cluster import DataShape
 from ...common.job import Job
@@ -18,6 +19,7 @@ def cut_of(job: Job, data: DataShape) -> dict[str, int]:
         "portion": job.dataserver.portion,
         "workers": job.worker.count,
         "portions": data.portions,
+        "drawn": crc32(" ".join([job.data.sampling, *job.data.weights]).encode()),
     }
 
 

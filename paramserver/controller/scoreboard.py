@@ -82,7 +82,8 @@ class Scoreboard:
             },
             "steps": int(sums["steps"]),
             "wait_seconds": sums["wait"],
-            "wait_seconds_per_step": sums["wait"] / max(sums["steps"], 1.0),
+            "wait_seconds_per_step": (sums["wait"] - sums["wait_between"])
+            / max(sums["steps"], 1.0),
             "wait_between_seconds": sums["wait_between"],
             "bytes_pushed": int(sums["bytes_pushed"]),
             "bytes_pulled": int(sums["bytes_pulled"]),
@@ -153,6 +154,7 @@ class Scoreboard:
         samples = sum(row["samples"] for row in self.epochs)
         # A run that goes on may have rows of an older version, without these.
         wait = sum(row.get("wait_seconds", 0.0) for row in self.epochs)
+        between = sum(row.get("wait_between_seconds", 0.0) for row in self.epochs)
         steps = sum(row.get("steps", 0) for row in self.epochs)
         return {
             "test_accuracy": last.get("accuracy"),
@@ -165,10 +167,8 @@ class Scoreboard:
             "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
             "staleness_mean": staleness / max(pushes, 1),
             "wait_seconds": wait,
-            "wait_per_step_ms": 1000 * wait / max(steps, 1),
-            "wait_between_seconds": sum(
-                row.get("wait_between_seconds", 0.0) for row in self.epochs
-            ),
+            "wait_per_step_ms": 1000 * (wait - between) / max(steps, 1),
+            "wait_between_seconds": between,
             "pushes": pushes,
             "late": sum(row["late"] for row in self.epochs),
             "staleness_histogram": {

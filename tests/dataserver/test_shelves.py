@@ -81,3 +81,11 @@ def test_memory_of_this_host_is_mapped() -> None:
             map_shelf(Shelf(place(), os.getpid(), ours.descriptor, 4, 16))
     finally:
         os.close(ours.descriptor)
+
+
+def test_a_slot_that_is_not_there_is_not_remembered() -> None:
+    shelves, _ = make()
+    for slot in (-1, 2, 10**9):
+        shelves.name(7, slot, 30)
+    shelves.name(8, 0, 30)
+    assert shelves._named == {}

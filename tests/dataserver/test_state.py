@@ -316,3 +316,13 @@ def test_test_portions_are_answered_as_often_as_asked() -> None:
     assert bench.state.report()["leases"] == 0
     refused = bench.say(ONE, Fetch(True, -1))
     assert refused == [Refused("portion", "there is no test portion -1")]
+
+
+def test_what_the_cache_has_counted_is_reported_as_it_stands() -> None:
+    bench = Bench()
+    arrays = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
+    for hits in (3, 8):
+        counts = {"cache_hits": hits, "cache_misses": 4}
+        bench.post(Prepared(False, 0, 0, False, arrays, counts=counts))
+    report = bench.state.report()
+    assert (report["cache_hits"], report["cache_misses"]) == (8, 4)
