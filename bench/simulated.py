@@ -30,9 +30,10 @@ from ..common.session import Session, Welcomed, own_versions
 from ..common.telemetry import Telemetry
 from ..common.types import Float32, Role
 from ..common.wire import Frames
+from ..dataserver.events import Opened, Prepare
 from ..dataserver.process import Store
 from ..dataserver.shelves import Shelves
-from ..dataserver.state import DataServer, Opened, Prepare
+from ..dataserver.state import DataServer
 from ..paramserver.checkpoint import (
     FOLDER,
     Checkpoint,

@@ -15,13 +15,14 @@ from ..common.types import Arrays, Role
 from .augment import check_mixups, parse_augment, take_normalise
 from .cache import CachedDataset, cached
 from .corrupt import Skipped, read_whole
+from .events import Opened, Prepare, Prepared
 from .pipeline import Pipeline, portions
 from .sampling import make_sampling
 from .sharing import map_shelf
 from .shelves import Shelves
 from .source import open_source
 from .split import Split
-from .state import DataServer, Opened, Prepare, Prepared
+from .state import DataServer
 
 
 class Store:

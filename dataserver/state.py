@@ -7,8 +7,6 @@ they are asked for.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -33,56 +31,13 @@ from ..common.messages import (
     Shelved,
 )
 from ..common.session import Session
-from ..common.types import Arrays, Role
+from ..common.types import Role
+from .events import Credit, Opened, Prepare, Prepared
 from .shelves import Shelves
 
 AHEAD = 4
 """Portions prepared and not yet asked for, and one more for each further thread that prepares them:
 that, and one portion an open credit, bounds the memory of a server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Action: read and augment a portion, then post `Prepared`. `test`: of the test split."""
-
-    test: bool
-    epoch: int
-    portion: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Local event: a portion's arrays; `last` if it is the final one of its split."""
-
-    test: bool
-    epoch: int
-    portion: int
-    last: bool
-    arrays: Arrays
-    skipped: list[str] = field(default_factory=list)
-    """Damaged samples that were left out, each named once."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """What the cache has counted until now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Local event: the data is open."""
-
-    facts: DataFacts
-
-
-@dataclass(slots=True)
-class Credit:
-    """An open `Fetch`."""
-
-    peer: Peer
-    envelope: Envelope
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Who asked, and its sequence number."""
-        return self.envelope.source, self.envelope.sequence
 
 
 class DataServer(Session):

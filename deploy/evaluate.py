@@ -75,7 +75,7 @@ def _check_model(found: "Parameters", shapes: dict[str, tuple[int, ...]]) -> Non
 
 
 def _test_portions(store: "Store") -> list[Arrays]:
-    from ..dataserver.state import Prepare
+    from ..dataserver.events import Prepare
 
     portions: list[Arrays] = []
     last = False

@@ -17,8 +17,17 @@ FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.p
 
 PURE_NAMES = {
     *("manifest", "position", "resuming", "saving", "snapshots"),
-    *("batches", "clipping", "cluster", "codecs", "consensus", "consistency", "delivery", "epochs"),
-    *("evaluation", "exchange", "exchanging", "factors", "membership", "messages", "modes", "node"),
+    *(
+        "batches",
+        "clipping",
+        "cluster",
+        "codecs",
+        "consensus",
+        "consistency",
+        "delivery",
+        "envelope",
+    ),
+    *("epochs", "evaluation", "exchange", "exchanging", "factors", "membership", "modes", "node"),
     *("pacing", "parcels", "pushes", "randomness", "rates", "routing", "rules", "schedules"),
     *("session", "sharding", "state", "store", "updates", "wire"),
 }

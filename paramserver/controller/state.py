@@ -1,14 +1,14 @@
 """The controller's state: events in, actions out. No socket, thread or clock.
 
-It decides which server owns which bucket, when an epoch starts and ends, when to evaluate, and
-when the job is over; who may take part stands in `admission`. Gradients never pass here.
+It decides when an epoch starts and ends, when to evaluate, and when the job is over; who may take
+part stands in `admission`, what must be there first in `setting_up`. Gradients never pass here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...common.cluster import Cluster, DataShape, parse_layout
+from ...common.cluster import Cluster
 from ...common.delivery import Courier, Open, Peer
 from ...common.gathering import Gathering
 from ...common.job import Job
@@ -16,8 +16,6 @@ from ...common.messages import (
     Accuse,
     Ack,
     AskStatus,
-    DataFacts,
-    Describe,
     Envelope,
     Evaluate,
     Evaluated,
@@ -25,21 +23,20 @@ from ...common.messages import (
     Message,
     Progress,
     Pull,
-    Ready,
     Refused,
     Serve,
     Shard,
     Status,
 )
 from ...common.node import Failed
-from ...common.sharding import Table, assign
 from ...common.types import Float32, Member, Role
-from .checkpoints import Checkpointing, Place
+from .checkpoints import Place
 from .epochs import EpochLedger
 from .membership import Seat
 from .position import next_evaluation
 from .report import status_report
 from .resuming import Resumed
+from .setting_up import SettingUp
 
 REFUSALS = {
     "nonfinite": "it holds NaN or infinity",
@@ -68,7 +65,7 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-class Controller(Checkpointing):
+class Controller(SettingUp):
     """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
     def __init__(
@@ -82,9 +79,6 @@ class Controller(Checkpointing):
     ) -> None:
         super().__init__(courier, job, address, versions, place, resumed)
         self.gathering: Gathering | None = None
-        self._facts: set[int] = set()
-        self._described: set[int] = set()
-        self._ready: set[int] = set()
         self._evaluation = 0
         self._evaluating = False
         self._next_evaluation = next_evaluation(
@@ -95,9 +89,6 @@ class Controller(Checkpointing):
         self._saved_model = False
         self._refusals: set[str] = set()
         self.requests |= {
-            DataFacts: self._on_facts,
-            Describe: self._on_describe,
-            Ready: self._on_ready,
             Progress: self._on_progress,
             Accuse: self._on_accuse,
             AskStatus: self._on_status,
@@ -108,97 +99,6 @@ class Controller(Checkpointing):
             Pull: self._on_shard,
         }
 
-    # Setting up: data, models, shards.
-
-    def _on_facts(self, peer: Peer, envelope: Envelope) -> None:
-        facts = envelope.message
-        assert isinstance(facts, DataFacts)
-        try:
-            shape = DataShape.of(facts)
-        except ValueError as wrong:
-            self.refuse(peer, envelope, "data", str(wrong))
-            return
-        self.answer(peer, envelope, Ack())
-        if self.cluster.data is not None and shape != self.cluster.data:
-            self.stop(
-                2,
-                f"the data servers hold different data: {self.cluster.data} and {shape}; "
-                "give each the same data.source",
-            )
-            return
-        self._facts.add(envelope.source)
-        if self.cluster.data is None:
-            self.change(data=shape)
-        self._begin_training()
-
-    def _on_describe(self, peer: Peer, envelope: Envelope) -> None:
-        describe = envelope.message
-        assert isinstance(describe, Describe)
-        try:
-            layout = parse_layout(describe.layout)
-        except (ValueError, TypeError) as broken:
-            self.refuse(peer, envelope, "layout", f"malformed layout: {broken}")
-            return
-        seat = self.roster.seats.get(envelope.source)
-        if seat is None:
-            self.refuse(peer, envelope, "unknown", "this worker is not a member")
-            return
-        if self.cluster.layout and layout != self.cluster.layout:
-            detail = _layout_difference(seat.member.name, self.cluster.layout, layout)
-            self.refuse(peer, envelope, "layout", detail)
-            self.stop(2, detail)
-            return
-        if detail := self.unlike_checkpoint(layout):
-            self.refuse(peer, envelope, "layout", detail)
-            self.stop(2, detail)
-            return
-        self.answer(peer, envelope, Ack())
-        if describe.line and envelope.source not in self._described:
-            self.event(f"{seat.member.name}: {describe.line}")
-        self._described.add(envelope.source)
-        if not self.cluster.layout:
-            self.change(layout=layout)
-        self._lay_out()
-        self._begin_training()
-
-    def joined(self) -> None:
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Give the buckets to the servers, once all are there and the model is known."""
-        cluster = self.cluster
-        if cluster.phase != "preparing" or not cluster.layout or cluster.table.owners:
-            return
-        shards = cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
-        ranks = [seat.member.rank for seat in self.roster.of_role(Role.PARAMSERVER)]
-        self.change(table=Table(1, assign(shards.weights(), ranks, None)))
-
-    def _on_ready(self, peer: Peer, envelope: Envelope) -> None:
-        self.answer(peer, envelope, Ack())
-        self._ready.add(envelope.source)
-        self._begin_training()
-
-    def _begin_training(self) -> None:
-        """Start the first epoch once data, models and shards are ready."""
-
-        def all_in(role: Role, done: set[int]) -> bool:
-            seats = self.roster.of_role(role)
-            return bool(seats) and all(seat.member.incarnation in done for seat in seats)
-
-        if (
-            self.cluster.phase == "preparing"
-            and all_in(Role.PARAMSERVER, self._ready)
-            and all_in(Role.WORKER, self._described)
-            and all_in(Role.DATASERVER, self._facts)
-        ):
-            if self.go_on_from_checkpoint():
-                return
-            active = -1
-            if self.job.job.warm_start > 0:
-                active = self.roster.of_role(Role.WORKER)[0].member.rank
-                self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
-            self.begin_epoch(0, active)
-
     # Epochs.
 
     def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
@@ -206,7 +106,7 @@ class Controller(Checkpointing):
         servers = [
             seat
             for seat in self.roster.of_role(Role.DATASERVER)
-            if seat.member.incarnation in self._facts
+            if seat.member.incarnation in self.facts
         ]
         incarnations = [seat.member.incarnation for seat in servers]
         self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations, done)
@@ -397,7 +297,7 @@ class Controller(Checkpointing):
             self.change()
         for incarnation, portions in dealt.items():
             self.ask(self.roster.seats[incarnation].peer, Serve(self.cluster.epoch, portions))
-        self._begin_training()
+        self.begin_training()
         self._check_epoch()
 
     def happened(self, event: object) -> None:
@@ -430,18 +330,3 @@ class Controller(Checkpointing):
     def status(self) -> dict[str, Any]:
         """The report behind `dualshard status`."""
         return status_report(self, self._epochs_done())
-
-
-def _layout_difference(who: str, expected: Sequence[Any], actual: Sequence[Any]) -> str:
-    """The first parameter in which two models differ."""
-    for one, other in zip(expected, actual, strict=False):
-        if one != other:
-            return (
-                f"{who} built another model: parameter {other.name} {list(other.shape)}, "
-                f"the first worker's is {one.name} {list(one.shape)}; give all the same "
-                "model.ref and model.args"
-            )
-    return (
-        f"{who} built another model: {len(actual)} parameters, the first worker's has "
-        f"{len(expected)}; give all the same model.ref and model.args"
-    )

@@ -23,7 +23,8 @@ from dualshard.common.messages import (
 )
 from dualshard.common.node import Action
 from dualshard.common.types import Member, Role
-from dualshard.dataserver.state import AHEAD, DataServer, Opened, Prepare, Prepared
+from dualshard.dataserver.events import Opened, Prepare, Prepared
+from dualshard.dataserver.state import AHEAD, DataServer
 
 BOSS, ONE, TWO = 1, 31, 32
 CONTROLLER = "tcp://here:1"

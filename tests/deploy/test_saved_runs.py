@@ -15,8 +15,8 @@ from dualshard.common.cluster import DataShape, parse_layout
 from dualshard.common.job import Job, to_toml
 from dualshard.common.locks import Lock
 from dualshard.common.types import Array
+from dualshard.dataserver.events import Prepare
 from dualshard.dataserver.process import Store
-from dualshard.dataserver.state import Prepare
 from dualshard.deploy.commands import dualshard
 from dualshard.deploy.outfolder import OutFolder
 from dualshard.paramserver.checkpoint import ServerFile, directory_of, next_number, seal

@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from dualshard.common.config import read_job
 from dualshard.common.job import Job
 from dualshard.common.references import load
+from dualshard.dataserver.events import Prepare
 from dualshard.dataserver.process import Store
-from dualshard.dataserver.state import Prepare
 from dualshard.worker.model import Model, as_float32
 
 ROOT = Path(__file__).parents[2]

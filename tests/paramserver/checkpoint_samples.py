@@ -1,6 +1,5 @@
 """Checkpoints made of random numbers, for tests of the format."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,25 +56,3 @@ def write_checkpoint(
     place = Position(number, POSITION.done, POSITION.measures, POSITION.cut, POSITION.totals)
     seal(directory, Manifest(number, 9, layout, SHARD_BYTES, 16, "x", SLOTS, place, files), keep)
     return directory
-
-
-if __name__ == "__main__":
-    # One process answers many orders, and forks a writer for each: imports are slow. An order is
-    # how long the writer lives, in times that a checkpoint takes here and now.
-    import os
-    import signal
-    import time
-
-    run, big = Path(sys.argv[1]), (Parameter("w", True, (300,)),)
-    began = time.monotonic()
-    for _ in range(3):
-        write_checkpoint(run, servers=2, keep=2, layout=big)
-    takes = (time.monotonic() - began) / 3
-    for line in sys.stdin:
-        if not (child := os.fork()):
-            while True:
-                write_checkpoint(run, servers=2, keep=2, layout=big)
-        time.sleep(float(line) * takes)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        print("killed", flush=True)

@@ -3,13 +3,9 @@
 import errno
 import hashlib
 import os
-import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import checkpoint_samples
 import numpy as np
 import pytest
 from checkpoint_samples import POSITION, SLOTS, copies_of, write_checkpoint, write_file
@@ -26,8 +22,6 @@ from dualshard.paramserver.checkpoint import (
     read_vector,
     run_of,
 )
-
-KILLS = 50
 
 
 @pytest.mark.parametrize("servers", [1, 3, 8])
@@ -130,36 +124,6 @@ def test_a_new_file_is_not_seen_before_its_mark_moves(
     write_checkpoint(tmp_path)
     assert all_checkpoints(tmp_path)[0].name == "000001"
     assert open_checkpoint(tmp_path, "RUN").manifest.number == next_number(tmp_path) - 1
-
-
-def test_a_killed_writer_leaves_the_last_complete_checkpoint(tmp_path: Path) -> None:
-    """SIGKILL at seeded random moments: whatever `latest` names reads whole."""
-    moments = random.Random(11)
-    writer = subprocess.Popen(
-        [sys.executable, checkpoint_samples.__file__, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert writer.stdin is not None
-    assert writer.stdout is not None
-    numbers, halves = [], 0
-    for _ in range(KILLS):
-        writer.stdin.write(f"{moments.uniform(0.0, 4.0)}\n")
-        writer.stdin.flush()
-        assert writer.stdout.readline() == "killed\n"
-        found = open_checkpoint(tmp_path, "RUN")
-        number = found.manifest.number
-        expected = np.concatenate([copy.values for copy in copies_of(number, 300)])
-        np.testing.assert_array_equal(read_vector(found, "RUN"), expected)
-        newest = all_checkpoints(tmp_path)[-1]
-        halves += not (newest / "_SUCCESS").exists()
-        numbers.append(number)
-    writer.communicate(timeout=10)
-    assert writer.returncode == 0
-    assert numbers == sorted(numbers)
-    assert len(set(numbers)) > KILLS / 10, "writers completed checkpoints"
-    assert halves > KILLS / 10, "kills in the middle of writing"
 
 
 @pytest.mark.parametrize(

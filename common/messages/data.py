@@ -1,0 +1,125 @@
+"""Data: worker and data server; controller and data server. Pure."""
+
+from dataclasses import dataclass, field
+
+from ..types import Array
+from .envelope import Message
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts(Message):
+    """Request, data server to controller, once its data is open; answered by `Ack`.
+
+    Workers subtract `mean` from the inputs, scaled to [0, 1], and divide by `std`, by channel;
+    empty: neither. With `soft` the labels of training portions are rows of probabilities.
+    """
+
+    samples: int
+    test_samples: int
+    classes: int
+    sample_shape: list[int]
+    portions: int
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    soft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Message):
+    """Request, controller to data server: these portions of `epoch` are yours; `Ack`."""
+
+    epoch: int
+    portions: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Message):
+    """Request, data server to controller: how its share of `epoch` stands; answered by `Ack`.
+
+    `done` are the portions finished since the last acknowledged report, with the sums of their
+    `measures` (see `Done`); `busy` are the incarnations of the workers that hold a portion,
+    `left` the number of portions not handed out, of the `given` ones that it has been told to
+    serve; `reissued` are those handed out once more.
+    """
+
+    epoch: int
+    given: int
+    left: int
+    busy: list[int]
+    done: list[int]
+    reissued: int
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf(Message):
+    """Request, worker to data server: memory to write portions to; `Ack`, or `Refused` on another
+    host. The segment is open as `descriptor` in process `pid` of `place`, and holds `slots` slots
+    of `size` bytes each, a multiple of 4.
+    """
+
+    place: str
+    pid: int
+    descriptor: int
+    slots: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Message):
+    """Request, worker to data server: one credit, for one portion of the training split.
+
+    Answered by `Portion`, perhaps much later; or by `Shelved`, where `slot` >= 0 names a slot of
+    the sender's shelf, which nobody else may write to from now until it is named again. `drained`
+    is the newest epoch of which the sender knows that nothing is left there (-1: of none). With
+    `test` it asks for portion `portion` of the test split instead, answered at once; `last` marks
+    the final one.
+    """
+
+    test: bool
+    portion: int
+    drained: int = -1
+    slot: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Portion(Message):
+    """Consecutive minibatches: inputs (n, ...) uint8 or float32, and labels, (n,) int64 or soft
+    ones (n, classes) float32, in the epoch's order. Portion -1 holds none: this server has nothing
+    left for the worker in this epoch."""
+
+    epoch: int
+    portion: int
+    last: bool
+    inputs: Array
+    labels: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved(Message):
+    """A `Portion` whose inputs, of `dtype` (as NumPy writes it) and `shape`, lie in the slot that
+    was named."""
+
+    epoch: int
+    portion: int
+    last: bool
+    slot: int
+    dtype: str
+    shape: list[int]
+    labels: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """Request, worker to data server: each gradient of the portion has been applied; `Ack`.
+
+    `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
+    `pushes`, `staleness` (of pushes), `stale.N` (pushes by staleness, see `types.stale_class`),
+    `late` (pushes that came too late), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
+    data) and `wait_between` (those of them between two epochs), and `model.NAME` for whatever else
+    the model measures (of samples).
+    """
+
+    epoch: int
+    portion: int
+    measures: dict[str, float]

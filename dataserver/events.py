@@ -1,0 +1,54 @@
+"""What the data server's state asks of its process, and what it hears back; and the open requests
+that it keeps. Plain data. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..common.delivery import Peer
+from ..common.messages import DataFacts, Envelope
+from ..common.types import Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Action: read and augment a portion, then post `Prepared`. `test`: of the test split."""
+
+    test: bool
+    epoch: int
+    portion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Local event: a portion's arrays; `last` if it is the final one of its split."""
+
+    test: bool
+    epoch: int
+    portion: int
+    last: bool
+    arrays: Arrays
+    skipped: list[str] = field(default_factory=list)
+    """Damaged samples that were left out, each named once."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the cache has counted until now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Local event: the data is open."""
+
+    facts: DataFacts
+
+
+@dataclass(slots=True)
+class Credit:
+    """An open `Fetch`."""
+
+    peer: Peer
+    envelope: Envelope
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Who asked, and its sequence number."""
+        return self.envelope.source, self.envelope.sequence
