@@ -4,10 +4,14 @@ Every kernel (a net's step, update rules, image warps) goes through `compiled`, 
 compiler's options and the place of its cache are decided once, here.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.core import caching
+
+_NumbasFile: Any = caching.IndexDataCacheFile  # without types of its own
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,7 +40,9 @@ def compiled_exactly(function: _Function) -> _Function:
 
 def _cached(function: _Function, floats: set[str]) -> _Function:
     try:
-        return _compile(function, floats, cache=True)
+        kernel = _compile(function, floats, cache=True)
+        _share_cache(kernel)
+        return kernel
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
@@ -46,3 +52,29 @@ def _cached(function: _Function, floats: set[str]) -> _Function:
 def _compile(function: _Function, floats: set[str], cache: bool) -> _Function:
     decorate = njit(nogil=True, fastmath=floats, error_model="numpy", cache=cache)
     return cast(_Function, decorate(function))
+
+
+class CacheFile(_NumbasFile):  # type: ignore[misc]
+    """Numba's cache of one function, made safe for roles that start at the same time.
+
+    Numba numbers the files of a function's variants by what its index holds. Two processes that
+    save two variants at once both take the next number; the index keeps one of them, the file the
+    code of the other, and whoever loads it runs the wrong code from then on. Here a file is named
+    after the variant in it, and is there before the index tells of it. Of an index that two write
+    at once an entry may be lost, which is compiled again.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep the machine code of a variant."""
+        name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16))
+        self._save_data(name, data)
+        overloads = self._load_index()
+        overloads[key] = name
+        self._save_index(overloads)
+
+
+def _share_cache(kernel: Any) -> None:
+    """Give a kernel the safe cache."""
+    cache = kernel._cache
+    stamp = cache._impl.locator.get_source_stamp()
+    cache._cache_file = CacheFile(cache.cache_path, cache._impl.filename_base, stamp)

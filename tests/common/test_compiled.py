@@ -1,12 +1,14 @@
 """`compiled`: the options that every kernel relies on, with and without a place for the cache."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numba.core import caching
 
-from dualshard.common.compiled import compiled, compiled_exactly
+from dualshard.common import rule_kernels
+from dualshard.common.compiled import CacheFile, compiled, compiled_exactly
 
 
 def _reciprocal(x):
@@ -64,3 +66,37 @@ def test_exact_arithmetic_is_that_of_numpy_bit_by_bit_and_in_every_position():
         kernel(out[begin:end], a[begin:end], b[begin:end], c[begin:end])
     assert out.tobytes() == (a * b + c).tobytes()
     assert kernel.targetoptions["nogil"]
+
+
+def test_two_processes_that_save_at_once_keep_their_variants_apart(tmp_path: Path) -> None:
+    """Both have read the index before either has written it."""
+    files = [CacheFile(str(tmp_path), "kernel", ("stamp", 1)) for _ in range(2)]
+    seen: list[dict[str, str]] = [{}, {}]
+    for file, index in zip(files, seen, strict=True):
+        file._load_index = lambda index=index: dict(index)
+    files[0].save("one", "code of one")
+    files[1].save("two", "code of two")
+    reader = CacheFile(str(tmp_path), "kernel", ("stamp", 1))
+    assert reader.load("one") in (None, "code of one")
+    assert reader.load("two") in (None, "code of two")
+    files[0].save("one", "code of one")
+    assert reader.load("one") == "code of one"
+    assert reader.load("two") in (None, "code of two")
+
+
+def test_no_file_is_named_before_it_is_there(tmp_path: Path) -> None:
+    """An index that was begun anew must not point at what an older source has left."""
+    old, new = (CacheFile(str(tmp_path), "kernel", ("stamp", n)) for n in (1, 2))
+    old.save("one", "old code")
+
+    def fails(name: str, data: object) -> None:
+        raise OSError("the disk is full")
+
+    new._save_data = fails
+    with pytest.raises(OSError, match="the disk is full"):
+        new.save("one", "new code")
+    assert CacheFile(str(tmp_path), "kernel", ("stamp", 2)).load("one") is None
+
+
+def test_kernels_have_the_safe_cache() -> None:
+    assert isinstance(rule_kernels.sgd._cache._cache_file, CacheFile)
