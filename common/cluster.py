@@ -17,8 +17,8 @@ ELEMENTS_LIMIT = 1 << 40
 """Elements of all parameters: 4 TiB of float32. A claim beyond it is a mistake."""
 
 PHASES = ("joining", "preparing", "training", "finishing", "stopped")
-"""joining: roles are missing. preparing: data, model and shards are being set up. training: an
-epoch runs. finishing: the last evaluation and the final model. stopped: everyone goes."""
+"""joining: roles are missing. preparing: data, model and shards are being set up. training: a
+leg runs. finishing: the last evaluation and the final model. stopped: everyone goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class DataShape:
     test_samples: int
     classes: int
     sample_shape: tuple[int, ...]
-    portions: int
+    portion_size: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     soft: bool = False
@@ -58,18 +58,18 @@ class DataShape:
         Raises:
             ValueError: a number that cannot be.
         """
-        counts = (facts.samples, facts.test_samples, facts.classes, facts.portions)
+        counts = (facts.samples, facts.test_samples, facts.classes, facts.portion_size)
         if min(counts) < 1 or not all(size > 0 for size in facts.sample_shape):
             raise ValueError(
-                f"{counts} samples, test samples, classes and "
-                f"portions of shape {facts.sample_shape}: each must be at least 1"
+                f"{counts} samples, test samples, classes and samples of a "
+                f"portion of shape {facts.sample_shape}: each must be at least 1"
             )
         found = cls(
             facts.samples,
             facts.test_samples,
             facts.classes,
             tuple(facts.sample_shape),
-            facts.portions,
+            facts.portion_size,
             tuple(map(float, facts.mean)),
             tuple(map(float, facts.std)),
             facts.soft,
@@ -95,7 +95,7 @@ class DataShape:
             "test_samples": self.test_samples,
             "classes": self.classes,
             "sample_shape": list(self.sample_shape),
-            "portions": self.portions,
+            "portion_size": self.portion_size,
             "mean": list(self.mean),
             "std": list(self.std),
             "soft": self.soft,
@@ -104,11 +104,12 @@ class DataShape:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One numbered view. `active` is the only worker rank that trains (warm start), or -1."""
+    """One numbered view. `leg` is the stretch of training that runs (see `messages.Serve`), -1
+    before the first; `active` the only worker rank that trains (warm start), or -1."""
 
     number: int
     phase: str
-    epoch: int
+    leg: int
     active: int
     members: tuple[Member, ...]
     table: Table
@@ -165,7 +166,7 @@ def parse_view(view: View) -> Cluster:
                 _int(view.data["test_samples"]),
                 _int(view.data["classes"]),
                 tuple(_int(n) for n in view.data["sample_shape"]),
-                _int(view.data["portions"]),
+                _int(view.data["portion_size"]),
                 tuple(_float(value) for value in view.data["mean"]),
                 tuple(_float(value) for value in view.data["std"]),
                 _bool(view.data["soft"]),
@@ -179,7 +180,7 @@ def parse_view(view: View) -> Cluster:
     return Cluster(
         view.number,
         view.phase,
-        view.epoch,
+        view.leg,
         view.active,
         members,
         Table(view.table_epoch, owners),
@@ -195,7 +196,7 @@ def make_view(cluster: Cluster) -> View:
     return View(
         cluster.number,
         cluster.phase,
-        cluster.epoch,
+        cluster.leg,
         cluster.active,
         [[str(m.role), m.rank, m.incarnation, m.address, m.host, m.pid] for m in cluster.members],
         cluster.table.epoch,

@@ -75,3 +75,8 @@ class DataserverSection(Section):
     threads: int = setting(
         Kind.INTEGER, 1, "threads in a data server that read and augment", minimum=1
     )
+    backup: bool = setting(
+        Kind.FLAG,
+        False,
+        "second copies of the last portions for workers that are idle; the first that is done wins",
+    )

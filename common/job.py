@@ -185,6 +185,12 @@ class WorkerSection(Section):
 
     name_in_file = "worker"
     count: int = setting(Kind.INTEGER, 2, "worker processes", minimum=1)
+    at_least: int = setting(
+        Kind.INTEGER,
+        0,
+        "workers that must be there before training begins, others may come later; 0: all",
+        minimum=0,
+    )
     threads: int = setting(Kind.INTEGER, 1, "lock-free compute threads in a worker", minimum=1)
     merge_every: int = setting(
         Kind.INTEGER,
@@ -202,6 +208,13 @@ class WorkerSection(Section):
         form="cuda:N",
         example="cuda:0",
     )
+
+    def __post_init__(self) -> None:
+        """Raises UserError where more workers are waited for than there are places."""
+        super().__post_init__()
+        if self.at_least > self.count:
+            expected = f"at most worker.count, which is {self.count}"
+            raise UserError("worker.at_least", self.at_least, expected, "raise worker.count")
 
 
 @dataclass(frozen=True)
@@ -226,6 +239,14 @@ class Job:
     dataserver: DataserverSection = field(default_factory=DataserverSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
     security: SecuritySection = field(default_factory=SecuritySection)
+
+    def __post_init__(self) -> None:
+        """Raises UserError where settings of two sections contradict each other."""
+        mode, quorum = self.train.mode, self.train.quorum
+        if self.dataserver.backup and mode in ("bsp", "local") and quorum == 1.0:
+            expected = f"false in mode {mode} with train.quorum = 1"
+            fix = "each worker has portions of its own there; lower train.quorum, or leave it out"
+            raise UserError("dataserver.backup", True, expected, fix)
 
     @classmethod
     def from_dict(cls, tables: object) -> Self:

@@ -34,10 +34,11 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Local event, of any role: it cannot go on, or somebody asked it to end."""
+    """Local event, of any role: it cannot go on, or, with `asked`, somebody wants it to end."""
 
     status: int
     reason: str
+    asked: bool = False
 
 
 Action = Any

@@ -114,7 +114,7 @@ class Runtime:
         if self._signal:
             name = signal.Signals(self._signal).name
             status, self._signal = 128 + self._signal, 0
-            return Failed(status, f"stopped by {name}")
+            return Failed(status, f"stopped by {name}", asked=True)
         if self.options.end_with_stdin:
             ready, _, _ = select.select([sys.stdin.fileno()], [], [], wait)
             if ready and not os.read(sys.stdin.fileno(), 4096):

@@ -95,7 +95,10 @@ class Session(Node):
         if not isinstance(event, Failed):
             return super().local(event, now)
         self.now = now
-        self.fail(event.status, event.reason)
+        if event.asked:
+            self.asked_to_end(event.status, event.reason)
+        else:
+            self.fail(event.status, event.reason)
         return self.take()
 
     # What a role's state fills in.
@@ -106,6 +109,10 @@ class Session(Node):
     def state_word(self) -> str:
         """What the role is doing, for the status line."""
         return self.cluster.phase
+
+    def asked_to_end(self, status: int, reason: str) -> None:
+        """Somebody wants this role to end: nothing keeps it from doing so at once."""
+        self.fail(status, reason)
 
     def report(self) -> dict[str, float]:
         """Counters for the next heartbeat."""

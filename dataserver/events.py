@@ -12,22 +12,33 @@ from ..common.types import Arrays
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Action: read and augment a portion, then post `Prepared`. `test`: of the test split."""
+    """Action: read and augment a portion, then post `Prepared`. `test`: of the test split.
+
+    Portions of a leg of training are counted from position `begin` of the order of `epoch`;
+    `minibatches` are the ones that are left of a portion, empty: all.
+    """
 
     test: bool
-    epoch: int
+    leg: int
     portion: int
+    epoch: int = 0
+    begin: int = 0
+    minibatches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Local event: a portion's arrays; `last` if it is the final one of its split."""
+    """Local event: a portion's arrays; `last` if it is the final one of the test split.
 
-    test: bool
-    epoch: int
-    portion: int
+    `begin` is where it begins in the epoch's order; `minibatches` are those that it holds of the
+    ones that were wanted, empty: all.
+    """
+
+    wanted: Prepare
     last: bool
     arrays: Arrays
+    begin: int = 0
+    minibatches: tuple[int, ...] = ()
     skipped: list[str] = field(default_factory=list)
     """Damaged samples that were left out, each named once."""
     counts: Mapping[str, int] = field(default_factory=dict)

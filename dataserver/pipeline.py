@@ -32,10 +32,11 @@ class Portions:
         """The number of portions."""
         return -(-self.samples // self.size)
 
-    def span(self, number: int) -> tuple[int, int]:
-        """The half-open range [begin, end) of positions of portion `number`, counted from 0."""
-        assert 0 <= number < self.count
-        begin = number * self.size
+    def span(self, number: int, first: int = 0) -> tuple[int, int]:
+        """The half-open range [begin, end) of positions of portion `number`, counted from 0 at
+        position `first`."""
+        begin = first + number * self.size
+        assert 0 <= first <= begin < self.samples
         return begin, min(begin + self.size, self.samples)
 
 
@@ -50,6 +51,22 @@ def portions(n: int, batch_size: int, portion_batches: int, workers: int) -> Por
     batches = -(-n // batch_size)
     fair = batches // (PORTIONS_PER_WORKER * workers)
     return Portions(n, batch_size * max(1, min(portion_batches, fair)))
+
+
+def chosen(
+    arrays: Arrays, minibatches: Sequence[int], batch_size: int
+) -> tuple[tuple[int, ...], Arrays]:
+    """These minibatches of a portion, one behind the other; all if none are named.
+
+    Returns:
+        the numbers of those that have samples, empty for a whole portion, and the arrays.
+    """
+    if not minibatches:
+        return (), arrays
+    samples = np.arange(len(arrays[0]))
+    owner = samples // batch_size
+    kept = np.isin(owner, minibatches)
+    return tuple(map(int, np.unique(owner[kept]))), tuple(array[kept] for array in arrays)
 
 
 class Pipeline:
@@ -88,14 +105,15 @@ class Pipeline:
         self._nothing: Arrays = tuple(array[:0] for array in first)
         self.sample_shape: tuple[int, ...] = first[0].shape[1:]
 
-    def portion(self, epoch: int, number: int) -> tuple[Indices, Arrays]:
-        """The sample numbers (m,) int64 of a portion, and its arrays, m samples each.
+    def portion(self, epoch: int, number: int, first: int = 0) -> tuple[Indices, Arrays]:
+        """The sample numbers (m,) int64 of a portion, and its arrays, m samples each; portions
+        are counted from position `first` of the epoch's order.
 
         Damaged samples that are skipped are missing in both; m may be 0.
 
         Raises whatever the data set or a transform raises.
         """
-        begin, end = self.cut.span(number)
+        begin, end = self.cut.span(number, first)
         drawn = self._epoch(epoch).span(begin, end)
         return self._whole(epoch, drawn.indices, drawn.occurrences)
 

@@ -16,7 +16,7 @@ from .augment import check_mixups, parse_augment, take_normalise
 from .cache import CachedDataset, cached
 from .corrupt import Skipped, read_whole
 from .events import Opened, Prepare, Prepared
-from .pipeline import Pipeline, portions
+from .pipeline import Pipeline, chosen, portions
 from .sampling import make_sampling
 from .sharing import map_shelf
 from .shelves import Shelves
@@ -44,6 +44,7 @@ class Store:
             train, transforms, job.job.seed, cut, sampling, self.split.classes
         )
         self._skipped_tests = Skipped()
+        self._batch_size = data.batch_size
         self._test_size = data.batch_size * job.dataserver.portion
         shape = self._pipeline.sample_shape
         mean, std = normalise.by_channel(shape) if normalise else ([], [])
@@ -52,7 +53,7 @@ class Store:
             len(self.split.test),
             self.split.classes,
             list(shape),
-            cut.count,
+            cut.size,
             mean,
             std,
             soft,
@@ -61,17 +62,20 @@ class Store:
     def prepare(self, wanted: Prepare) -> Prepared:
         """The arrays of one portion."""
         if not wanted.test:
-            _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion)
-            last = wanted.portion == self._pipeline.cut.count - 1
-            skipped = self._pipeline.skipped.take()
-            counts = dict(self._cache.counters) if self._cache else {}
-            return Prepared(False, wanted.epoch, wanted.portion, last, arrays, skipped, counts)
+            return self._prepare_training(wanted)
         begin = wanted.portion * self._test_size
         end = min(begin + self._test_size, len(self.split.test))
         arrays = self._read_test(np.arange(begin, max(begin, end), dtype=np.int64))
-        return Prepared(
-            True, 0, wanted.portion, end == len(self.split.test), arrays, self._skipped_tests.take()
-        )
+        last = end == len(self.split.test)
+        return Prepared(wanted, last, arrays, skipped=self._skipped_tests.take())
+
+    def _prepare_training(self, wanted: Prepare) -> Prepared:
+        _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion, wanted.begin)
+        begin, _ = self._pipeline.cut.span(wanted.portion, wanted.begin)
+        minibatches, arrays = chosen(arrays, wanted.minibatches, self._batch_size)
+        skipped = self._pipeline.skipped.take()
+        counts = dict(self._cache.counters) if self._cache else {}
+        return Prepared(wanted, False, arrays, begin, minibatches, skipped, counts)
 
     def _read_test(self, indices: NDArray[np.int64]) -> Arrays:
         return self._pipeline.at_test(read_whole(self.split.test, indices, self._skipped_tests))

@@ -9,14 +9,14 @@ participant goes on when each of its shards has let it.
 - `Bounded`: stale synchronous parallel (Ho et al. 2013, "More effective distributed ML via a stale
   synchronous parallel parameter server", section 3). Every push is applied; a participant whose
   clock is more than `staleness` ahead of the slowest one's waits. Clocks count the pushes of this
-  epoch, because work is dealt out afresh in each.
+  leg, because work is dealt out afresh in each.
 - `Barrier`: bulk synchronous, with backup workers (Chen et al. 2016, "Revisiting distributed
   synchronous SGD", section 3). A step closes when a quorum of the participants has pushed; what
   comes later for it is dropped. Shards close with different pushes, and so everyone may come to
   wait at another shard, each with too few: a step also closes when all have come to it, in time or
   late. Then whoever began its push first waits for nobody: no cycle is left.
 
-Nobody waits for a participant that rests (it has no data left in this epoch) or has gone.
+Nobody waits for a participant that rests (it has no data left in this leg) or has gone.
 """
 
 from abc import ABC, abstractmethod
@@ -42,11 +42,11 @@ class Verdict(Enum):
 
 class Crowd:
     """Who takes part on this server. Everyone rests until told otherwise: one who joins late
-    takes part from its first push, or from the next epoch on."""
+    takes part from its first push, or from the next leg on."""
 
     def __init__(self) -> None:
-        self.epoch = -1
-        self._present: dict[Who, int] = {}  # the last epoch in which it rests
+        self.leg = -1
+        self._present: dict[Who, int] = {}  # the last leg in which it rests
         self._early: dict[Who, int] = {}  # the same, of some that no view has named yet
 
     def see(self, present: Sequence[Who], *, training: bool) -> set[Who]:
@@ -57,38 +57,38 @@ class Crowd:
             those that are gone.
         """
         gone = self._present.keys() - set(present)
-        resting = self.epoch if training else -1
+        resting = self.leg if training else -1
         rests = {**self._early, **self._present}
         self._present = {who: rests.get(who, resting) for who in present}
-        self._early = {who: epoch for who, epoch in self._early.items() if who not in present}
+        self._early = {who: leg for who, leg in self._early.items() if who not in present}
         return set(gone)
 
-    def turn(self, epoch: int) -> bool:
-        """A later epoch has begun: nobody rests any more. False if it is none."""
-        if epoch <= self.epoch:
+    def turn(self, leg: int) -> bool:
+        """A later leg has begun: nobody rests any more. False if it is none."""
+        if leg <= self.leg:
             return False
-        self.epoch = epoch
+        self.leg = leg
         return True
 
-    def rest(self, who: Who, epoch: int) -> None:
-        """It has nothing left to do in `epoch`. Its word may be faster than the view that names
+    def rest(self, who: Who, leg: int) -> None:
+        """It has nothing left to do in `leg`. Its word may be faster than the view that names
         it: that is kept, lest all wait for one who has said that it will not come."""
         table = self._present if who in self._present else self._early
-        table[who] = max(table.get(who, -1), epoch)
+        table[who] = max(table.get(who, -1), leg)
         if len(self._early) > EARLY_LIMIT:
             del self._early[next(iter(self._early))]
 
     def wake(self, who: Who) -> bool:
         """It pushes; whether it rested until now."""
-        if self._present.get(who, -1) < self.epoch:
+        if self._present.get(who, -1) < self.leg:
             return False
-        self._present[who] = self.epoch - 1
+        self._present[who] = self.leg - 1
         return True
 
     @property
     def active(self) -> set[Who]:
         """Those whom others wait for."""
-        return {who for who, rests in self._present.items() if rests < self.epoch}
+        return {who for who, rests in self._present.items() if rests < self.leg}
 
     def ordered(self, some: Collection[Who]) -> list[Who]:
         """These participants, in order."""
@@ -149,7 +149,7 @@ class Bounded(Clock):
         super().__init__(crowd)
         self.staleness = staleness
         self.clocks: dict[Who, int] = {}
-        self._epoch = -1
+        self._leg = -1
 
     def _push(self, who: Who, version: int, held: int) -> Verdict:
         self._turn()
@@ -174,8 +174,8 @@ class Bounded(Clock):
         self.clocks.pop(who, None)
 
     def _turn(self) -> None:
-        if self._epoch < self.crowd.epoch:
-            self._epoch = self.crowd.epoch
+        if self._leg < self.crowd.leg:
+            self._leg = self.crowd.leg
             self.clocks.clear()
 
     def _slowest(self, whom: Collection[Who]) -> int:

@@ -59,11 +59,13 @@ class FileEntry:
 class Position:
     """Where in the data a job stands, and what it has done so far.
 
-    `epoch` is the one to go on with, `done` its portions that are done, `measures` their sums, and
-    `cut` all that the numbers of portions depend on. `totals` are those of the whole job.
+    `epoch` is the one to go on with, `begin` how many samples of its order are done; `done` are
+    portions behind them that are done, `measures` the epoch's sums so far, and `cut` what the order
+    and the numbers of portions depend on. `totals` are those of the whole job.
     """
 
     epoch: int
+    begin: int = 0
     done: tuple[int, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
@@ -72,7 +74,8 @@ class Position:
     @property
     def epochs(self) -> float:
         """How many epochs of samples are done."""
-        return self.epoch + len(self.done) / max(self.cut.get("portions", 0), 1)
+        beyond = self.begin + len(self.done) * self.cut.get("size", 0)
+        return self.epoch + min(1.0, beyond / max(self.cut.get("samples", 0), 1))
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def to_json(manifest: Manifest) -> str:
         "slots": list(manifest.slots),
         "position": {
             "epoch": position.epoch,
+            "begin": position.begin,
             "done": list(position.done),
             "measures": position.measures,
             "cut": position.cut,
@@ -160,6 +164,7 @@ def from_json(text: str) -> Manifest:
     where = table["position"]
     position = Position(
         _natural(where["epoch"]),
+        _natural(where["begin"]),
         tuple(map(_natural, where["done"])),
         _numbers(where["measures"]),
         {str(name): _natural(value) for name, value in where["cut"].items()},

@@ -147,7 +147,7 @@ class Pushing(Saving):
         assert self.store is not None
         push, who = ticket.push, ticket.who
         self._tickets.add(ticket)
-        turned = self._wake(who, push.epoch)
+        turned = self._wake(who, push.leg)
         if self._pacing is not None:
             self._pacing.note(who, push.pace)
         if ticket.bad:
@@ -180,12 +180,12 @@ class Pushing(Saving):
         sound = [push.shard for push in pushes if push.shard not in ticket.spoilt]
         self._suspects.cleared(ticket.who[0], sound)
 
-    def _wake(self, who: Who, epoch: int) -> bool:
-        """A participant takes part in `epoch`; whether that is a new one."""
+    def _wake(self, who: Who, leg: int) -> bool:
+        """A participant takes part in `leg`; whether that is a new one."""
         assert self.store is not None
         if who not in self.store.crowd:
             return False
-        turned = self.store.crowd.turn(min(epoch, self.cluster.epoch + 1))
+        turned = self.store.crowd.turn(min(leg, self.cluster.leg + 1))
         if self.store.crowd.wake(who):
             self.store.join([who])
         return turned
@@ -322,7 +322,7 @@ class Pushing(Saving):
         assert isinstance(rest, Rest)
         self.answer(peer, envelope, Ack())
         if self.store is not None:
-            self.store.crowd.rest((envelope.source, rest.lane), rest.epoch)
+            self.store.crowd.rest((envelope.source, rest.lane), rest.leg)
             self._settle_all()
 
     # Bad pushes.

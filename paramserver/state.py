@@ -109,7 +109,7 @@ class ParameterServer(Pushing):
         if self._pacing is not None:
             self._pacing.keep_only(present)
         if new.phase == "training":
-            crowd.turn(new.epoch)
+            crowd.turn(new.leg)
         self._settle_all()
 
     def restored(self) -> None:
@@ -166,7 +166,7 @@ class ParameterServer(Pushing):
         assert self.store is not None
         self.counters["pulls"] += 1
         if pull.lane >= 0:
-            self._wake((envelope.source, pull.lane), pull.epoch)
+            self._wake((envelope.source, pull.lane), pull.leg)
         try:
             reply = self._fresh(pull.shard, pull.encoding)
         except BadPush as bad:

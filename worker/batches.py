@@ -4,6 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from ..common.errors import RemoteError
 from ..common.messages import Portion
 from ..common.types import Array
 
@@ -14,13 +15,14 @@ class Lease:
 
     `measures` are the sums that travel with `Done`; `source` is the data server's address; `open`
     counts the minibatches that are not done with; `slot` is where its inputs lie on the shelf, -1
-    if in memory of their own.
+    if in memory of their own; `left` are the numbers of the minibatches that are not applied.
     """
 
     source: str
     portion: Portion
     open: int
     slot: int = -1
+    left: list[int] = field(default_factory=list)
     measures: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, measure: str, value: float) -> None:
@@ -39,12 +41,18 @@ class Minibatch:
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """Epoch, portion and number: the same minibatch has the same key on any worker."""
-        return self.lease.portion.epoch, self.lease.portion.portion, self.number
+        """Leg, portion and number: the place in the leg's order."""
+        return self.lease.portion.leg, self.lease.portion.portion, self.number
+
+    @property
+    def seeds(self) -> tuple[int, int, int]:
+        """Epoch, where the portion begins in it, and number: the same minibatch has the same ones
+        on any worker, however often it is served, and in a job that goes on."""
+        return self.lease.portion.epoch, self.lease.portion.begin, self.number
 
 
 class Ring:
-    """Minibatches in order of arrival, or, with `ordered`, in the epoch's order.
+    """Minibatches in order of arrival, or, with `ordered`, in the leg's order.
 
     Arguments:
         batch_size: samples of a minibatch; the last one of a portion may be shorter.
@@ -57,14 +65,21 @@ class Ring:
         self._done_with: list[int] = []
 
     def add(self, source: str, portion: Portion, slot: int = -1) -> None:
-        """A portion has come; one without samples only gives its credit back."""
+        """A portion has come; one without samples only gives its credit back.
+
+        Raises:
+            RemoteError: the numbers of its minibatches are not as many as it holds.
+        """
         cuts = range(0, len(portion.labels), self._batch_size)
-        lease = Lease(source, portion, len(cuts), slot)
+        numbers = portion.minibatches or list(range(len(cuts)))
+        lease = Lease(source, portion, len(cuts), slot, list(numbers))
         if not cuts:
             self._close(lease, 0)
             return
+        if len(numbers) != len(cuts):
+            raise RemoteError(f"{len(numbers)} numbers of the {len(cuts)} minibatches of a portion")
         self._leases.append(lease)
-        for number, begin in enumerate(cuts):
+        for number, begin in zip(numbers, cuts, strict=True):
             end = begin + self._batch_size
             batch = Minibatch(lease, number, portion.inputs[begin:end], portion.labels[begin:end])
             self._waiting.append(batch)
@@ -73,7 +88,7 @@ class Ring:
         """The next minibatch, None if none is here.
 
         Arguments:
-            expected: data servers that may still send portions of this epoch. Each sends them in
+            expected: data servers that may still send portions of this leg. Each sends them in
                 ascending order, so that with `ordered` the lowest is known once each has sent one.
         """
         if not self.has_next(expected):
@@ -91,8 +106,8 @@ class Ring:
         return not set(expected) - {batch.lease.source for batch in self._waiting}
 
     @property
-    def epoch(self) -> int:
-        """The epoch of the next minibatch in the epoch's order; -1 if none is here."""
+    def leg(self) -> int:
+        """The leg of the next minibatch in the leg's order; -1 if none is here."""
         return min((batch.key[0] for batch in self._waiting), default=-1)
 
     def __len__(self) -> int:
@@ -101,21 +116,29 @@ class Ring:
 
     def applied(self, batch: Minibatch) -> Lease | None:
         """A minibatch's gradient is in the servers' parameters; the lease if it was the last."""
+        if batch.number in batch.lease.left:
+            batch.lease.left.remove(batch.number)
         self._close(batch.lease, 1)
         if batch.lease.open or batch.lease not in self._leases:
             return None
         self._leases.remove(batch.lease)
         return batch.lease
 
-    def drop_before(self, epoch: int) -> int:
-        """Forget the portions of epochs that are over; returns how many."""
-        old = [lease for lease in self._leases if lease.portion.epoch < epoch]
+    def drop_before(self, leg: int) -> int:
+        """Forget the portions of legs that are over; returns how many."""
+        old = [lease for lease in self._leases if lease.portion.leg < leg]
         for batch in self._waiting:
-            if batch.lease.portion.epoch < epoch:
+            if batch.lease.portion.leg < leg:
                 self._close(batch.lease, 1)
-        self._leases = [lease for lease in self._leases if lease.portion.epoch >= epoch]
-        self._waiting = deque(b for b in self._waiting if b.lease.portion.epoch >= epoch)
+        self._leases = [lease for lease in self._leases if lease.portion.leg >= leg]
+        self._waiting = deque(b for b in self._waiting if b.lease.portion.leg >= leg)
         return len(old)
+
+    def take_back(self) -> list[Lease]:
+        """Every portion that is held, in order of arrival; none is, after that."""
+        leases, self._leases = self._leases, []
+        self._waiting.clear()
+        return leases
 
     def take_done_with(self) -> list[int]:
         """The slots that no minibatch lies in any more since the last call."""

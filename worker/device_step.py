@@ -181,7 +181,7 @@ class DeviceStepper(Stepper):
         batch = action.batches[index]
         into = lane.scratch if action.accumulate else lane.gradient
         arrays = batch.inputs, batch.labels
-        lane.measures.add(self._device_backprop(action.lane, into, arrays, batch.key))
+        lane.measures.add(self._device_backprop(action.lane, into, arrays, batch.seeds))
         self._clip(into.flat)
         if action.step:
             if lane.state is None:

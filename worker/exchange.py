@@ -36,7 +36,7 @@ class Exchange:
     says whether it takes fresh shards back, `factors` are those of the gradient, and `pace` the
     seconds that each minibatch took. `pulling`: shards are pulled between two pushes.
 
-    `rested` is the last epoch in which the servers were told that nothing is left here, `resting`
+    `rested` is the last leg in which the servers were told that nothing is left here, `resting`
     of them have not said yet that they know; it is `stale` then, until it has pulled again.
 
     `away`: what it has gathered lies on a device, and was not brought since the last minibatch.
@@ -82,7 +82,7 @@ class Lane:
     what lies on a device.
 
     `pace` is the seconds that each of the last ones took, 0 before; `began_at` is when it got them,
-    `epoch` whose they were.
+    `leg` whose they were.
     """
 
     number: int
@@ -93,7 +93,7 @@ class Lane:
     pace: float = 0.0
     brings: bool = False
     idle_since: float | None = None
-    epoch: int = -1
+    leg: int = -1
 
     @property
     def free(self) -> bool:

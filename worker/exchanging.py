@@ -168,7 +168,7 @@ class Exchanger(ShardClient):
                 self.cluster.table.epoch,
                 shards,
                 [exchange.versions[shard] for shard in shards],
-                lease.portion.epoch,
+                lease.portion.leg,
                 exchange.number,
                 len(exchange.batches),
                 exchange.pace,
@@ -189,7 +189,7 @@ class Exchanger(ShardClient):
         exchange.since_fetch = 0
         exchange.pulling = True
         if exchange.stale:  # servers will wait for it again, until it has pushed or said otherwise
-            exchange.rested = min(exchange.rested, self.cluster.epoch - 1)
+            exchange.rested = min(exchange.rested, self.cluster.leg - 1)
         exchange.queue = list(range(self.replica.shards.count))
         self._pump(exchange)
 
@@ -197,8 +197,8 @@ class Exchanger(ShardClient):
         """Pull a shard; with `lane`, say that this lane takes part again."""
         assert self.job is not None
         table, encoding = self.cluster.table.epoch, self.job.train.pull_encoding
-        epoch = self.cluster.epoch if lane >= 0 else -1
-        self.ask_owner(Pull(table, shard, encoding, lane, epoch), tag)
+        leg = self.cluster.leg if lane >= 0 else -1
+        self.ask_owner(Pull(table, shard, encoding, lane, leg), tag)
 
     # Answers.
 

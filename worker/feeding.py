@@ -12,7 +12,7 @@ from ..common.job import Job
 from ..common.messages import Ack, Done, Fetch, Message, Portion, Refused, Shelf, Shelved
 from ..common.node import Shortcut
 from ..common.types import Member, Role
-from .batches import Minibatch, Ring
+from .batches import Lease, Minibatch, Ring
 from .evaluating import Evaluating
 from .shelf import Slots
 
@@ -30,12 +30,16 @@ class Feeding(Evaluating):
         self._shelves: dict[str, bool | None] = {}  # by address; None: offered, no answer yet
         self._wants_data = True
         self._drained: dict[str, int] = {}
-        self._newest = -1  # the last epoch of which a data server has told
+        self._newest = -1  # the last leg of which a data server has told
         self.replies |= {
             Fetch: self._on_portion,
             Shelf: self._on_shelf,
-            Done: lambda request, reply: None,
         }
+
+    @property
+    def retiring(self) -> bool:
+        """Whether it takes no more minibatches."""
+        return False
 
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
@@ -87,7 +91,7 @@ class Feeding(Evaluating):
                 isinstance(request.message, Fetch) and not request.message.test
                 for request in self.courier.open_requests(member.address)
             )
-            # Where the end of an epoch is told, a push may take more portions than one has credit
+            # Where the end of a leg is told, a push may take more portions than one has credit
             # for; otherwise what has come is pushed when there is no more.
             ring, told = self._ring, modes.told_the_end(self.job)
             held = ring.untaken_from(member.address) if told else ring.held_from(member.address)
@@ -123,17 +127,33 @@ class Feeding(Evaluating):
         if fetch.test:
             self.tests_came(portion)
             return
-        self._newest = max(self._newest, portion.epoch)
+        self._newest = max(self._newest, portion.leg)
         if portion.portion < 0:
-            drained = max(self._drained.get(request.peer, -1), portion.epoch)
+            drained = max(self._drained.get(request.peer, -1), portion.leg)
             self._drained[request.peer] = drained
-        if portion.portion < 0 or portion.epoch < self.cluster.epoch:
+        if portion.portion < 0 or portion.leg < self.cluster.leg:
             self.counters["dropped_portions"] += portion.portion >= 0
             self._give_up(slot)
-        else:
-            self._ring.add(request.peer, portion, slot)
+        elif not self.retiring and not self._took(request.peer, portion, slot):
+            return
         self._wants_data = True
         self.go_on()
+
+    def _took(self, source: str, portion: Portion, slot: int) -> bool:
+        try:
+            self._ring.add(source, portion, slot)
+        except RemoteError as broken:
+            self.fail(1, f"worker-{self.rank}: a data server sent {broken}")
+            return False
+        return True
+
+    def take_back(self) -> list[Lease]:
+        """Every portion that this worker holds; it has none after that."""
+        return self._ring.take_back()
+
+    def data_servers(self) -> list[str]:
+        """Where the data servers are, by rank."""
+        return [member.address for member in self.cluster.of_role(Role.DATASERVER)]
 
     def _unshelved(self, fetch: Fetch, reply: Portion | Shelved) -> tuple[Portion | None, int]:
         """The portion itself, None if the server wrote nonsense, and the slot that it keeps."""
@@ -149,13 +169,13 @@ class Feeding(Evaluating):
             return None, -1
 
     def undrained(self) -> set[str]:
-        """The data servers that may still have something for this worker in this epoch; its data
+        """The data servers that may still have something for this worker in this leg; its data
         may come before the view that tells of it."""
-        epoch = max(self.cluster.epoch, self._newest)
+        leg = max(self.cluster.leg, self._newest)
         return {
             member.address
             for member in self.cluster.of_role(Role.DATASERVER)
-            if self._drained.get(member.address, -1) < epoch
+            if self._drained.get(member.address, -1) < leg
         }
 
     def applied(self, batch: Minibatch) -> None:
@@ -164,6 +184,6 @@ class Feeding(Evaluating):
         if lease is None:
             return
         self._wants_data = True
-        if lease.source in {m.address for m in self.cluster.of_role(Role.DATASERVER)}:
-            done = Done(lease.portion.epoch, lease.portion.portion, dict(lease.measures))
+        if lease.source in self.data_servers():
+            done = Done(lease.portion.leg, lease.portion.portion, dict(lease.measures))
             self.ask(lease.source, done)

@@ -1,4 +1,4 @@
-"""A lane's random stream, a function of (seed, epoch, portion, minibatch) alone. Pure.
+"""A lane's random stream, a function of (seed, epoch, place in it) alone. Pure.
 
 A minibatch sees the same numbers on any worker, however often it is served and after a restart, so
 that no stream needs to be saved. Philox (Salmon et al. 2011, "Parallel random numbers: as easy as
@@ -20,10 +20,11 @@ class BatchStream:
         state |= {"state": {"counter": self._counter, "key": self._key}, "buffer_pos": 4}
         self._state = state
 
-    def at(self, key: tuple[int, int, int]) -> np.random.Generator:
-        """The stream of a minibatch: epoch, portion, number. Valid until the next call."""
-        epoch, portion, number = key
+    def at(self, seeds: tuple[int, int, int]) -> np.random.Generator:
+        """The stream of a minibatch: epoch, where its portion begins in that, and its number.
+        Valid until the next call."""
+        epoch, begin, number = seeds
         self._key[1] = epoch
-        self._counter[:] = 0, 0, portion, number
+        self._counter[:] = 0, 0, begin, number
         self._bits.state = self._state
         return self.generator

@@ -25,8 +25,8 @@ def room(job: Job, data: DataShape, credits: int) -> tuple[int, int]:
     """How many slots a worker needs with so many credits a data server, and the float32 elements
     of one, for the largest portion fits. What is taken and not pushed yet keeps its slots beside
     the credits; those of a lost server are given up, as it may still write, hence one more each."""
-    size = min(data.samples, job.data.batch_size * job.dataserver.portion)
-    batches = max(1, data.samples // data.portions // job.data.batch_size)
+    size = min(data.samples, data.portion_size)
+    batches = max(1, size // job.data.batch_size)
     taken = -(-modes.n_push(job) * modes.lanes(job) // batches)
     return job.dataserver.count * (credits + 1) + taken, max(1, size * prod(data.sample_shape))
 
@@ -71,4 +71,6 @@ class Slots:
                 f"expected slot {slot}, uint8 or float32, and at most {row.nbytes:,} bytes"
             )
         inputs = row.view(dtype)[: prod(shape)].reshape(shape)
-        return Portion(shelved.epoch, shelved.portion, shelved.last, inputs, shelved.labels)
+        numbers = shelved.leg, shelved.portion, shelved.last
+        where = shelved.epoch, shelved.begin, shelved.minibatches
+        return Portion(*numbers, inputs, shelved.labels, *where)

@@ -26,9 +26,9 @@ from .batches import Minibatch
 from .events import Build, Built, Compute, Computed, Partly
 from .exchange import Exchange, Lane, Replica
 from .exchanging import NO_FACTORS
-from .feeding import Feeding
 from .model import Factors
 from .parcels import Parcels
+from .retiring import Retiring
 
 BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
@@ -37,7 +37,7 @@ BURST_SECONDS = 0.02
 """What a burst lasts at most, once that is known."""
 
 
-class Worker(Feeding):
+class Worker(Retiring):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
@@ -50,7 +50,7 @@ class Worker(Feeding):
         self._started: set[int] = set()
         self._pulled = False
         self._turn = 0
-        self._turns_of = -1  # the epoch in which the lanes take turns
+        self._turns_of = -1  # the leg in which the lanes take turns
         self.replies |= {
             Describe: self._on_described,
             Start: self._on_started,
@@ -77,8 +77,8 @@ class Worker(Feeding):
             self.do(Build(new))
         self._wants_data = True
         self._set_up()
-        if new.epoch != old.epoch:
-            self.counters["dropped_portions"] += self._ring.drop_before(new.epoch)
+        if new.leg != old.leg:
+            self.counters["dropped_portions"] += self._ring.drop_before(new.leg)
         self.go_on()
 
     def happened(self, event: object) -> None:
@@ -99,7 +99,7 @@ class Worker(Feeding):
     def _on_described(self, request: Open, reply: Message) -> None:
         self._described = True
         self._set_up()
-        self.go_on()  # the view of the first epoch may have overtaken this answer
+        self.go_on()  # the view of the first leg may have overtaken this answer
 
     def _set_up(self) -> None:
         """Once model and table are known: make the replica; the first worker starts the shards."""
@@ -160,15 +160,27 @@ class Worker(Feeding):
             return
         self._compute()
 
+    def settled(self) -> bool:
+        """Whether nothing is being computed or exchanged; what has been gathered is pushed."""
+        if self.replica is None or self.replica.missing or self.attaching:
+            return True  # it has not begun
+        for lane in self.lanes:
+            if lane.free and lane.exchange.batches and not lane.exchange.computing:
+                self._push(lane)
+        return not any(
+            exchange.batches or exchange.computing or exchange.pushing or exchange.pulling
+            for exchange in self.exchanges
+        )
+
     def _rest(self, exchange: Exchange) -> None:
-        """Tell the servers that nobody is to wait for this exchange in this epoch."""
-        epoch = self.cluster.epoch
-        if exchange.rested >= epoch:
+        """Tell the servers that nobody is to wait for this exchange in this leg."""
+        leg = self.cluster.leg
+        if exchange.rested >= leg:
             return
-        exchange.rested, exchange.stale = epoch, True
+        exchange.rested, exchange.stale = leg, True
         for member in self.cluster.of_role(Role.PARAMSERVER):
             exchange.resting += 1
-            self.ask(member.address, Rest(epoch, exchange.number), exchange)
+            self.ask(member.address, Rest(leg, exchange.number), exchange)
 
     def _on_rested(self, request: Open, reply: Message) -> None:
         request.tag.resting -= 1
@@ -179,6 +191,9 @@ class Worker(Feeding):
     def _compute(self) -> None:
         """Give free lanes their next minibatches."""
         assert self.job is not None
+        if self.retiring:
+            self.retire()
+            return
         if modes.in_order(self.job) and not modes.rounds(self.job):
             self._compute_in_turn()
         else:
@@ -189,9 +204,9 @@ class Worker(Feeding):
             self.ask_for_data()
 
     def _compute_in_turn(self) -> None:
-        """Where the order counts, minibatch j of the epoch goes to lane j modulo their number."""
-        if (epoch := self._ring.epoch) > self._turns_of:
-            self._turn, self._turns_of = 0, epoch
+        """Where the order counts, minibatch j of the leg goes to lane j modulo their number."""
+        if (leg := self._ring.leg) > self._turns_of:
+            self._turn, self._turns_of = 0, leg
         self._skip_pushing()
         while self.lanes[self._turn].free and self._next_step(self.lanes[self._turn]):
             self._turn = (self._turn + 1) % len(self.lanes)
@@ -203,7 +218,7 @@ class Worker(Feeding):
 
     def _skip_pushing(self) -> None:
         """A lane whose push waits for another lane's must not keep minibatches from that one. So it
-        may be where portions come after the end, of a worker that has died, and where an epoch may
+        may be where portions come after the end, of a worker that has died, and where a leg may
         end before all its pushes are made."""
         assert self.job is not None
         early = self.job.job.epoch_quorum < 1.0
@@ -230,14 +245,14 @@ class Worker(Feeding):
             return False
         if lane.idle_since is not None:
             self._waited(lane, batches[0], self.now - lane.idle_since)
-        lane.epoch = batches[0].lease.portion.epoch
+        lane.leg = batches[0].lease.portion.leg
         assert self.replica is not None
         if not exchange.taken:
             exchange.versions = list(self.replica.versions)
             exchange.began_at = self.now
         accumulate = bool(exchange.batches)
         self._wants_data = True
-        exchange.rested = min(exchange.rested, batches[0].lease.portion.epoch - 1)
+        exchange.rested = min(exchange.rested, batches[0].lease.portion.leg - 1)
         exchange.batches += batches
         exchange.taken += len(batches)
         exchange.since_fetch += len(batches)
@@ -246,9 +261,9 @@ class Worker(Feeding):
 
     def _waited(self, lane: Lane, first: Minibatch, seconds: float) -> None:
         """A lane has gone without data until now; apart, where that was between two epochs."""
-        lease, epoch = first.lease, first.lease.portion.epoch
+        lease, leg = first.lease, first.lease.portion.leg
         lease.add("wait", seconds)
-        if epoch > lane.epoch:
+        if leg > lane.leg:
             lease.add("wait_between", seconds)
         lane.idle_since = None
 

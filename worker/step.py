@@ -165,7 +165,7 @@ class Stepper:
             found = learning(
                 self._job,
                 labels[0],
-                lambda: model.descend(views, arrays, paces, lambda i: stream.at(batches[i].key)),
+                lambda: model.descend(views, arrays, paces, lambda i: stream.at(batches[i].seeds)),
             )
             if found is not None:
                 return [check_measures(self._job, each, "descend") for each in found]
@@ -197,7 +197,7 @@ class Stepper:
     def _backprop(
         self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
-        model, random = self._models[lane], self._streams[lane].at(batch.key)
+        model, random = self._models[lane], self._streams[lane].at(batch.seeds)
         arrays = (self._scalings[lane](batch.inputs), batch.labels)
         metrics = learning(
             self._job, batch.labels, lambda: model.gradients(parameters, into, arrays, random)

@@ -14,11 +14,13 @@ from .control import Evaluate as Evaluate
 from .control import Evaluated as Evaluated
 from .control import Status as Status
 from .control import Stop as Stop
+from .data import Backup as Backup
 from .data import DataFacts as DataFacts
 from .data import Done as Done
 from .data import Fetch as Fetch
 from .data import Portion as Portion
 from .data import Progress as Progress
+from .data import Return as Return
 from .data import Serve as Serve
 from .data import Shelf as Shelf
 from .data import Shelved as Shelved
@@ -63,10 +65,12 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Rest: (Ack,),
     Accuse: (Ack,),
     Serve: (Ack,),
+    Backup: (Ack,),
     Progress: (Ack,),
     Shelf: (Ack,),
     Fetch: (Portion, Shelved),
     Done: (Ack,),
+    Return: (Ack,),
     Evaluate: (Evaluated,),
     AskStatus: (Status,),
     Stop: (Ack,),

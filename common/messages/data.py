@@ -12,13 +12,14 @@ class DataFacts(Message):
 
     Workers subtract `mean` from the inputs, scaled to [0, 1], and divide by `std`, by channel;
     empty: neither. With `soft` the labels of training portions are rows of probabilities.
+    An epoch is cut into portions of `portion_size` samples, the last perhaps shorter.
     """
 
     samples: int
     test_samples: int
     classes: int
     sample_shape: list[int]
-    portions: int
+    portion_size: int
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
     soft: bool = False
@@ -26,29 +27,48 @@ class DataFacts(Message):
 
 @dataclass(frozen=True, slots=True)
 class Serve(Message):
-    """Request, controller to data server: these portions of `epoch` are yours; `Ack`."""
+    """Request, controller to data server: these portions are yours; answered by `Ack`.
 
+    An epoch is trained on in legs, counted over the job, each of which begins when the one before
+    is done. This leg is a stretch of `epoch`, from position `begin` of its order on: portion p
+    begins at `begin` + p * `portion_size`.
+    """
+
+    leg: int
     epoch: int
+    begin: int
     portions: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress(Message):
-    """Request, data server to controller: how its share of `epoch` stands; answered by `Ack`.
+    """Request, data server to controller: how its share of `leg` stands; answered by `Ack`.
 
     `done` are the portions finished since the last acknowledged report, with the sums of their
     `measures` (see `Done`); `busy` are the incarnations of the workers that hold a portion,
     `left` the number of portions not handed out, of the `given` ones that it has been told to
-    serve; `reissued` are those handed out once more.
+    serve; `reissued` are those that are handed out once more though somebody may have trained on
+    them, `samples_reissued` how many samples that is at most, `skipped` damaged samples that were
+    left out, each named once by a server.
     """
 
-    epoch: int
+    leg: int
     given: int
     left: int
     busy: list[int]
     done: list[int]
-    reissued: int
+    reissued: list[int]
     measures: dict[str, float]
+    samples_reissued: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup(Message):
+    """Request, controller to data server: nothing of `leg` is left to hand out anywhere; an idle
+    worker may have a second copy of what another one holds. Answered by `Ack`."""
+
+    leg: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,7 @@ class Fetch(Message):
 
     Answered by `Portion`, perhaps much later; or by `Shelved`, where `slot` >= 0 names a slot of
     the sender's shelf, which nobody else may write to from now until it is named again. `drained`
-    is the newest epoch of which the sender knows that nothing is left there (-1: of none). With
+    is the newest leg of which the sender knows that nothing is left there (-1: of none). With
     `test` it asks for portion `portion` of the test split instead, answered at once; `last` marks
     the final one.
     """
@@ -85,14 +105,18 @@ class Fetch(Message):
 @dataclass(frozen=True, slots=True)
 class Portion(Message):
     """Consecutive minibatches: inputs (n, ...) uint8 or float32, and labels, (n,) int64 or soft
-    ones (n, classes) float32, in the epoch's order. Portion -1 holds none: this server has nothing
-    left for the worker in this epoch."""
+    ones (n, classes) float32, in the order of `epoch`, from its position `begin` on. `minibatches`
+    are their numbers in the portion, where some of it has been trained on; empty: it is whole.
+    Portion -1 holds none: this server has nothing left for the worker in this leg."""
 
-    epoch: int
+    leg: int
     portion: int
     last: bool
     inputs: Array
     labels: Array
+    epoch: int = 0
+    begin: int = 0
+    minibatches: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +124,16 @@ class Shelved(Message):
     """A `Portion` whose inputs, of `dtype` (as NumPy writes it) and `shape`, lie in the slot that
     was named."""
 
-    epoch: int
+    leg: int
     portion: int
     last: bool
     slot: int
     dtype: str
     shape: list[int]
     labels: Array
+    epoch: int = 0
+    begin: int = 0
+    minibatches: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +143,25 @@ class Done(Message):
     `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
     `pushes`, `staleness` (of pushes), `stale.N` (pushes by staleness, see `types.stale_class`),
     `late` (pushes that came too late), `bytes_pushed`, `bytes_pulled`, `wait` (seconds without
-    data) and `wait_between` (those of them between two epochs), and `model.NAME` for whatever else
+    data) and `wait_between` (those of them between two legs), and `model.NAME` for whatever else
     the model measures (of samples).
     """
 
-    epoch: int
+    leg: int
     portion: int
     measures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Return(Message):
+    """Request, worker to data server: the sender leaves and takes nothing more; `Ack`.
+
+    Of each of the `portions` of `leg` that it holds, `left` are the numbers of the minibatches
+    that are not applied, `measures` the sums over those that are (see `Done`). What else was on
+    its way to the sender has not been touched.
+    """
+
+    leg: int
+    portions: list[int]
+    left: list[list[int]]
+    measures: list[dict[str, float]]

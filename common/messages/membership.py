@@ -59,7 +59,7 @@ class View(Message):
 
     number: int
     phase: str
-    epoch: int
+    leg: int
     active: int
     members: list[list[Any]]
     table_epoch: int

@@ -39,7 +39,7 @@ class Pull(Message):
     """Request for a shard's values in an encoding (`f32`); answered by `Shard`, `WrongOwner` or
     `Refused`.
 
-    With `lane` >= 0 it says that this lane of the sender has rested and now takes part in `epoch`
+    With `lane` >= 0 it says that this lane of the sender has rested and now takes part in `leg`
     again: others wait for its push.
     """
 
@@ -47,7 +47,7 @@ class Pull(Message):
     shard: int
     encoding: str = "f32"
     lane: int = -1
-    epoch: int = -1
+    leg: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Push(Message):
     worker's parameters themselves.
 
     `versions` are the shards' versions at the sender's last pull, one for each of `shards`;
-    `epoch` is the pass over the data that the minibatches belong to, and `pace` the sender's
+    `leg` is the stretch of training that the minibatches belong to, and `pace` the sender's
     seconds per minibatch (0: unknown). With `fetch` (the encoding wanted, `f32`; empty: nothing)
     fresh values come back. Repeats are never applied again.
 
@@ -73,7 +73,7 @@ class Push(Message):
     table_epoch: int
     shards: list[int]
     versions: list[int]
-    epoch: int
+    leg: int
     lane: int
     count: int
     pace: float
@@ -88,10 +88,10 @@ class Push(Message):
 
 @dataclass(frozen=True, slots=True)
 class Rest(Message):
-    """Request, worker to server: this lane has nothing left to do in `epoch`; nobody is to wait
-    for it until it pushes again or the next epoch begins. Answered by `Ack`."""
+    """Request, worker to server: this lane has nothing left to do in `leg`; nobody is to wait
+    for it until it pushes again or the next leg begins. Answered by `Ack`."""
 
-    epoch: int
+    leg: int
     lane: int
 
 

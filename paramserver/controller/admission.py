@@ -59,6 +59,7 @@ class Admission(Node):
                 Role.WORKER: job.worker.count,
             },
             job.job.lease,
+            {Role.WORKER: job.worker.at_least or job.worker.count},
         )
         self.cluster: Cluster = EMPTY
         self.board = Scoreboard()

@@ -1,14 +1,15 @@
 """The controller's part in checkpoints: when one is due, who has saved, what the index says. Pure.
 
-All servers are asked at once; the cut is when each takes note. At the end of an epoch nothing is in
-flight and the next one waits for the servers' word, so the cut is exact. In mid-epoch it does not
-wait: what is in flight then is done again by a job that goes on from there. Nobody waits for a
-disk, and a checkpoint that fails is an event; only the end of the job waits for the last one.
+All servers are asked at once; the cut is when each takes note. At the end of a leg nothing is in
+flight and the next one waits for the servers' word, so the cut is exact; a leg ends where a
+checkpoint is due. Where an epoch may end before all is done (`epoch_quorum` below 1) nobody waits
+in mid-epoch: what is in flight then is done again by a job that goes on from there. Nobody waits
+for a disk, and a checkpoint that fails is an event; only the end of the job waits for the last one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, inf
 
 from ...common.cluster import Parameter
 from ...common.delivery import Courier, Open, Peer
@@ -17,9 +18,12 @@ from ...common.messages import Ack, Envelope, Message, Refused, Snapshot, Writte
 from ...common.types import Role
 from ..manifest import FileEntry, Manifest, Position
 from .admission import Admission
-from .epochs import EpochLedger
-from .position import cut_of, history, position_before, position_within
+from .epochs import Ledger, Stretch, next_stretch
+from .position import going_on, history, position_after, position_within
 from .resuming import Resumed, layout_difference, rule_of
+
+NO_SUMS: Mapping[str, float] = {}
+"""Of an epoch that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Checkpointing(Admission):
         resumed: Resumed | None = None,
     ) -> None:
         super().__init__(courier, job, address, versions)
-        self.ledger: EpochLedger | None = None
+        self.ledger: Ledger | None = None
         self.skipped_checkpoints = 0
         self.epochs_before = 0.0
         """Epochs done before, by the job that this one goes on with."""
@@ -106,14 +110,16 @@ class Checkpointing(Admission):
         self._due_at = self._next_due(self.epochs_before)
         self._in_work: InWork | None = None
         self._last: Position | None = None
-        self._next_epoch: int | None = None
+        self._next: Stretch | None = None
         self.requests[Written] = self._on_written
         self.replies[Snapshot] = self._on_taken
 
     # What the job's state fills in.
 
-    def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
-        """Start an epoch, some portions of which may be done."""
+    def begin_leg(
+        self, stretch: Stretch, done: Sequence[int] = (), measures: Mapping[str, float] = NO_SUMS
+    ) -> None:
+        """Start a leg, some portions of which may be done; `measures` are its epoch's so far."""
 
     def checkpoints_done(self) -> None:
         """No checkpoint is being written any more."""
@@ -133,36 +139,57 @@ class Checkpointing(Admission):
         position, number = self._resumed.manifest.position, self._resumed.manifest.number
         self.do(GoesOn())
         self.event(f"goes on from checkpoint {number}, after {position.epochs:g} epochs")
-        done = position.done
         assert self.cluster.data is not None
-        if done and position.cut != cut_of(self.job, self.cluster.data):
-            self.event(f"epoch {position.epoch} starts over: its portions are cut otherwise now")
-            done = ()
-        self.begin_epoch(position.epoch, -1, done)
-        if done and self.ledger is not None:
-            self.ledger.measures.update(position.measures)
+        rest = going_on(position, self.job, self.cluster.data)
+        if rest.lost:
+            self.event(rest.lost)
+        kept = position.measures if rest.begin or rest.done else NO_SUMS
+        self.begin_leg(self.stretch(position.epoch, rest.begin), rest.done, kept)
         return True
+
+    # Legs.
+
+    def stretch(self, epoch: int, begin: int = 0) -> Stretch:
+        """What is done next, from sample `begin` of an epoch's order on: up to its end, or to where
+        a checkpoint is due, if all of it will be done there."""
+        assert self.cluster.data is not None
+        data = self.cluster.data
+        exact = self._place is not None and self.job.job.epoch_quorum >= 1.0
+        due = self._due_at if exact else inf
+        workers = self.job.worker.count
+        return next_stretch(epoch, begin, data.samples, data.portion_size, due, workers)
+
+    def next_leg(self, ledger: Ledger) -> None:
+        """Go on after a leg, with a checkpoint in between if one is due."""
+        old = ledger.stretch
+        due = self.checkpoint_due(old.epoch + old.end / old.samples)
+        asked = due and self.checkpoint(ledger, over=True)
+        epoch, begin = (old.epoch + 1, 0) if old.ends_epoch else (old.epoch, old.end)
+        self._next = self.stretch(epoch, begin)
+        if not asked:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """All servers have marked their shards: they may change now."""
+        stretch, self._next = self._next, None
+        if stretch is None or self.cluster.phase != "training":
+            return
+        assert self.ledger is not None
+        self.begin_leg(stretch, (), self.ledger.measures if stretch.begin else NO_SUMS)
 
     # Taking checkpoints.
 
     def checkpoint_due(self, epochs: float) -> bool:
         """Whether it is time for one, with so many epochs done."""
-        return self._place is not None and epochs >= self._due_at
+        return self._place is not None and epochs >= self._due_at - 1e-9
 
     @property
-    def between_epochs(self) -> bool:
-        """Whether the next epoch waits until all servers have marked their shards."""
-        return self._next_epoch is not None
+    def between_legs(self) -> bool:
+        """Whether the next leg waits until all servers have marked their shards."""
+        return self._next is not None
 
-    def next_epoch(self, epoch: int) -> None:
-        """Begin the next epoch, with a checkpoint before it if one is due."""
-        if self.checkpoint_due(epoch) and self.checkpoint(epoch):
-            self._next_epoch = epoch
-        else:
-            self.begin_epoch(epoch, self.cluster.active)
-
-    def checkpoint(self, where: int | EpochLedger, *, last: bool = False) -> bool:
-        """Ask all servers for a snapshot before an epoch, or within one.
+    def checkpoint(self, ledger: Ledger, *, over: bool = False, last: bool = False) -> bool:
+        """Ask all servers for a snapshot, of a leg that is `over`, or within it.
 
         While the one before is still being written there is none: it is skipped and counted, but
         the `last` one waits for its turn.
@@ -174,10 +201,8 @@ class Checkpointing(Admission):
             return False
         assert self.cluster.data is not None
         totals = self.board.summary(self.now)
-        if isinstance(where, int):
-            position = position_before(where, self.job, self.cluster.data, totals)
-        else:
-            position = position_within(where, self.job, self.cluster.data, totals)
+        find = position_after if over else position_within
+        position = find(ledger, self.job, self.cluster.data, totals)
         self._due_at = self._next_due(position.epochs)
         if self._in_work is None:
             self._begin(self._place, position)
@@ -222,13 +247,7 @@ class Checkpointing(Admission):
         if server in self._in_work.asked:
             self._in_work.asked.remove(server)
             if not self._in_work.asked:
-                self._taken()
-
-    def _taken(self) -> None:
-        """All servers have marked their shards: they may change now."""
-        epoch, self._next_epoch = self._next_epoch, None
-        if epoch is not None and self.cluster.phase == "training":
-            self.begin_epoch(epoch, self.cluster.active)
+                self._go_on()
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)

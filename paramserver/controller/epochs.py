@@ -1,68 +1,149 @@
-"""When an epoch ends, and which data server serves which portion. Pure.
+"""When a leg or an epoch ends, and which data server serves which portion. Pure.
 
-An epoch is cut into portions; each data server has its share, and each portion counts once. The
-epoch ends when nothing is left to hand out and at least `quorum` of the workers are idle. With
-`quorum` 1.0 that means that every portion is done; with 0.75 it is the rule of Project Adam
-(Chilimbi et al., OSDI 2014, section 3.2): the portions that stragglers still hold are dropped.
+An epoch is trained on in legs: in one, or in several that end wherever a checkpoint is due, so that
+nothing is in flight there. A leg is cut into portions; each data server has its share, and each
+portion counts once. The leg ends when nothing is left to hand out and at least `quorum` of the
+workers are idle. With `quorum` 1.0 that means that every portion is done; with 0.75 it is the rule
+of Project Adam (Chilimbi et al., OSDI 2014, section 3.2): the portions that stragglers still hold
+are dropped.
 """
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+from ...common.messages import Progress
 
 
-class EpochLedger:
-    """One epoch's portions: who serves them, which are done, and who still works.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Positions [begin, end) of the order of an epoch of `samples`, in portions of `size`."""
+
+    epoch: int
+    begin: int
+    end: int
+    samples: int
+    size: int
+
+    @property
+    def portions(self) -> int:
+        """How many portions it has; the last may be shorter."""
+        return ceil((self.end - self.begin) / self.size)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the epoch is over when this is done."""
+        return self.end == self.samples
+
+    def span(self, portion: int) -> tuple[int, int]:
+        """The positions [begin, end) of a portion."""
+        begin = self.begin + portion * self.size
+        return begin, min(begin + self.size, self.end)
+
+
+def next_stretch(
+    epoch: int, begin: int, samples: int, size: int, due: float = inf, workers: int = 1
+) -> Stretch:
+    """From position `begin` of an epoch to where the next checkpoint is due, or to its end.
 
     Arguments:
-        portions: how many portions the epoch has.
+        due: when a checkpoint is due, in epochs.
+        workers: where a stretch ends within the epoch, it has equally many portions for each.
+    """
+    wanted = (due - epoch) * samples - begin
+    if wanted >= samples - begin:
+        return Stretch(epoch, begin, samples, samples, size)
+    rounds = max(1, ceil(wanted / (size * workers) - 1e-9))
+    return Stretch(epoch, begin, min(begin + rounds * size * workers, samples), samples, size)
+
+
+class Ledger:
+    """One leg's portions: who serves them, which are done, and who still works.
+
+    Arguments:
+        leg: its number.
         servers: the data servers' incarnations, in order of rank.
         done: portions that were done before, in a job that goes on from a checkpoint.
+        measures: the sums of the legs before, of the same epoch.
     """
 
     def __init__(
-        self, epoch: int, portions: int, servers: Sequence[int], done: Collection[int] = ()
+        self,
+        leg: int,
+        stretch: Stretch,
+        servers: Sequence[int],
+        done: Collection[int] = (),
+        measures: Counter[str] | None = None,
     ) -> None:
-        self.epoch, self.portions = epoch, portions
-        self.done: set[int] = set(done)
-        left = [portion for portion in range(portions) if portion not in self.done]
+        self.leg, self.stretch = leg, stretch
+        self.portions = stretch.portions
+        self.done: set[int] = set()
+        self.samples_done = 0
+        self.repeated: list[int] = []
+        self.measures: Counter[str] = Counter(measures)
+        """Sums over the epoch so far: what `messages.Done` names, and `portions`, `repeated` (done
+        twice) and `reissued` ones, the samples in these, and those `skipped` because they are
+        damaged."""
+        for portion in done:
+            self._finish(portion)
+        self.measures["portions"] += self.portions
+        left = [portion for portion in range(self.portions) if portion not in self.done]
         self.share: dict[int, list[int]] = {
             server: left[index :: len(servers)] for index, server in enumerate(servers)
         }
-        self.repeated: list[int] = []
-        self.measures: Counter[str] = Counter()
-        self.reissued = 0
         self._left: dict[int, int] = {server: len(share) for server, share in self.share.items()}
         self._busy: dict[int, set[int]] = {server: set() for server in servers}
+        self._backed_up = False
 
-    def progress(
-        self,
-        server: int,
-        given: int,
-        left: int,
-        busy: Collection[int],
-        done: Sequence[int],
-        reissued: int,
-        measures: dict[str, float],
-    ) -> None:
+    @property
+    def epoch(self) -> int:
+        """The epoch of which this leg is a part."""
+        return self.stretch.epoch
+
+    @property
+    def position(self) -> float:
+        """How many epochs of samples are done."""
+        return self.epoch + (self.stretch.begin + self.samples_done) / self.stretch.samples
+
+    def progress(self, server: int, said: Progress) -> None:
         """A data server's report. Portions that were done before count as repeats; portions that
-        it had not been `given` yet when it reported are still left."""
+        it had not been given yet when it reported are still left."""
         if server not in self.share:
             return
-        self.repeated += [portion for portion in done if portion in self.done]
-        self.done.update(portion for portion in done if 0 <= portion < self.portions)
-        self.measures.update(measures)
-        self.reissued += reissued
-        self._left[server] = left + max(0, len(self.share[server]) - given)
-        self._busy[server] = set(busy)
+        for portion in said.done:
+            self._finish(portion)
+        self.measures.update(said.measures)
+        self._note_reissued(len(said.reissued), said.samples_reissued)
+        self._left[server] = said.left + max(0, len(self.share[server]) - said.given)
+        self._busy[server] = set(said.busy)
+
+    def _finish(self, portion: int) -> None:
+        if not 0 <= portion < self.portions:
+            return
+        begin, end = self.stretch.span(portion)
+        if portion in self.done:
+            self.repeated.append(portion)
+            self.measures["repeated"] += 1
+            self.measures["samples_repeated"] += end - begin
+        else:
+            self.done.add(portion)
+            self.samples_done += end - begin
+
+    def _note_reissued(self, portions: int, samples: int) -> None:
+        self.measures["reissued"] += portions
+        self.measures["samples_reissued"] += samples
 
     def lose_server(self, server: int) -> dict[int, list[int]]:
-        """A data server is gone: deal its unfinished portions to the others.
+        """A data server is gone: deal its unfinished portions to the others. Those of them that it
+        had handed out may be done twice: how many they are is known, not which.
 
         Returns:
             the portions that each remaining server has to add to its share.
         """
         orphans = deque(p for p in self.share.pop(server, []) if p not in self.done)
-        self._left.pop(server, None)
+        handed_out = max(0, len(orphans) - self._left.pop(server, 0))
+        self._note_reissued(handed_out, handed_out * self.stretch.size)
         self._busy.pop(server, None)
         dealt: dict[int, list[int]] = {}
         others = sorted(self.share)
@@ -72,10 +153,11 @@ class EpochLedger:
                 self.share[heir].append(portion)
                 dealt.setdefault(heir, []).append(portion)
                 self._left[heir] += 1
+                self._backed_up = False
         return dealt
 
     def ended(self, workers: Collection[int], quorum: float) -> bool:
-        """Whether the epoch is over for these workers (incarnations)."""
+        """Whether the leg is over for these workers (incarnations)."""
         if len(self.done) == self.portions:
             return True
         if quorum >= 1.0 or any(self._left.values()):
@@ -83,7 +165,14 @@ class EpochLedger:
         busy = set().union(*self._busy.values()) & set(workers)
         return bool(busy) and len(workers) - len(busy) >= quorum * len(workers)
 
+    def back_up(self) -> bool:
+        """Whether it is time for backup copies: nothing is left to hand out anywhere. True once,
+        until something is left again."""
+        out = not any(self._left.values())
+        now, self._backed_up = out and not self._backed_up, out
+        return now
+
     @property
     def dropped(self) -> int:
-        """Portions that will not be done if the epoch ends now."""
+        """Portions that will not be done if the leg ends now."""
         return self.portions - len(self.done)

@@ -1,5 +1,6 @@
 """Who is in the cluster: seats, ranks, leases. Pure: `now` is handed in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...common.delivery import Peer
@@ -19,13 +20,19 @@ class Seat:
 
 
 class Roster:
-    """Seats by incarnation. `expected` is how many of each role the job wants.
+    """Seats by incarnation.
 
-    `lease` is in seconds: a member that is silent for longer is out.
+    Arguments:
+        expected: how many of each role the job has places for.
+        lease: seconds; a member that is silent for longer is out.
+        needed: how many must be there before training begins; of roles that are not named, all.
     """
 
-    def __init__(self, expected: dict[Role, int], lease: float) -> None:
+    def __init__(
+        self, expected: dict[Role, int], lease: float, needed: Mapping[Role, int] | None = None
+    ) -> None:
         self.expected, self.lease = expected, lease
+        self.needed = {**expected, **(needed or {})}
         self.seats: dict[int, Seat] = {}
         self.gone: set[int] = set()
 
@@ -79,11 +86,12 @@ class Roster:
         return sorted(seats, key=lambda seat: seat.member.rank)
 
     def missing(self) -> list[str]:
-        """Names of the places that nobody has taken."""
+        """Names of the places that nobody has taken and somebody must take."""
         names = []
         for role, count in self.expected.items():
             taken = {seat.member.rank for seat in self.of_role(role)}
-            names += [f"{role}-{rank}" for rank in range(count) if rank not in taken]
+            free = [f"{role}-{rank}" for rank in range(count) if rank not in taken]
+            names += free[: max(0, self.needed[role] - len(taken))]
         return names
 
     def at(self, host: str, pid: int) -> Seat | None:

@@ -25,7 +25,7 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
     ]
     return {
         "phase": cluster.phase,
-        "epoch": cluster.epoch,
+        "epoch": board.epoch,
         "epochs": controller.job.job.epochs,
         "epochs_done": epochs_done,
         "missing": controller.roster.missing(),

@@ -5,12 +5,15 @@ curves. Times are seconds since training began.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from ...common.types import STALE_CLASSES
-from .epochs import EpochLedger
+from .epochs import Ledger
 
 EVENTS_SHOWN = 20
+NAMED = 8
+"""Portions or samples named one by one."""
 RATE_WINDOW = 5.0
 """Seconds over which the current samples/s is taken."""
 
@@ -29,9 +32,13 @@ class Scoreboard:
         self.events: deque[Row] = deque(maxlen=EVENTS_SHOWN)
         self.fresh: list[Row] = []
         self.samples = 0.0
+        self.skipped: dict[str, None] = {}
+        """Damaged samples that were left out, by name, each once however many servers met it."""
         self.began_at: float | None = None
         self.ended_at: float | None = None
         self._earlier = 0.0
+        self.epoch = -1
+        """The one that runs, or ran last; -1 before the first."""
         self._epoch_began = 0.0
         self._recent: deque[tuple[float, float]] = deque()
 
@@ -41,8 +48,9 @@ class Scoreboard:
         self.samples = float(sum(row["samples"] for row in epochs))
         self._earlier = seconds
 
-    def begin_epoch(self, now: float) -> None:
-        """Training, or the next epoch of it, starts."""
+    def begin_epoch(self, epoch: int, now: float) -> None:
+        """An epoch starts; training does with the first."""
+        self.epoch = epoch
         if self.began_at is None:
             self.began_at = now - self._earlier
         self._epoch_began = now
@@ -63,7 +71,16 @@ class Scoreboard:
         recent = sum(samples for moment, samples in self._recent if moment >= first)
         return recent / (end - first) if end > first else 0.0
 
-    def end_epoch(self, ledger: EpochLedger, now: float) -> Row:
+    def skip(self, names: Sequence[str], now: float) -> None:
+        """Damaged samples are left out."""
+        new = [name for name in dict.fromkeys(names) if name not in self.skipped]
+        self.skipped.update(dict.fromkeys(new))
+        for name in new[:NAMED]:
+            self.event(f"a damaged sample is left out: {name}", now)
+        if len(new) > NAMED:
+            self.event(f"{len(new) - NAMED} more damaged samples are left out", now)
+
+    def end_epoch(self, ledger: Ledger, now: float) -> Row:
         """The row of a finished epoch: means over its samples and pushes."""
         sums = ledger.measures
         samples, pushes = sums["samples"], sums["pushes"]
@@ -87,10 +104,12 @@ class Scoreboard:
             "wait_between_seconds": sums["wait_between"],
             "bytes_pushed": int(sums["bytes_pushed"]),
             "bytes_pulled": int(sums["bytes_pulled"]),
-            "portions": ledger.portions,
+            "portions": int(sums["portions"]),
             "dropped": ledger.dropped,
-            "repeated": len(ledger.repeated),
-            "reissued": ledger.reissued,
+            "repeated": int(sums["repeated"]),
+            "reissued": int(sums["reissued"]),
+            "samples_repeated": int(sums["samples_repeated"]),
+            "samples_reissued": int(sums["samples_reissued"]),
         }
         if "accuracy" in sums:  # not every model measures it
             row["accuracy"] = sums["accuracy"] / max(samples, 1.0)
@@ -179,4 +198,7 @@ class Scoreboard:
             "portions_dropped": sum(row["dropped"] for row in self.epochs),
             "portions_repeated": sum(row["repeated"] for row in self.epochs),
             "portions_reissued": sum(row["reissued"] for row in self.epochs),
+            "samples_repeated": sum(row.get("samples_repeated", 0) for row in self.epochs),
+            "samples_reissued": sum(row.get("samples_reissued", 0) for row in self.epochs),
+            "samples_skipped": len(self.skipped),
         }

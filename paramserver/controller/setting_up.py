@@ -124,7 +124,8 @@ class SettingUp(Checkpointing):
             if self.job.job.warm_start > 0:
                 active = self.roster.of_role(Role.WORKER)[0].member.rank
                 self.event(f"worker-{active} warms up alone for {self.job.job.warm_start} steps")
-            self.begin_epoch(0, active)
+            self.change(active=active)
+            self.begin_leg(self.stretch(0))
 
 
 def _layout_difference(who: str, expected: Sequence[Any], actual: Sequence[Any]) -> str:

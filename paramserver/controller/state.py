@@ -4,7 +4,8 @@ It decides when an epoch starts and ends, when to evaluate, and when the job is 
 part stands in `admission`, what must be there first in `setting_up`. Gradients never pass here.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from ...common.messages import (
     Accuse,
     Ack,
     AskStatus,
+    Backup,
     Envelope,
     Evaluate,
     Evaluated,
@@ -30,12 +32,13 @@ from ...common.messages import (
 )
 from ...common.node import Failed
 from ...common.types import Float32, Member, Role
-from .checkpoints import Place
-from .epochs import EpochLedger
+from .checkpoints import NO_SUMS, Place
+from .epochs import Ledger, Stretch
 from .membership import Seat
 from .position import next_evaluation
 from .report import status_report
 from .resuming import Resumed
+from .scoreboard import NAMED
 from .setting_up import SettingUp
 
 REFUSALS = {
@@ -48,8 +51,6 @@ REFUSALS = {
     "turn": "the one before was not answered yet",
 }
 """What the codes of `BadPush` mean to a person."""
-NAMED = 8
-"""Portions named in one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,75 +96,73 @@ class Controller(SettingUp):
         }
         self.replies |= {
             Serve: lambda request, reply: None,
+            Backup: lambda request, reply: None,
             Evaluate: self._on_evaluated,
             Pull: self._on_shard,
         }
 
-    # Epochs.
+    # Legs and epochs.
 
-    def begin_epoch(self, epoch: int, active: int, done: Sequence[int] = ()) -> None:
-        assert self.cluster.data is not None
+    def begin_leg(
+        self, stretch: Stretch, done: Sequence[int] = (), measures: Mapping[str, float] = NO_SUMS
+    ) -> None:
         servers = [
             seat
             for seat in self.roster.of_role(Role.DATASERVER)
             if seat.member.incarnation in self.facts
         ]
         incarnations = [seat.member.incarnation for seat in servers]
-        self.ledger = EpochLedger(epoch, self.cluster.data.portions, incarnations, done)
-        self.board.begin_epoch(self.now)
-        self.change(phase="training", epoch=epoch, active=active)
+        sums: Counter[str] = Counter()
+        sums.update(measures)
+        self.ledger = Ledger(self.cluster.leg + 1, stretch, incarnations, done, sums)
+        if self.board.epoch != stretch.epoch:
+            self.board.begin_epoch(stretch.epoch, self.now)
+        self.change(phase="training", leg=self.ledger.leg)
         for seat in servers:
-            self.ask(seat.peer, Serve(epoch, self.ledger.share[seat.member.incarnation]))
+            share = self.ledger.share[seat.member.incarnation]
+            self._serve(seat, share)
+
+    def _serve(self, seat: Seat, portions: list[int]) -> None:
+        assert self.ledger is not None
+        stretch = self.ledger.stretch
+        self.ask(seat.peer, Serve(self.ledger.leg, stretch.epoch, stretch.begin, portions))
 
     def _on_progress(self, peer: Peer, envelope: Envelope) -> None:
         progress = envelope.message
         assert isinstance(progress, Progress)
         self.answer(peer, envelope, Ack())
+        self.board.skip(progress.skipped, self.now)
         if (
             self.ledger is None
-            or progress.epoch != self.ledger.epoch
+            or progress.leg != self.ledger.leg
             or self.cluster.phase != "training"
         ):
             return
-        self.ledger.progress(
-            envelope.source,
-            progress.given,
-            progress.left,
-            progress.busy,
-            progress.done,
-            progress.reissued,
-            progress.measures,
-        )
+        self.ledger.progress(envelope.source, progress)
         self.board.add_samples(progress.measures.get("samples", 0.0), self.now)
         if progress.reissued:
-            self.event(f"{progress.reissued} portions of epoch {progress.epoch} served again")
+            named = self._named(self.ledger, progress.reissued)
+            self.event(f"served again: {named}")
         self._check_epoch()
+        if self.job.dataserver.backup and self.ledger.back_up():
+            for seat in self.roster.of_role(Role.DATASERVER):
+                self.ask(seat.peer, Backup(self.ledger.leg))
 
     def _check_epoch(self) -> None:
         """End the epoch if it is over; evaluate when it is time."""
         ledger = self.ledger
-        if ledger is None or self.between_epochs or self.cluster.phase != "training":
+        if ledger is None or self.between_legs or self.cluster.phase != "training":
             return
         workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
         over = ledger.ended(workers, self.job.job.epoch_quorum)
+        ends = over and ledger.stretch.ends_epoch
         if over:
-            self.board.end_epoch(ledger, self.now)
-            if ledger.repeated:
-                named = ", ".join(map(str, sorted(ledger.repeated)[:NAMED]))
-                more = ", ..." if len(ledger.repeated) > NAMED else ""
-                count = len(ledger.repeated)
-                self.event(f"epoch {ledger.epoch}: {count} portions done twice: {named}{more}")
-            if ledger.dropped:
-                self.event(
-                    f"epoch {ledger.epoch} ended with {ledger.dropped} of "
-                    f"{ledger.portions} portions dropped (epoch_quorum "
-                    f"{self.job.job.epoch_quorum:g})"
-                )
-        if over and ledger.epoch + 1 >= self.job.job.epochs:
-            self._finish()
+            self._close(ledger)
+        if ends and ledger.epoch + 1 >= self.job.job.epochs:
+            self._finish(ledger)
         elif over:
-            self.next_epoch(ledger.epoch + 1)
-        elif self.checkpoint_due(self._epochs_done()):
+            self.next_leg(ledger)
+        elif self.job.job.epoch_quorum < 1.0 and self.checkpoint_due(self._epochs_done()):
             self.checkpoint(ledger)
         position = self._epochs_done()
         if position >= self._next_evaluation and self.cluster.phase == "training":
@@ -172,23 +171,41 @@ class Controller(SettingUp):
             self._evaluate()
         self.record()
 
+    def _close(self, ledger: Ledger) -> None:
+        """A leg is over."""
+        if ledger.repeated:
+            self.event(f"done twice: {self._named(ledger, ledger.repeated)}")
+        if ledger.dropped:
+            self.event(
+                f"epoch {ledger.epoch} ended with {ledger.dropped} of "
+                f"{ledger.portions} portions dropped (epoch_quorum "
+                f"{self.job.job.epoch_quorum:g})"
+            )
+        if ledger.stretch.ends_epoch:
+            self.board.end_epoch(ledger, self.now)
+
+    def _named(self, ledger: Ledger, portions: Sequence[int]) -> str:
+        """Portions in words, by their places in the epoch's order."""
+        spans = [ledger.stretch.span(portion) for portion in sorted(portions)[:NAMED]]
+        named = ", ".join(f"{begin} to {end - 1}" for begin, end in spans)
+        more = ", ..." if len(portions) > NAMED else ""
+        count = f"{len(portions)} portion{'s' if len(portions) > 1 else ''}"
+        return f"{count} of epoch {ledger.epoch} (samples {named}{more} of its order)"
+
     def _epochs_done(self) -> float:
         """How many epochs of samples are done."""
-        ledger = self.ledger
-        if ledger is None:
-            return self.epochs_before
-        return ledger.epoch + len(ledger.done) / max(ledger.portions, 1)
+        return self.epochs_before if self.ledger is None else self.ledger.position
 
     # The end of training: last evaluation, final model, goodbye.
 
-    def _finish(self) -> None:
+    def _finish(self, ledger: Ledger) -> None:
         self.board.ended_at = self.now
         self.change(phase="finishing")
         self._evaluate(last=True)
         shards = self.cluster.shards(self.job.paramserver.shard_bytes, self.job.paramserver.buckets)
         self.gathering = Gathering(shards)
         self._gather()
-        self.checkpoint(self.job.job.epochs, last=True)
+        self.checkpoint(ledger, over=True, last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
         """Ask the first worker to measure; skipped while it is still busy with the one before."""
@@ -296,7 +313,7 @@ class Controller(SettingUp):
         else:
             self.change()
         for incarnation, portions in dealt.items():
-            self.ask(self.roster.seats[incarnation].peer, Serve(self.cluster.epoch, portions))
+            self._serve(self.roster.seats[incarnation], portions)
         self.begin_training()
         self._check_epoch()
 
