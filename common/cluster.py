@@ -104,8 +104,8 @@ class DataShape:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One numbered view. `leg` is the stretch of training that runs (see `messages.Serve`), -1
-    before the first; `active` the only worker rank that trains (warm start), or -1."""
+    """One numbered view. `leg` is the stretch of training that runs (see `messages.Serve`), or
+    will run first; `active` the only worker rank that trains (warm start), or -1."""
 
     number: int
     phase: str

@@ -18,11 +18,13 @@ class Leases:
         self._granted: dict[Key, int] = {}
         self._held: dict[int, int] = {}
         self._left: dict[int, tuple[int, ...]] = {}
+        self._had: set[tuple[int, int]] = set()
 
     def grant(self, portion: int, key: Key) -> None:
         """Lease a portion to whoever has sent request `key`."""
         self._holders.setdefault(portion, []).append(key)
         self._granted[key] = portion
+        self._had.add((key[0], portion))
         self._held[key[0]] = self._held.get(key[0], 0) + 1
 
     def granted(self, key: Key) -> int | None:
@@ -32,6 +34,10 @@ class Leases:
     def holds(self, worker: int) -> bool:
         """Whether a worker has any portion."""
         return worker in self._held
+
+    def had(self, worker: int, portion: int) -> bool:
+        """Whether a worker has this portion, or has had it."""
+        return (worker, portion) in self._had
 
     def has(self, worker: int, portion: int) -> bool:
         """Whether a worker has this portion."""

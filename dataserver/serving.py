@@ -49,7 +49,7 @@ class Serving(Reporting):
         self._job = Job()
         self._facts: DataFacts | None = None  # once the data is open
         self._serving = Serve(-1, 0, 0, [])
-        self._given: set[int] = set()
+        self._given = 0
         self._todo: deque[int] = deque()
         self._preparing: set[int] = set()
         self._ready: dict[int, Prepared] = {}
@@ -73,7 +73,7 @@ class Serving(Reporting):
         for key in self._leases.keys():  # noqa: SIM118, not those of a dictionary
             self._empty[key] = _nothing(self._serving.leg, 0)
         self._serving = serve
-        self._given.clear()
+        self._given = 0
         self._todo.clear()
         self._preparing.clear()
         self._ready.clear()
@@ -248,12 +248,14 @@ class Serving(Reporting):
         done = envelope.message
         assert isinstance(done, Done)
         self.answer(peer, envelope, Ack())
-        if done.leg != self._serving.leg or done.portion not in self._given:
+        if done.leg != self._serving.leg or not self._leases.had(envelope.source, done.portion):
             self.counters["late"] += 1
             return
         self._drop(done.portion, envelope.source)
         self.note_measures(done.measures)
         self._finish(done.portion)
+        if self._backing:
+            self._serve()
 
     def _drop(self, portion: int, worker: int) -> None:
         """A worker has done a portion: nobody else needs it. It may have been done by another, or
@@ -332,7 +334,7 @@ class Serving(Reporting):
         return min(size, left or size)
 
     def standing(self) -> tuple[int, int, int, list[int]]:
-        return self._serving.leg, len(self._given), self._left(), self._leases.workers
+        return self._serving.leg, self._given, self._left(), self._leases.workers
 
     def report(self) -> dict[str, float]:
         return {"credits": len(self._credits), "leases": len(self._leases), **self.counters}

@@ -68,7 +68,7 @@ class DataServer(Serving):
         if serve.leg > self._serving.leg:
             self.begin(serve)
         self._backing = False
-        self._given.update(serve.portions)
+        self._given += len(serve.portions)
         self._todo.extend(serve.portions)
         self._prepare_ahead()
         self._serve()

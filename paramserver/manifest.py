@@ -15,8 +15,10 @@ from typing import Any
 from ..common.cluster import Parameter, layout_rows, parse_layout
 from ..common.sharding import ELEMENT_BYTES, Shards
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever an old reader could not read what a new writer has written."""
+OLDER = (2,)
+"""Formats that are read as well: 2 knows of no `begin`."""
 VALUES = "values"
 """The name of a shard's parameters among its tensors."""
 
@@ -159,12 +161,13 @@ def from_json(text: str) -> Manifest:
         ValueError, TypeError, KeyError: this is none, or of another format.
     """
     table = json.loads(text)
-    if table["format"] != FORMAT:
-        raise ValueError(f"format {table['format']!r}, this version reads {FORMAT}")
+    if table["format"] not in (FORMAT, *OLDER):
+        readable = ", ".join(map(str, (*OLDER, FORMAT)))
+        raise ValueError(f"format {table['format']!r}, this version reads {readable}")
     where = table["position"]
     position = Position(
         _natural(where["epoch"]),
-        _natural(where["begin"]),
+        _natural(where.get("begin", 0)),
         tuple(map(_natural, where["done"])),
         _numbers(where["measures"]),
         {str(name): _natural(value) for name, value in where["cut"].items()},

@@ -131,8 +131,9 @@ class Ledger:
             self.samples_done += end - begin
 
     def _note_reissued(self, portions: int, samples: int) -> None:
-        self.measures["reissued"] += portions
-        self.measures["samples_reissued"] += samples
+        if portions:
+            self.measures["reissued"] += portions
+            self.measures["samples_reissued"] += samples
 
     def lose_server(self, server: int) -> dict[int, list[int]]:
         """A data server is gone: deal its unfinished portions to the others. Those of them that it

@@ -114,7 +114,8 @@ class Controller(SettingUp):
         incarnations = [seat.member.incarnation for seat in servers]
         sums: Counter[str] = Counter()
         sums.update(measures)
-        self.ledger = Ledger(self.cluster.leg + 1, stretch, incarnations, done, sums)
+        leg = 0 if self.ledger is None else self.ledger.leg + 1
+        self.ledger = Ledger(leg, stretch, incarnations, done, sums)
         if self.board.epoch != stretch.epoch:
             self.board.begin_epoch(stretch.epoch, self.now)
         self.change(phase="training", leg=self.ledger.leg)

@@ -38,7 +38,7 @@ CLUSTERS = st.builds(
     Cluster,
     number=NATURAL,
     phase=st.sampled_from(PHASES),
-    epoch=NATURAL,
+    leg=NATURAL,
     active=st.integers(-1, 100),
     members=st.lists(
         st.builds(Member, st.sampled_from(Role), NATURAL, NATURAL, st.text(), st.text(), NATURAL),
@@ -76,7 +76,7 @@ DATA = {
     "test_samples": 1,
     "classes": 2,
     "sample_shape": [4],
-    "portions": 1,
+    "portion_size": 1,
     "mean": [0.5],
     "std": [0.25],
     "soft": False,

@@ -84,8 +84,8 @@ CONTRACT = {
     },
     "outer": {"rule": "sgd", "lr": 1.0, **RULE, "schedule": "constant"},
     "paramserver": {"count": 2, "shard_bytes": 1048576, "buckets": 1024},
-    "dataserver": {"count": 1, "portion": 16, "threads": 1},
-    "worker": {"count": 2, "threads": 1, "merge_every": 0, "device": "cpu"},
+    "dataserver": {"count": 1, "portion": 16, "threads": 1, "backup": False},
+    "worker": {"count": 2, "at_least": 0, "threads": 1, "merge_every": 0, "device": "cpu"},
     "security": {"insecure": False},
 }
 
@@ -298,7 +298,16 @@ def test_the_given_table_is_copied() -> None:
         (
             {"dataserver": {"zzz": 2}},
             "dataserver.zzz = 2: expected a key of the job file; [dataserver] has count, portion,"
-            " threads",
+            " threads, backup",
+        ),
+        (
+            {"worker": {"count": 2, "at_least": 3}},
+            "worker.at_least = 3: expected at most worker.count, which is 2; raise worker.count",
+        ),
+        (
+            {"dataserver": {"backup": True}, "train": {"mode": "bsp"}},
+            "dataserver.backup = True: expected false in mode bsp with train.quorum = 1; each "
+            "worker has portions of its own there; lower train.quorum, or leave it out",
         ),
         (
             {"wroker": {"count": 2}},
@@ -405,14 +414,15 @@ def values(rule: Setting) -> st.SearchStrategy[Any]:
 
 
 RATES = st.lists(st.builds("{}:{}".format, texts.filter(bool), st.floats(0, 1e6)), max_size=4)
+# Those that contradict others in places have tests of their own.
+SPECIAL = {"rates": RATES, "backup": st.just(False), "at_least": st.just(1)}
 tables = st.fixed_dictionaries(
     {},
     optional={
         name: st.fixed_dictionaries(
             {},
             optional={
-                key: RATES if key == "rates" else values(rule)
-                for key, rule in section.rules().items()
+                key: SPECIAL.get(key) or values(rule) for key, rule in section.rules().items()
             },
         )
         for name, section in SECTIONS.items()

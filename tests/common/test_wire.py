@@ -262,6 +262,9 @@ def example_of(kind: type[Message]) -> Envelope:
         dict[str, str]: {"key": "text"},
         list[int]: [1, 2],
         list[float]: [1.5, 2.0],
+        list[str]: ["one", "two"],
+        list[list[int]]: [[1], []],
+        list[dict[str, float]]: [{"key": 1.5}],
         list[list[int]]: [[1, 2], []],
         list[list[Any]]: [["row", 1], [True]],
     }

@@ -1,5 +1,6 @@
 """A data server's portions, credits and leases, one message at a time."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from dualshard.common.delivery import Courier, Send, routing_id
 from dualshard.common.job import Job
 from dualshard.common.messages import (
     Ack,
+    Backup,
     DataFacts,
     Done,
     Envelope,
@@ -18,17 +20,19 @@ from dualshard.common.messages import (
     Portion,
     Progress,
     Refused,
+    Return,
     Serve,
     Welcome,
 )
-from dualshard.common.node import Action
+from dualshard.common.node import Action, Note
 from dualshard.common.types import Member, Role
 from dualshard.dataserver.events import Opened, Prepare, Prepared
-from dualshard.dataserver.state import AHEAD, DataServer
+from dualshard.dataserver.serving import AHEAD
+from dualshard.dataserver.state import DataServer
 
 BOSS, ONE, TWO = 1, 31, 32
 CONTROLLER = "tcp://here:1"
-FACTS = DataFacts(100, 20, 10, [2], 6)
+FACTS = DataFacts(300, 20, 10, [2], 10)
 
 
 class Bench:
@@ -60,8 +64,7 @@ class Bench:
             if isinstance(action, Prepare):
                 self.prepared.append(action)
                 arrays = np.full((2, 2), action.portion, np.float32), np.zeros(2, np.int64)
-                event = Prepared(action.test, action.epoch, action.portion, False, arrays)
-                self.post(event)
+                self.post(Prepared(action, False, arrays, minibatches=action.minibatches))
 
     def post(self, event: object) -> None:
         self.keep(self.state.local(event, self.now))
@@ -98,8 +101,9 @@ class Bench:
         sends = [a for a in self.actions[since:] if isinstance(a, Send)]
         return [s.envelope.message for s in sends if s.peer == routing_id(source)]
 
-    def serve(self, epoch: int, *portions: int) -> None:
-        assert self.say(BOSS, Serve(epoch, list(portions))) == [Ack()]
+    def serve(self, leg: int, *portions: int) -> None:
+        """Leg L is the part of epoch L + 5 from position 50 on."""
+        assert self.say(BOSS, Serve(leg, leg + 5, 50, list(portions))) == [Ack()]
 
     def fetch(self, source: int) -> int | None:
         """A credit; the portion that came for it at once."""
@@ -107,8 +111,8 @@ class Bench:
         assert len(answers) <= 1
         return answers[0].portion if answers else None  # type: ignore[attr-defined]
 
-    def done(self, source: int, epoch: int, portion: int, **measures: float) -> None:
-        assert self.say(source, Done(epoch, portion, measures)) == [Ack()]
+    def done(self, source: int, leg: int, portion: int, **measures: float) -> None:
+        assert self.say(source, Done(leg, portion, measures)) == [Ack()]
 
     def reports(self) -> list[Progress]:
         """The reports to the controller, each acknowledged when it is seen."""
@@ -148,7 +152,7 @@ def test_a_credit_waits_until_there_is_something() -> None:
     bench.serve(0, 5)
     answer = bench.replies(ONE)[-1]
     assert isinstance(answer, Portion)
-    assert (answer.epoch, answer.portion) == (0, 5)
+    assert (answer.leg, answer.portion, answer.epoch) == (0, 5, 5)
 
 
 def test_only_a_few_are_prepared_ahead() -> None:
@@ -215,14 +219,14 @@ def test_a_repeat_after_the_portion_is_done_is_ignored() -> None:
     assert bench.state.report()["leases"] == 0
 
 
-def test_a_credit_whose_epoch_is_over_comes_back_empty() -> None:
+def test_a_credit_whose_leg_is_over_comes_back_empty() -> None:
     bench = Bench()
     bench.serve(0, 0)
     bench.fetch(ONE)
     bench.serve(1, 0, 1)
     (empty,) = bench.say(ONE, Fetch(False, 0), sequence=1)
     assert isinstance(empty, Portion)
-    assert (empty.epoch, len(empty.labels)) == (0, 0)
+    assert (empty.leg, len(empty.labels)) == (0, 0)
     assert bench.state.report()["leases"] == 0
     # Once the worker says that it has that answer, the credit is forgotten.
     bench.say(ONE, Fetch(False, 0), sequence=2, floor=2)
@@ -263,9 +267,128 @@ def test_a_portion_is_done_by_its_holder_alone() -> None:
     assert bench.state.counters["late"] == 3
     assert bench.state.report()["leases"] == 1
     bench.done(ONE, 0, 0)
-    bench.done(ONE, 0, 0)
-    assert bench.state.counters["late"] == 4
+    assert bench.state.counters["late"] == 3
     assert bench.state.report()["leases"] == 0
+
+
+def test_a_worker_that_was_thought_to_be_gone_may_have_done_its_portion() -> None:
+    """Its word comes after the view that puts it out: nobody else does what it has done."""
+    bench = Bench()
+    bench.serve(0, 0, 1)
+    assert [bench.fetch(ONE), bench.fetch(ONE)] == [0, 1]
+    bench.view(members=[TWO])
+    bench.done(ONE, 0, 1, samples=10.0)
+    assert [bench.fetch(TWO), bench.fetch(TWO)] == [0, None]
+    bench.acknowledge()
+    report = bench.reports()[-1]
+    assert (report.done, report.measures) == ([1], {"samples": 10.0})
+    assert bench.state.counters["late"] == 1
+
+
+def test_a_lost_workers_samples_are_counted_and_named() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 24, 1)
+    assert [bench.fetch(ONE) for _ in range(3)] == [0, 24, 1]
+    bench.view(members=[TWO])
+    bench.acknowledge()
+    report = bench.reports()[-1]
+    assert (report.reissued, report.samples_reissued) == ([0, 1, 24], 30)
+    notes = [action.text for action in bench.actions if isinstance(action, Note)]
+    assert notes[-1] == (
+        "the portions at 50, 60, 290 of epoch 5 were held by a worker that is gone; "
+        "they are served again"
+    )
+
+
+def test_a_worker_that_leaves_hands_back_minibatches() -> None:
+    """Of one portion two are left, another has not been touched, the third was on its way."""
+    bench = Bench()
+    bench.serve(0, *range(9))
+    assert [bench.fetch(ONE), bench.fetch(TWO), bench.fetch(ONE)] == [0, 1, 2]
+    assert bench.fetch(ONE) == 3
+    returned = Return(0, [0, 2], [[1, 3], [0, 1, 2, 3]], [{"samples": 4.0}, {}])
+    assert bench.say(ONE, returned) == [Ack()]
+    bench.view(members=[TWO])
+    bench.acknowledge()
+    report = bench.reports()[-1]
+    assert (report.reissued, report.measures, report.busy) == ([], {"samples": 4.0}, [TWO])
+    assert [bench.fetch(TWO) for _ in range(3)] == [4, 5, 6], "these were prepared before"
+    answers = [bench.say(TWO, Fetch(False, 0))[0] for _ in range(5)]
+    held = [(a.portion, a.minibatches) for a in answers if isinstance(a, Portion)]
+    assert sorted(held) == [(0, [1, 3]), (2, [0, 1, 2, 3]), (3, []), (7, []), (8, [])]
+    assert bench.fetch(ONE) is None, "it has said that it takes nothing more"
+
+
+def test_what_is_left_of_a_portion_stays_so_when_its_next_worker_dies() -> None:
+    bench = Bench()
+    bench.serve(0, 0)
+    assert bench.fetch(ONE) == 0
+    bench.say(ONE, Return(0, [0], [[2]], [{}]))
+    assert bench.fetch(TWO) == 0
+    bench.view(members=[33])
+    (answer,) = bench.say(33, Fetch(False, 0))
+    assert isinstance(answer, Portion)
+    assert answer.minibatches == [2]
+    bench.acknowledge()
+    assert bench.reports()[-1].samples_reissued == 10, "one minibatch of 32 is more than there is"
+
+
+def test_what_one_returns_that_is_not_ones_own_changes_nothing() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1)
+    assert bench.fetch(ONE) == 0
+    bench.say(TWO, Return(0, [0, 7], [[1], [0]], [{"samples": 9.0}, {}]))
+    bench.say(33, Return(4, [0], [[1]], [{"samples": 9.0}]))
+    assert bench.state.report()["leases"] == 1
+    bench.done(ONE, 0, 0, samples=10.0)
+    bench.acknowledge()
+    assert bench.reports()[-1].measures == {"samples": 10.0}
+
+
+def test_backups_go_to_idle_workers_and_the_first_wins() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1)
+    assert [bench.fetch(ONE), bench.fetch(ONE)] == [0, 1]
+    assert bench.fetch(TWO) is None
+    assert bench.say(BOSS, Backup(0)) == [Ack()]
+    answer = bench.replies(TWO)[-1]
+    assert isinstance(answer, Portion)
+    assert answer.portion == 0, "the one that has been held for longest"
+    assert bench.fetch(TWO) is None, "one at a time"
+    assert bench.fetch(ONE) is None, "it has work"
+    bench.done(TWO, 0, 0, samples=10.0)
+    assert bench.replies(TWO)[-2].portion == 1, "the next one"  # type: ignore[attr-defined]
+    bench.done(ONE, 0, 0, samples=10.0)
+    bench.done(ONE, 0, 1)
+    bench.acknowledge()
+    bench.acknowledge()
+    done = [report.done for report in bench.reports()]
+    assert sorted(chain(*done)) == [0, 0, 1], "what was done twice is said twice"
+    assert bench.state.report()["leases"] == 0
+
+
+def test_a_backup_whose_first_holder_dies_is_nobody_elses() -> None:
+    bench = Bench()
+    bench.serve(0, 0)
+    assert bench.fetch(ONE) == 0
+    bench.fetch(TWO)
+    bench.say(BOSS, Backup(0))
+    bench.view(members=[TWO, 33])
+    assert bench.state.counters["reissued"] == 1, "the backup itself"
+    assert bench.fetch(33) == 0, "again one holder, again a backup"
+
+
+def test_backups_end_when_there_is_more_to_do() -> None:
+    bench = Bench()
+    bench.serve(0, 0)
+    assert bench.fetch(ONE) == 0
+    bench.say(BOSS, Backup(0))
+    bench.serve(0, 1, 2)
+    assert [bench.fetch(TWO), bench.fetch(TWO), bench.fetch(TWO)] == [1, 2, None]
+    bench.say(BOSS, Backup(7))
+    bench.done(TWO, 0, 1)
+    bench.done(TWO, 0, 2)
+    assert len(bench.replies(TWO)) == 4, "two portions and two acknowledgements"
 
 
 def test_reports_come_one_at_a_time_and_add_up() -> None:
@@ -287,10 +410,10 @@ def test_a_report_names_who_still_works() -> None:
     for worker in (ONE, TWO, ONE):
         bench.fetch(worker)
     bench.acknowledge()
-    assert bench.reports()[-1] == Progress(0, 3, 0, [ONE, TWO], [], 0, {})
+    assert bench.reports()[-1] == Progress(0, 3, 0, [ONE, TWO], [], [], {})
 
 
-def test_a_new_epoch_drops_the_old_one() -> None:
+def test_a_new_leg_drops_the_old_one() -> None:
     bench = Bench()
     bench.serve(0, *range(8))
     bench.fetch(ONE)
@@ -301,7 +424,7 @@ def test_a_new_epoch_drops_the_old_one() -> None:
     assert [bench.fetch(TWO), bench.fetch(TWO), bench.fetch(TWO)] == [6, 7, None]
 
 
-def test_another_share_of_the_same_epoch_is_added() -> None:
+def test_another_share_of_the_same_leg_is_added() -> None:
     bench = Bench()
     bench.serve(0, 0)
     bench.serve(0, 4)
@@ -324,6 +447,6 @@ def test_what_the_cache_has_counted_is_reported_as_it_stands() -> None:
     arrays = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
     for hits in (3, 8):
         counts = {"cache_hits": hits, "cache_misses": 4}
-        bench.post(Prepared(False, 0, 0, False, arrays, counts=counts))
+        bench.post(Prepared(Prepare(False, 0, 0), False, arrays, counts=counts))
     report = bench.state.report()
     assert (report["cache_hits"], report["cache_misses"]) == (8, 4)

@@ -66,7 +66,7 @@ def save(run: Path, stepper: Stepper, epoch: int = 5) -> tuple[Path, Array]:
         shards = tuple(ShardEntry(shard, 1, 1, 1) for shard, _ in held)
         size, checksum = file.close()
         files.append(FileEntry(file.name, size, checksum, shards))
-    place = Position(epoch, cut={"portions": 4})
+    place = Position(epoch, cut={"samples": 40})
     index = Manifest(number, 0, layout, 1024, 1024, "momentum", ("velocity",), place, tuple(files))
     seal(directory_of(run, number), index, 3)
     return directory_of(run, number), vector

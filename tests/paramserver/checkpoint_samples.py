@@ -1,5 +1,6 @@
 """Checkpoints made of random numbers, for tests of the format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ SLOTS = ("first", "second")
 LAYOUT = (Parameter("dense.weight", True, (5, 7)), Parameter("dense.bias", False, (7,)))
 SHARD_BYTES = 32
 POSITION = Position(
-    2, (0, 3), {"samples": 96.0}, {"portions": 5, "seed": 1}, {"seconds": 1.5, "samples": 480.0}
+    2,
+    12,
+    (0, 3),
+    {"samples": 96.0},
+    {"samples": 80, "size": 10, "seed": 1},
+    {"seconds": 1.5, "samples": 480.0},
 )
 
 
@@ -53,6 +59,6 @@ def write_checkpoint(
     elements = sum(int(np.prod(parameter.shape)) for parameter in layout)
     copies = copies_of(number, elements)
     files = tuple(write_file(directory, r, copies[r::servers]) for r in range(servers))
-    place = Position(number, POSITION.done, POSITION.measures, POSITION.cut, POSITION.totals)
+    place = replace(POSITION, epoch=number)
     seal(directory, Manifest(number, 9, layout, SHARD_BYTES, 16, "x", SLOTS, place, files), keep)
     return directory

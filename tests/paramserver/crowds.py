@@ -34,7 +34,7 @@ class Driven:
         self.seen = dict.fromkeys(self.everyone, 0)
         """The shard's version that each computes on."""
         self.ticks = dict.fromkeys(self.everyone, 0)
-        """Pushes of this epoch; who comes back stands where the slowest was."""
+        """Pushes of this leg; who comes back stands where the slowest was."""
         self.version = 0
         self.parts: set[Who] = set()
         self.late: set[Who] = set()
@@ -68,8 +68,8 @@ class Driven:
         self.check()
 
     def _turn(self, _: Who) -> None:
-        """The view tells of the next epoch."""
-        assert self.crowd.turn(self.crowd.epoch + 1)
+        """The view tells of the next leg."""
+        assert self.crowd.turn(self.crowd.leg + 1)
         self._turned()
         self._settle()
 
@@ -86,8 +86,8 @@ class Driven:
         self._settle()
 
     def _push_ahead(self, who: Who) -> None:
-        """A push of the next epoch, of which the server has not heard yet."""
-        assert self.crowd.turn(self.crowd.epoch + 1)
+        """A push of the next leg, of which the server has not heard yet."""
+        assert self.crowd.turn(self.crowd.leg + 1)
         self._turned()
         self._push(who)
 
@@ -111,7 +111,7 @@ class Driven:
 
     def _rest(self, who: Who) -> None:
         self.status[who] = RESTS
-        self.crowd.rest(who, self.crowd.epoch)
+        self.crowd.rest(who, self.crowd.leg)
         self._settle()
 
     def _wake(self, who: Who) -> None:
@@ -121,7 +121,7 @@ class Driven:
         self._pull(who)
 
     def _join(self, who: Who) -> None:
-        """It is new, in the middle of an epoch."""
+        """It is new, in the middle of a leg."""
         self._show([*self.present, who], training=True)
         self.status[who] = LATE
         self._settle()

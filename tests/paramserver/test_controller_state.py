@@ -30,7 +30,7 @@ from dualshard.common.messages import (
 from dualshard.common.node import Action, Exit, Failed
 from dualshard.paramserver.controller.state import Controller
 
-FACTS = DataFacts(100, 20, 10, [8, 8], 6)
+FACTS = DataFacts(100, 20, 10, [8, 8], 17)
 LAYOUT = [["weight", True, False, 64, 10], ["bias", False, False, 10]]
 SERVER, DATA, ONE, TWO = 11, 21, 31, 32
 
@@ -120,7 +120,7 @@ def test_training_begins_when_data_models_and_shards_are_ready() -> None:
     desk = Desk()
     desk.prepare()
     assert desk.phase == "training"
-    assert desk.sent(Serve) == {routing_id(DATA): Serve(0, [0, 1, 2, 3, 4, 5])}
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(0, 0, 0, [0, 1, 2, 3, 4, 5])}
     views = desk.sent(View)
     assert set(views) == {routing_id(source) for source in (SERVER, DATA, ONE, TWO)}
     assert len({view.number for view in views.values()}) == 1  # type: ignore[attr-defined]
@@ -131,7 +131,7 @@ def test_data_servers_that_disagree_end_the_job() -> None:
     desk.join(DATA, "dataserver")
     desk.join(DATA + 1, "dataserver")
     desk.say(DATA, FACTS)
-    desk.say(DATA + 1, DataFacts(99, 20, 10, [8, 8], 6))
+    desk.say(DATA + 1, DataFacts(99, 20, 10, [8, 8], 17))
     assert (desk.phase, desk.controller.cluster.status) == ("stopped", 2)
     assert desk.controller.cluster.reason.startswith("the data servers hold different data: ")
     assert desk.controller.cluster.reason.endswith("; give each the same data.source")
@@ -208,16 +208,16 @@ def test_silence_longer_than_the_lease_is_a_loss() -> None:
 def test_an_epoch_ends_with_its_last_portion_and_the_next_begins() -> None:
     desk = Desk(job={"epochs": 2})
     desk.prepare()
-    desk.say(DATA, Progress(0, 6, 0, [ONE], [0, 1, 2, 3, 4], 0, {"samples": 90.0}))
-    assert desk.controller.cluster.epoch == 0
-    desk.say(DATA, Progress(0, 6, 0, [], [5], 0, {"samples": 10.0}))
-    assert desk.controller.cluster.epoch == 1
-    assert desk.sent(Serve) == {routing_id(DATA): Serve(1, [0, 1, 2, 3, 4, 5])}
+    desk.say(DATA, Progress(0, 6, 0, [ONE], [0, 1, 2, 3, 4], [], {"samples": 90.0}))
+    assert desk.controller.cluster.leg == 0
+    desk.say(DATA, Progress(0, 6, 0, [], [5], [], {"samples": 10.0}))
+    assert desk.controller.cluster.leg == 1
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(1, 1, 0, [0, 1, 2, 3, 4, 5])}
     assert desk.sent(Evaluate) == {routing_id(ONE): Evaluate(1)}
-    desk.say(DATA, Progress(0, 6, 0, [], [5], 0, {"samples": 10.0}))
+    desk.say(DATA, Progress(0, 6, 0, [], [5], [], {"samples": 10.0}))
     assert desk.controller.ledger is not None
     assert desk.controller.ledger.done == set(), "a late report of the epoch before is ignored"
-    desk.say(DATA, Progress(1, 6, 0, [], [0, 1, 2, 3, 4, 5], 0, {"samples": 100.0}))
+    desk.say(DATA, Progress(1, 6, 0, [], [0, 1, 2, 3, 4, 5], [], {"samples": 100.0}))
     assert desk.phase == "finishing"
     assert [row["samples"] for row in desk.controller.board.epochs] == [100, 100]
 

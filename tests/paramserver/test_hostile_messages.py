@@ -83,5 +83,5 @@ def test_a_stranger_changes_nothing() -> None:
     store = desk.server.store
     assert sorted(store.shards) == list(range(SHARDS))
     assert all(held.version == 0 and not held.values.any() for held in store.shards.values())
-    assert store.crowd.epoch == 0
+    assert store.crowd.leg == 0
     assert desk.server.controller == CONTROLLER

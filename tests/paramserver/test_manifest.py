@@ -44,7 +44,7 @@ def test_it_comes_back_as_it_was() -> None:
     assert manifest().size == 42
 
 
-def test_the_position_counts_portions() -> None:
+def test_the_position_counts_samples_and_portions() -> None:
     assert POSITION.epochs == 2.4
     assert Position(7).epochs == 7
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from dualshard.paramserver.controller.epochs import EpochLedger
+from dualshard.common.messages import Progress
+from dualshard.paramserver.controller.epochs import Ledger, Stretch
 from dualshard.paramserver.controller.scoreboard import EVENTS_SHOWN, RATE_WINDOW, Scoreboard
 
 
-def finished(epoch: int, **measures: float) -> EpochLedger:
-    ledger = EpochLedger(epoch, 4, [70])
-    ledger.progress(70, 3, 0, [], [0, 1, 2], 1, measures)
+def finished(epoch: int, **measures: float) -> Ledger:
+    ledger = Ledger(epoch, Stretch(epoch, 0, 40, 40, 10), [70])
+    ledger.progress(70, Progress(epoch, 3, 0, [], [0, 1, 2], [1], measures, 10))
     return ledger
 
 
@@ -33,7 +34,7 @@ def sums(**changes: float) -> dict[str, float]:
 
 def test_an_epoch_row_holds_means_over_samples_pushes_and_steps() -> None:
     board = Scoreboard()
-    board.begin_epoch(10.0)
+    board.begin_epoch(0, 10.0)
     row = board.end_epoch(finished(0, **sums()), 14.0)
     assert row == {
         "kind": "epoch",
@@ -57,20 +58,22 @@ def test_an_epoch_row_holds_means_over_samples_pushes_and_steps() -> None:
         "dropped": 1,
         "repeated": 0,
         "reissued": 1,
+        "samples_repeated": 0,
+        "samples_reissued": 10,
     }
     assert json.loads(json.dumps(row)) == row
 
 
 def test_an_epoch_without_samples_divides_by_nothing() -> None:
     board = Scoreboard()
-    board.begin_epoch(10.0)
+    board.begin_epoch(0, 10.0)
     row = board.end_epoch(finished(0), 10.0)
     assert (row["loss"], row["staleness"], row["samples_per_second"]) == (0.0, 0.0, 0.0)
 
 
 def test_a_model_without_accuracy_has_none_in_its_rows() -> None:
     board = Scoreboard()
-    board.begin_epoch(0.0)
+    board.begin_epoch(0, 0.0)
     row = board.end_epoch(finished(0, samples=10.0, loss=5.0), 1.0)
     assert "accuracy" not in row
     assert row["loss"] == 0.5
@@ -79,8 +82,8 @@ def test_a_model_without_accuracy_has_none_in_its_rows() -> None:
 def test_time_counts_from_the_first_epoch() -> None:
     board = Scoreboard()
     board.event("before", 3.0)
-    board.begin_epoch(10.0)
-    board.begin_epoch(12.0)
+    board.begin_epoch(0, 10.0)
+    board.begin_epoch(1, 12.0)
     board.event("after", 15.0)
     assert [(row["text"], row["seconds"]) for row in board.events] == [
         ("before", 0.0),
@@ -90,7 +93,7 @@ def test_time_counts_from_the_first_epoch() -> None:
 
 def test_rows_are_taken_once() -> None:
     board = Scoreboard()
-    board.begin_epoch(0.0)
+    board.begin_epoch(0, 0.0)
     board.event("one", 0.0)
     board.end_epoch(finished(0, **sums()), 1.0)
     board.evaluated(1, 1.0, 360, {"loss": 0.1, "accuracy": 0.9}, 2.0)
@@ -109,7 +112,7 @@ def test_only_the_newest_events_are_shown_but_all_are_written() -> None:
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     board = Scoreboard()
     assert board.rate(0.0) == 0.0
-    board.begin_epoch(0.0)
+    board.begin_epoch(0, 0.0)
     board.add_samples(100.0, 1.0)
     assert board.rate(2.0) == pytest.approx(50.0)
     for second in range(2, 21):
@@ -122,9 +125,9 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 def test_the_summary_adds_up_the_epochs() -> None:
     board = Scoreboard()
-    board.begin_epoch(10.0)
+    board.begin_epoch(0, 10.0)
     board.end_epoch(finished(0, **sums()), 14.0)
-    board.begin_epoch(14.0)
+    board.begin_epoch(1, 14.0)
     board.end_epoch(finished(1, **sums(pushes=60.0, staleness=0.0)), 20.0)
     board.evaluated(1, 2.0, 360, {"loss": 0.25, "accuracy": 0.9}, 21.0)
     board.ended_at = 20.0
@@ -152,7 +155,7 @@ def test_the_summary_adds_up_the_epochs() -> None:
 
 def test_a_run_that_starts_at_moment_zero_has_a_length() -> None:
     board = Scoreboard()
-    board.begin_epoch(0.0)
+    board.begin_epoch(0, 0.0)
     board.end_epoch(finished(0, **sums()), 4.0)
     assert board.summary(5.0)["wall_seconds"] == 5.0
 

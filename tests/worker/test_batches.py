@@ -9,9 +9,9 @@ from dualshard.worker.batches import Minibatch, Ring
 HERE, THERE = "tcp://here:1", "tcp://there:2"
 
 
-def portion(number: int, samples: int, epoch: int = 0) -> Portion:
+def portion(number: int, samples: int, leg: int = 0) -> Portion:
     inputs = np.arange(2 * samples, dtype=np.float32).reshape(samples, 2)
-    return Portion(epoch, number, False, inputs, np.arange(samples, dtype=np.int64))
+    return Portion(leg, number, False, inputs, np.arange(samples, dtype=np.int64))
 
 
 def taken(ring: Ring) -> list[Minibatch]:
@@ -79,15 +79,15 @@ def test_an_empty_portion_holds_nothing() -> None:
     assert ring.take() is None
 
 
-def test_old_epochs_are_dropped_and_what_still_computes_is_no_goodbye() -> None:
+def test_old_legs_are_dropped_and_what_still_computes_is_no_goodbye() -> None:
     ring = Ring(4)
-    ring.add(HERE, portion(0, 8, epoch=0))
-    ring.add(HERE, portion(1, 4, epoch=1))
+    ring.add(HERE, portion(0, 8, leg=0))
+    ring.add(HERE, portion(1, 4, leg=1))
     computing = ring.take()
     assert computing is not None
     assert ring.drop_before(1) == 1
     (left,) = taken(ring)
-    assert (left.lease.portion.epoch, left.lease.portion.portion) == (1, 1)
+    assert (left.lease.portion.leg, left.lease.portion.portion) == (1, 1)
     assert ring.applied(computing) is None
     assert ring.held == 1
     assert ring.drop_before(1) == 0

@@ -38,9 +38,9 @@ def test_room_is_for_the_largest_portion_what_is_taken_and_a_lost_server() -> No
     }
     job = Job.from_dict({**tables, "worker": {"threads": 4}})
     lanes = modes.lanes(job)
-    shape = DataShape(100, 10, 3, (4, 2), 7)  # at least two minibatches a portion
-    assert room(job, shape, 2) == (6 + 3 * lanes, 15 * 8)
-    assert room(job, DataShape(9, 10, 3, (4, 2), 2), 2) == (6 + 6 * lanes, 9 * 8)
+    shape = DataShape(100, 10, 3, (4, 2), 15)  # three minibatches a portion
+    assert room(job, shape, 2) == (6 + 2 * lanes, 15 * 8)
+    assert room(job, DataShape(9, 10, 3, (4, 2), 15), 2) == (6 + 6 * lanes, 9 * 8)
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("|u1", [4, 2, 4]), ("<f4", [4, 2]), ("|u1", [4])])
@@ -49,7 +49,7 @@ def test_a_portion_is_a_view_of_its_slot(dtype: str, shape: list[int]) -> None:
     written = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
     slots.memory[1].view(dtype)[: written.size] = written.ravel()
     portion = slots.portion(Shelved(3, 7, True, 1, dtype, shape, LABELS), 1)
-    assert (portion.epoch, portion.portion, portion.last) == (3, 7, True)
+    assert (portion.leg, portion.portion, portion.last) == (3, 7, True)
     assert portion.inputs.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(portion.inputs, written)
     assert np.shares_memory(portion.inputs, slots.memory[1])
@@ -75,8 +75,8 @@ def test_nonsense_is_refused(slot: int, dtype: str, shape: list[int]) -> None:
     )
 
 
-def portion(epoch: int = 0) -> Portion:
-    return Portion(epoch, 0, False, np.zeros((5, 2), np.float32), np.zeros(5, np.int64))
+def portion(leg: int = 0) -> Portion:
+    return Portion(leg, 0, False, np.zeros((5, 2), np.float32), np.zeros(5, np.int64))
 
 
 def test_a_slot_is_done_with_when_the_last_minibatch_is() -> None:
