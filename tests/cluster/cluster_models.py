@@ -8,6 +8,7 @@ from dualshard.common.types import Arrays, Float32, Metrics
 from dualshard.worker.model import Model
 from dualshard.worker.nn.activations import ReLU
 from dualshard.worker.nn.dense import Dense
+from dualshard.worker.nn.dropout import Dropout
 from dualshard.worker.nn.losses import SoftmaxCrossEntropy
 from dualshard.worker.nn.norm import BatchNorm
 from dualshard.worker.nn.sequential import Sequential
@@ -16,6 +17,12 @@ from dualshard.worker.nn.sequential import Sequential
 def normalised(inputs: int, classes: int) -> Model:
     """A small batch-normalised perceptron."""
     layers = [Dense(inputs, 16), BatchNorm(16), ReLU(), Dense(16, classes)]
+    return Sequential(layers, SoftmaxCrossEntropy())
+
+
+def forgetful(inputs: int, classes: int) -> Model:
+    """A small perceptron with dropout, whose steps depend on the minibatch's random stream."""
+    layers = [Dense(inputs, 8), Dropout(0.5), Dense(8, classes)]
     return Sequential(layers, SoftmaxCrossEntropy())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from simulation import Simulation, make_job, one_hot
 
 from dualshard.common.gathering import AT_ONCE
-from dualshard.dataserver.state import AHEAD
+from dualshard.dataserver.serving import AHEAD
 from dualshard.worker.feeding import CREDITS
 
 HEADER = 400

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulation import Simulation, blobs, make_job, one_hot
+from simulation import MODELS, Simulation, blobs, make_job, one_hot, write_npz
 
 from dualshard.common.errors import UserError
 from dualshard.common.job import Job
@@ -215,47 +215,108 @@ def test_a_full_disk_ends_nothing(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(read_vector(sim.checkpoint(), "RUN"), model_of(sim))
 
 
+EXACT = {
+    "async": {},
+    "ssp": {"train__mode": "ssp"},
+    "bsp": {"train__mode": "bsp", "optimizer__lr": 2.0},
+    "local": {"train__mode": "local", "train__n_push": 3, "outer__lr": 2.0},
+}
+"""Settings under which `Tally` of two workers counts each sample once an epoch."""
+
+
 @pytest.mark.parametrize("checkpoints", [1, 2, 3, 5])
-def test_in_mid_epoch_each_sample_counts_at_least_once(tmp_path: Path, checkpoints: int) -> None:
+@pytest.mark.parametrize("mode", EXACT)
+def test_in_mid_epoch_each_sample_counts_once(tmp_path: Path, checkpoints: int, mode: str) -> None:
+    """It goes on with the exact next sample, whatever was under way when the job was killed."""
     job = make_job(
-        one_hot(tmp_path, 320),
+        one_hot(tmp_path, 310),
         job__epochs=3,
         job__checkpoint_every=0.3,
         worker__count=2,
         dataserver__count=2,
+        **EXACT[mode],
     )
-    before = killed(job, tmp_path / "run", checkpoints, later=0)
+    before = killed(job, tmp_path / "run", checkpoints, later=0.003)
     position = before.checkpoint().manifest.position
     assert position.epochs == pytest.approx(0.3 * checkpoints, abs=0.25)
+    assert (position.begin > 0) is (position.epochs % 1 > 0)
     after = resumed(job, before)
-    counts = model_of(after)
-    assert counts.min() >= 3
-    assert counts.max() <= 4
+    np.testing.assert_array_equal(model_of(after), np.full(310, 3.0, np.float32))
     rows = after.epochs()
     assert [row["epoch"] for row in rows] == list(range(position.epoch, 3))
-    assert [row["samples"] for row in rows] == [320] * len(rows)
+    assert [row["samples"] for row in rows] == [310] * len(rows)
+    assert [row["repeated"] for row in rows] == [0] * len(rows)
     total = after.controller.board.summary(after.clock.now())
-    assert (total["samples"], total["epochs"]) == (960, 3)
+    assert (total["samples"], total["epochs"]) == (930, 3)
 
 
-def test_in_mid_epoch_one_idle_cluster_repeats_nothing(tmp_path: Path) -> None:
-    """With one worker that holds one portion at a time, only that portion may be repeated."""
-    job = make_job(one_hot(tmp_path, 320), job__epochs=1, job__checkpoint_every=0.5)
-    before = killed(job, tmp_path / "run", 1, later=0)
-    done = before.checkpoint().manifest.position.done
+@pytest.mark.parametrize("mode", ["async", "bsp", "local"])
+@pytest.mark.parametrize("transforms", [(), ("shift:1",)])
+def test_in_mid_epoch_it_goes_on_bit_for_bit(
+    tmp_path: Path, mode: str, transforms: tuple[str, ...]
+) -> None:
+    """As if it had never stopped, dropout and augmentation included."""
+    workers = 1 if mode == "async" else 2
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (200, 5, 4), dtype=np.uint8)
+    settings = {
+        "train__mode": mode,
+        "worker__count": workers,
+        "job__checkpoint_every": 0.4,
+        "data__augment": transforms,
+        "model__ref": f"{MODELS}:forgetful",
+        "model__args": {},
+    }
+    data = write_npz(tmp_path / "images.npz", images, np.arange(200) % 3)
+    job = make_job(data, **{**MLP, **settings})
+    expected = finished(job, tmp_path / "whole")
+    before = killed(job, tmp_path / "run", 4, later=0.003)
+    assert before.checkpoint().manifest.position.begin > 0
     after = resumed(job, before)
-    assert done
-    assert after.epochs()[0]["portions"] > len(done)
-    assert after.epochs()[0]["samples"] == 320
+    np.testing.assert_array_equal(model_of(after), model_of(expected))
 
 
-def test_another_cut_starts_the_epoch_over(tmp_path: Path) -> None:
+def test_another_cut_goes_on_with_the_next_sample(tmp_path: Path) -> None:
     job = make_job(one_hot(tmp_path, 320), job__epochs=2, job__checkpoint_every=0.5)
     before = killed(job, tmp_path / "run", 1, later=0)
-    after = resumed(job, before, data__batch_size=8)
-    assert "epoch 0 starts over: its portions are cut otherwise now" in after.events()
+    position = before.checkpoint().manifest.position
+    assert (position.epoch, position.begin) == (0, 192)
+    after = resumed(job, before, data__batch_size=7, worker__count=3, dataserver__count=2)
+    np.testing.assert_array_equal(model_of(after), np.full(320, 2.0, np.float32))
     assert [row["samples"] for row in after.epochs()] == [320, 320]
-    assert model_of(after).min() >= 2
+
+
+def test_another_seed_starts_the_epoch_over(tmp_path: Path) -> None:
+    job = make_job(one_hot(tmp_path, 320), job__epochs=2, job__checkpoint_every=0.5)
+    before = killed(job, tmp_path / "run", 1, later=0)
+    after = resumed(job, before, job__seed=8)
+    assert "epoch 0 starts over: its order is another one now" in after.events()
+    assert [row["samples"] for row in after.epochs()] == [320, 320]
+    assert model_of(after).min() == 2
+    assert model_of(after).sum() == 2 * 320 + 192
+
+
+def test_where_stragglers_may_be_left_behind_nobody_waits_in_mid_epoch(tmp_path: Path) -> None:
+    """Then portions that are done count, and those under way are done again."""
+    job = make_job(
+        one_hot(tmp_path, 320),
+        job__epochs=2,
+        job__checkpoint_every=0.5,
+        job__epoch_quorum=0.75,
+        worker__count=2,
+    )
+    before = killed(job, tmp_path / "run", 1, later=0)
+    position = before.checkpoint().manifest.position
+    assert (position.epoch, position.begin) == (0, 0)
+    assert position.done
+    after = resumed(job, before)
+    assert model_of(after).min() >= 1
+    assert after.epochs()[0]["samples"] == 320
+    # Cut otherwise, none of these portions can be told from the others.
+    again = killed(job, tmp_path / "again", 1, later=0)
+    other = resumed(job, again, data__batch_size=8)
+    assert any(event.endswith("they are cut otherwise now") for event in other.events())
+    assert model_of(other).min() >= 1
 
 
 def test_more_workers_and_data_servers_may_go_on(tmp_path: Path) -> None:

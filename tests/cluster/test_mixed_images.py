@@ -65,8 +65,8 @@ def test_images_travel_as_bytes_and_mixed_labels_as_rows(
     seen: list[tuple[Any, ...]] = []
     wrote = Shelved.__init__
 
-    def remember(self: Shelved, *values: Any) -> None:
-        wrote(self, *values)
+    def remember(self: Shelved, *values: Any, **more: Any) -> None:
+        wrote(self, *values, **more)
         seen.append((self.dtype, self.labels.dtype, self.labels.shape[1:]))
 
     monkeypatch.setattr(Shelved, "__init__", remember)

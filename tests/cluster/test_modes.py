@@ -296,10 +296,10 @@ def test_data_of_an_epoch_may_come_before_the_view_that_begins_it(
         lambda: late.controller.ledger is not None and len(late.controller.ledger.done) > 8
     )
     late.cut("controller-0", "worker-0")
-    late.run_until(lambda: late.controller.cluster.epoch == 1)
+    late.run_until(lambda: late.controller.cluster.leg == 1)
     moment, steps = late.clock.now() + 0.4, late.workers()[0].counters["steps"]
     late.run_until(lambda: late.clock.now() > moment)
-    assert late.workers()[0].cluster.epoch == 0
+    assert late.workers()[0].cluster.leg == 0
     assert late.workers()[0].counters["steps"] > steps + 2, "it trains on"
     late.network.heal()
     late.run()
