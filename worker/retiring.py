@@ -13,7 +13,7 @@ from ..common.node import NEVER
 from ..common.types import Member
 from .feeding import Feeding
 
-PATIENCE = 3.0
+PATIENCE = 5.0
 """Seconds that a push and the data servers' word may take; then it goes as if it were killed."""
 
 
