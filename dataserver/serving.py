@@ -56,6 +56,7 @@ class Serving(Reporting):
         self._credits: deque[Credit] = deque()
         self._leases = Leases()
         self._backing = False
+        self._orphans_done: set[int] = set()  # their share may still be on its way to this server
         self._again: dict[int, list[Credit]] = {}
         self._empty: dict[tuple[int, int], Prepared] = {}
         self._gone: set[int] = set()
@@ -78,6 +79,7 @@ class Serving(Reporting):
         self._preparing.clear()
         self._ready.clear()
         self._leases = Leases()
+        self._orphans_done.clear()
         self._again.clear()
         self.forget_noted()
 
@@ -248,9 +250,12 @@ class Serving(Reporting):
         done = envelope.message
         assert isinstance(done, Done)
         self.answer(peer, envelope, Ack())
-        if done.leg != self._serving.leg or not self._leases.had(envelope.source, done.portion):
+        ours = done.orphan or self._leases.had(envelope.source, done.portion)
+        if done.leg != self._serving.leg or not ours:
             self.counters["late"] += 1
             return
+        if done.orphan:
+            self._orphans_done.add(done.portion)
         self._drop(done.portion, envelope.source)
         self.note_measures(done.measures)
         self._finish(done.portion)

@@ -69,7 +69,7 @@ class DataServer(Serving):
             self.begin(serve)
         self._backing = False
         self._given += len(serve.portions)
-        self._todo.extend(serve.portions)
+        self._todo.extend(p for p in serve.portions if p not in self._orphans_done)
         self._prepare_ahead()
         self._serve()
         self.report_progress()

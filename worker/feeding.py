@@ -5,6 +5,8 @@ shelf (see `shelf`), which the server writes the portion to; the slot is free ag
 the portion's minibatches is done with.
 """
 
+from dataclasses import replace
+
 from ..common import modes
 from ..common.delivery import Courier, Open
 from ..common.errors import RemoteError
@@ -184,6 +186,20 @@ class Feeding(Evaluating):
         if lease is None:
             return
         self._wants_data = True
+        done = Done(lease.portion.leg, lease.portion.portion, dict(lease.measures))
         if lease.source in self.data_servers():
-            done = Done(lease.portion.leg, lease.portion.portion, dict(lease.measures))
             self.ask(lease.source, done)
+        else:
+            self._tell_another(done)
+
+    def _tell_another(self, done: Done) -> None:
+        """The data server that a portion came from is gone: lest it be done again, or at least
+        unnoticed, another one is told."""
+        servers = self.data_servers()
+        if servers:
+            self.ask(servers[0], replace(done, orphan=True))
+
+    def lost(self, member: Member, request: Open) -> None:
+        super().lost(member, request)
+        if isinstance(request.message, Done):
+            self._tell_another(request.message)

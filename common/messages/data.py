@@ -139,6 +139,7 @@ class Shelved(Message):
 @dataclass(frozen=True, slots=True)
 class Done(Message):
     """Request, worker to data server: each gradient of the portion has been applied; `Ack`.
+    With `orphan` it came from another data server, which is gone.
 
     `measures` are sums over the portion: `samples`, `steps`, `loss` and `accuracy` (of samples),
     `pushes`, `staleness` (of pushes), `stale.N` (pushes by staleness, see `types.stale_class`),
@@ -150,6 +151,7 @@ class Done(Message):
     leg: int
     portion: int
     measures: dict[str, float]
+    orphan: bool = False
 
 
 @dataclass(frozen=True, slots=True)

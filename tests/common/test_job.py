@@ -422,7 +422,8 @@ tables = st.fixed_dictionaries(
         name: st.fixed_dictionaries(
             {},
             optional={
-                key: SPECIAL.get(key) or values(rule) for key, rule in section.rules().items()
+                key: SPECIAL[key] if key in SPECIAL else values(rule)
+                for key, rule in section.rules().items()
             },
         )
         for name, section in SECTIONS.items()

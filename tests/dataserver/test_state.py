@@ -356,8 +356,9 @@ def test_backups_go_to_idle_workers_and_the_first_wins() -> None:
     assert answer.portion == 0, "the one that has been held for longest"
     assert bench.fetch(TWO) is None, "one at a time"
     assert bench.fetch(ONE) is None, "it has work"
-    bench.done(TWO, 0, 0, samples=10.0)
-    assert bench.replies(TWO)[-2].portion == 1, "the next one"  # type: ignore[attr-defined]
+    _, answer = bench.say(TWO, Done(0, 0, {"samples": 10.0}))
+    assert isinstance(answer, Portion)
+    assert answer.portion == 1, "the next one"
     bench.done(ONE, 0, 0, samples=10.0)
     bench.done(ONE, 0, 1)
     bench.acknowledge()
