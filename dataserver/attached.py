@@ -79,7 +79,7 @@ class AttachedTransform:
             expected = f"a Transform that fits the samples, {who} raised {describe(error)}"
             raise UserError("data.augment", self.reference, expected, "correct it") from error
         if share_length(changed, count) and changed[0].dtype in (np.uint8, np.float32):
-            return changed
+            return tuple(np.ascontiguousarray(array) for array in changed)  # a message needs that
         raise UserError(
             "data.augment",
             self.reference,

@@ -220,7 +220,7 @@ def _pair(origin: Origin, numbers: Rows, arrays: object) -> tuple[Array, Array]:
         raise origin.error(f"inputs of shape (n, ...), uint8 or float32, {found}", fix)
     if labels.ndim != 1 or labels.dtype != np.int64:
         raise origin.error(f"labels of shape (n,), int64, {found}", fix)
-    return inputs, labels
+    return np.ascontiguousarray(inputs), np.ascontiguousarray(labels)  # a message needs that
 
 
 def _check_inputs(found: AttachedSamples, numbers: Rows, inputs: Array) -> None:

@@ -125,6 +125,7 @@ def test_test_samples_come_to_the_shape_of_training_samples_by_at_test(write):
     tested, labels = made.at_test((np.arange(32, dtype=np.float32).reshape(2, 4, 4), np.arange(2)))
     np.testing.assert_array_equal(tested[1], [[16, 17, 18, 19], [24, 25, 26, 27]])
     assert labels.tolist() == [0, 1]
+    assert tested.flags.c_contiguous, "a view as it is cannot be sent"
 
 
 @pytest.mark.parametrize("name", ["halves", "Keeps"])

@@ -142,6 +142,12 @@ def test_without_labels_it_is_read_once_by_batches_and_the_log_tells(write, name
     ]
 
 
+def test_views_on_the_users_memory_are_made_fit_for_a_message(write):
+    write(result="inputs.transpose(0, 2, 1)[:, ::-1], np.repeat(labels, 2)[::2]")
+    for array in opened("Short").train.read(np.arange(8)):
+        assert array.flags.c_contiguous
+
+
 def test_the_cache_stands_before_it(write):
     write()
     split = opened("labelled")
