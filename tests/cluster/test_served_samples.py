@@ -10,6 +10,8 @@ from simulation import make_job, write_npz
 from watching import Batch, Watching
 
 from dualshard.common.types import Array
+from dualshard.dataserver.state import AHEAD
+from dualshard.worker.feeding import CREDITS
 
 MODES: dict[str, dict[str, Any]] = {
     "async": {"train__mode": "async"},
@@ -34,8 +36,7 @@ def numbers(batches: list[Batch]) -> Array:
     return np.concatenate([batch.inputs[:, 1] for batch in batches]).astype(np.int64)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dataservers", [1, 3])
+@pytest.mark.parametrize(("mode", "dataservers"), [("async", 1), *((mode, 3) for mode in MODES)])
 def test_each_of_10007_samples_once_an_epoch(tmp_path: Path, mode: str, dataservers: int) -> None:
     job = make_job(
         numbered(tmp_path, SAMPLES),
@@ -59,7 +60,7 @@ def test_each_of_10007_samples_once_an_epoch(tmp_path: Path, mode: str, dataserv
         assert [row["samples"] for row in sim.epochs()] == [SAMPLES] * 2
 
 
-def pictures(folder: Path, samples: int = 430) -> Path:
+def pictures(folder: Path, samples: int = 200) -> Path:
     """Noise of 6x6 bytes, of three classes, one of them rare."""
     random = np.random.default_rng(3)
     images = random.integers(0, 256, (samples, 6, 6)).astype(np.uint8)
@@ -107,8 +108,10 @@ def by_place(sim: Watching) -> dict[tuple[int, int, int], bytes]:
     return found
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("mode", ["bsp", "local"])
+@pytest.mark.parametrize(
+    ("mode", "sampling"),
+    [("bsp", "once"), ("bsp", "balanced"), ("bsp", "weighted"), ("local", "balanced")],
+)
 def test_an_order_that_is_fixed_is_the_same_from_any_number_of_servers(
     tmp_path: Path, mode: str, sampling: str
 ) -> None:
@@ -123,15 +126,16 @@ def test_an_order_that_is_fixed_is_the_same_from_any_number_of_servers(
         assert np.ptp(np.bincount(drawn)) <= 1
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("mode", ["async", "ssp", "easgd"])
+@pytest.mark.parametrize(
+    ("mode", "sampling"), [("async", "weighted"), ("ssp", "once"), ("easgd", "balanced")]
+)
 def test_portions_are_the_same_from_any_number_of_servers(
     tmp_path: Path, mode: str, sampling: str
 ) -> None:
     settings = {**MODES[mode], **SAMPLINGS[sampling]}
     one, two, three = (by_place(served(tmp_path, count, **settings)) for count in (1, 2, 3))
     assert one == two == three
-    assert len(one) == 2 * -(-430 // 16)
+    assert len(one) == 2 * -(-200 // 16)
 
 
 @pytest.mark.parametrize("augment", [["shift:2", "cutout:3"], ["rotate:30", "mixup:0.4"]])
@@ -153,15 +157,10 @@ def stalls(rank: int) -> float:
     return 1e9 if rank == 0 else 0.01
 
 
-@pytest.mark.parametrize("dataservers", [1, 2])
-def test_a_worker_that_stalls_is_given_no_more_and_the_others_go_on(
-    tmp_path: Path, dataservers: int
-) -> None:
-    from dualshard.dataserver.state import AHEAD
-    from dualshard.worker.feeding import CREDITS
-
+def test_a_worker_that_stalls_is_given_no_more_and_the_others_go_on(tmp_path: Path) -> None:
+    dataservers = 2
     job = make_job(
-        numbered(tmp_path, 4000),
+        numbered(tmp_path, 2000),
         worker__count=3,
         dataserver__count=dataservers,
         dataserver__portion=2,
@@ -174,9 +173,9 @@ def test_a_worker_that_stalls_is_given_no_more_and_the_others_go_on(
     size = 2 * 16
     assert 0 < sim.most_ahead <= AHEAD + 1
     assert sim.most_leases <= 3 * CREDITS
-    assert sim.most_bytes <= sim.most_ahead * size * (2 * 4 + 8)
+    assert 0 < sim.most_bytes <= sim.most_ahead * size * (2 * 4 + 8)
     rows = sim.epochs()
     held = CREDITS * dataservers
     assert all(1 <= row["dropped"] <= held for row in rows)
-    assert all(row["samples"] >= 4000 - held * size for row in rows)
+    assert all(row["samples"] >= 2000 - held * size for row in rows)
     assert sim.clock.now() < 10, "nobody waited for it"
