@@ -155,7 +155,7 @@ def _settle(file: File, part: Path) -> None:
     """Give a file its name if it is the published one; else delete it."""
     actual = sha256(part)
     if actual != file.sha256:
-        part.unlink()
+        os.truncate(part, 0)  # it is locked until it is deleted
         raise _Damaged(f"SHA-256 {actual}, expected {file.sha256}, deleted")
     os.replace(part, part.with_suffix(""))
 

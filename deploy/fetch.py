@@ -34,7 +34,7 @@ def fetch(name: str, to: Path | None) -> int:
     except Interrupted as signal:
         parts = [f"{path.name} ({path.stat().st_size:,} bytes)" for path in folder.glob("*.part")]
         kept = f"{folder} keeps {', '.join(parts)}; " if parts else ""
-        click.echo(f"dualshard: stopped; {kept}the same command goes on from there", err=True)
+        click.echo(f"dualshard: stopped; {kept}the same command goes on", err=True)
         return 128 + signal.number
     source = shlex.quote(f"data.source={data.scheme}:{folder}")
     click.echo(f"{name} is whole in {folder}; train on it with --set {source}")
