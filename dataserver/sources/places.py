@@ -29,7 +29,7 @@ READ_TIMEOUT = 60.0
 """Seconds without a byte after which a transfer is given up."""
 GZIP = b"\x1f\x8b"
 
-_BUCKETS = ("s3", "s3a", "gs", "gcs")
+_BUCKETS = {"s3", "s3a", "gs", "gcs"}
 _EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
 
@@ -99,11 +99,11 @@ class Place:
     def lack(self) -> str:
         """Why a file is not in this folder, in words: it is not there, or no folder, or its bucket
         or a folder above it is not there."""
-        if self._protocols & {"http", "https"}:
-            return "its server has none there"
         if self.is_folder():
             return "there is none"
-        return "which is no folder" if self.exists() else f"there is no {self._first_missing()}"
+        if self._is_web:
+            return "its server has none there"
+        return "which is no folder" if self.exists() else _no(self._first_missing())
 
     def size(self) -> int:
         """The bytes of a file."""
@@ -169,18 +169,22 @@ class Place:
         known = self._files.protocol
         return {known} if isinstance(known, str) else set(known)
 
-    def _first_missing(self) -> str:
-        """The bucket, or the outermost folder of this one's path, that is not there."""
+    @property
+    def _is_web(self) -> bool:
+        """Whether it has no folders, only addresses."""
+        return bool(self._protocols & {"http", "https"})
+
+    def _first_missing(self) -> "Place":
+        """The bucket, or the outermost folder of its path, that is not there; or itself."""
         missing, begin = self, self.text.removesuffix(self.path)
         begin = "" if begin == self.text else begin
         with suppress(UserError):  # who may read a folder need not be allowed to read those above
             while path := missing.path.rstrip("/").rpartition("/")[0]:
                 above = Place(self.origin, begin + path, path, self._files)
-                if above.exists():
+                if self._is_web or above.exists():
                     break
                 missing = above
-        bucket = self._protocols & set(_BUCKETS) and "/" not in missing.path
-        return f"{'bucket' if bucket else 'folder'} {missing.text}"
+        return missing
 
     def _info(self) -> dict[str, Any] | None:
         """What fsspec says of it: `type` and `size`; None if it is not there."""
@@ -212,7 +216,14 @@ class Place:
             raise self._missing(kind) from error
 
     def _missing(self, kind: str) -> UserError:
-        return self.origin.error(f"a {kind} {self.text}, it is not there", "name one that is there")
+        first = self._first_missing()
+        lack = "it is not there" if first is self else _no(first)
+        return self.origin.error(f"a {kind} {self.text}, {lack}", "name one that is there")
+
+
+def _no(missing: Place) -> str:
+    bucket = missing._protocols & _BUCKETS and "/" not in missing.path
+    return f"there is no {'bucket' if bucket else 'folder'} {missing.text}"
 
 
 @contextmanager
