@@ -376,3 +376,9 @@ def test_an_unknown_name(fetch):
     assert "is not one of 'mnist', 'fashion-mnist'" in refusal(
         CliRunner().invoke(dualshard, ["data", "fetch", "imagenet"])
     )
+
+
+def test_help_that_fits_80_columns_and_names_the_data_sets(fetch):
+    lines = CliRunner().invoke(dualshard, ["data", "fetch", "--help"]).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(name in lines[2] for name in DATA_SETS)
