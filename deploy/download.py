@@ -7,10 +7,12 @@ offers must have the published size, and silence ends a transfer.
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
+from typing import Any
 from urllib import request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -19,8 +21,10 @@ from ..common.errors import UserError
 from ..common.locks import Lock
 from .published import File
 
+CONNECT = 5.0
+"""Seconds that each of two addresses of a server has for a connection."""
 SILENCE = 10.0
-"""Seconds without a byte, or until a connection is made, after which a server is given up."""
+"""Seconds without a byte after which a server is given up."""
 _CHUNK = 1 << 16
 
 Progress = Callable[[int], None]
@@ -172,6 +176,51 @@ def _open(url: str, have: int) -> Iterator[HTTPResponse]:
         yield answer
 
 
+def _connect(
+    address: tuple[str, int], timeout: float | None = None, source: tuple[str, int] | None = None
+) -> socket.socket:
+    """As `socket.create_connection`, which would try all of a server's addresses, a dozen for a
+    large one, one after the other: here the first of each family."""
+    first: dict[socket.AddressFamily, Any] = {}
+    for family, *_, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        first.setdefault(family, where)
+    failed: OSError | None = None
+    for kind, where in first.items():
+        connection = socket.socket(kind, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CONNECT)
+            connection.connect(where)
+        except OSError as error:
+            connection.close()
+            failed = error
+        else:
+            connection.settimeout(SILENCE)
+            return connection
+    raise failed or OSError(f"{address[0]} has no address")
+
+
+class _Http(HTTPConnection):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._create_connection = _connect  # where the standard library lets it be replaced
+
+
+class _Https(HTTPSConnection):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._create_connection = _connect
+
+
+class _HttpHandler(request.HTTPHandler):
+    def http_open(self, asked: request.Request) -> HTTPResponse:
+        return self.do_open(_Http, asked)
+
+
+class _HttpsHandler(request.HTTPSHandler):
+    def https_open(self, asked: request.Request) -> HTTPResponse:
+        return self.do_open(_Https, asked)
+
+
 def _opener() -> request.OpenerDirector:
     """Speaks http and https, also to a proxy of the environment, and nothing else, wherever a
     server redirects to; urllib's own opens files, too."""
@@ -179,8 +228,8 @@ def _opener() -> request.OpenerDirector:
     for handler in (
         request.ProxyHandler(),
         request.UnknownHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(),
+        _HttpHandler(),
+        _HttpsHandler(),
         request.HTTPRedirectHandler(),
         request.HTTPDefaultErrorHandler(),
         request.HTTPErrorProcessor(),

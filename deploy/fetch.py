@@ -17,16 +17,17 @@ from .signals import Interrupted, Interruptible
 @click.option(
     "--to",
     metavar="DIR",
-    type=click.Path(path_type=Path),
     help="The folder to put it into (default: data/NAME).",
 )
-def fetch(name: str, to: Path | None) -> int:
+def fetch(name: str, to: str | None) -> int:
     """Download mnist, fashion-mnist, cifar10 or cifar100.
 
     Every file is checked. One that is there and right stays as it is, one that is there in part is
     gone on with.
     """
-    folder = to or Path("data") / name
+    folder = Path(to or f"data/{name}").expanduser()
+    if to and "://" in to:
+        raise UserError("--to", to, "a folder of this machine", "give a path")
     data = DATA_SETS[name]
     try:
         with Interruptible():

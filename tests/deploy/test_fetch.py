@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import signal
 import socket
 import threading
@@ -99,12 +98,6 @@ class Mirrors(BaseHTTPRequestHandler):
         self.answer(data, begin, sent=HALF)
         self.server.released.wait(20)
 
-    def ctrl_c(self, data, begin):
-        self.answer(data, begin, sent=HALF)
-        self.server.half_taken.wait(20)
-        os.kill(os.getpid(), signal.SIGINT)
-        self.server.released.wait(20)
-
 
 class Server(ThreadingHTTPServer):
     daemon_threads = False
@@ -113,7 +106,6 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Mirrors)
         self.seen: list[tuple[str, str, str]] = []
         self.released = threading.Event()
-        self.half_taken = threading.Event()
         self.host = f"127.0.0.1:{self.server_port}"
 
 
@@ -313,14 +305,47 @@ def test_without_network_one_line_says_what_to_put_where(fetch, tmp_path):
     assert fetch(f"http://{host}/one/").exit_code == 0
 
 
+@pytest.fixture
+def deaf(monkeypatch):
+    """The address of a server that lets nobody connect, as behind a firewall."""
+    monkeypatch.setattr(download, "CONNECT", 0.1)
+    with socket.socket() as full, socket.socket() as only:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        only.connect(full.getsockname())
+        yield full.getsockname()
+
+
+def test_a_server_that_cannot_be_connected_to_is_given_up_soon(fetch, tmp_path, deaf, monkeypatch):
+    told = f"dualshard: images.gz is there, after 127.0.0.1:{deaf[1]}: timed out\n"
+    mirror = f"http://127.0.0.1:{deaf[1]}/"
+    result = fetch(mirror, "good", files=(IMAGES,))
+    assert (result.exit_code, result.stderr) == (0, told)
+    assert whole(tmp_path / "data/mnist", (IMAGES,))
+
+
+def test_the_first_address_of_each_family_is_tried(deaf, server, monkeypatch):
+    """A server may have a dozen, and none of them may answer."""
+    inet = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    other = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 9))
+    found = [other, *[(*inet, deaf)] * 3, (*inet, server.server_address)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(TimeoutError):
+        download._connect(("many.example", 80))
+    found = found[::-1]
+    with download._connect(("many.example", 80)) as connection:
+        assert connection.getpeername() == server.server_address
+        assert connection.gettimeout() == download.SILENCE
+
+
 def test_ctrl_c_keeps_what_has_come(fetch, tmp_path, server, monkeypatch):
-    def watched(bars, file):
-        return lambda have: server.half_taken.set() if have == HALF else None
+    def interrupted(bars, file):
+        return lambda have: signal.raise_signal(signal.SIGINT) if have == HALF else None
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
-        patched.setattr("dualshard.deploy.fetch.Bars.of", watched)
-        result = fetch("ctrl_c")
+        patched.setattr("dualshard.deploy.fetch.Bars.of", interrupted)
+        result = fetch("stuck")
     assert (result.exit_code, result.stdout, result.stderr) == (
         128 + signal.SIGINT,
         "",
@@ -340,6 +365,13 @@ def test_a_folder_that_cannot_be_made(fetch, tmp_path, server):
         "choose another with --to DIR"
     )
     assert server.seen == []
+
+
+def test_a_folder_elsewhere_is_none(fetch, tmp_path, server):
+    assert refusal(fetch("good", arguments=["--to", "s3://bucket/mnist"])) == (
+        "dualshard: --to = s3://bucket/mnist: expected a folder of this machine; give a path"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk(fetch, tmp_path):
