@@ -1,31 +1,21 @@
 """One published file from its mirrors onto the disk, checked. What is shown of it, `fetch` says.
 
 A file grows as `NAME.part`, which a later call goes on with, and has its name only once its size
-and its SHA-256 are right. Of a server nothing is believed: only http and https are spoken, what it
-offers must have the published size, and silence ends a transfer.
+and its SHA-256 are right.
 """
 
 import hashlib
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
-from urllib import request
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from ..common.errors import UserError
 from ..common.locks import Lock
 from .published import File
-
-CONNECT = 5.0
-"""Seconds that each of two addresses of a server has for a connection."""
-SILENCE = 10.0
-"""Seconds without a byte after which a server is given up."""
-_CHUNK = 1 << 16
+from .web import Broken, chunks, open_at
 
 Progress = Callable[[int], None]
 """Told how many bytes of a file are there."""
@@ -35,11 +25,7 @@ class NoMirror(Exception):
     """No mirror has brought the file; says why, mirror by mirror."""
 
 
-class _Broken(Exception):
-    """A mirror that failed, in a few words."""
-
-
-class _Damaged(_Broken):
+class _Damaged(Broken):
     """What came is not the published file."""
 
 
@@ -76,7 +62,7 @@ def download(file: File, mirrors: tuple[str, ...], folder: Path, progress: Progr
             the same file into it.
     """
     part = folder / f"{file.name}.part"
-    failed: dict[str, _Broken] = {}
+    failed: dict[str, Broken] = {}
     waiting = list(mirrors)
     with writing(folder), _locked(part):
         while waiting:
@@ -85,7 +71,7 @@ def download(file: File, mirrors: tuple[str, ...], folder: Path, progress: Progr
                 _append(mirror + file.name, file, part, progress)
                 _settle(file, part)
                 return _told(failed)
-            except _Broken as reason:
+            except Broken as reason:
                 # Who brought bytes may bring the rest; a wrong beginning may be another's, once.
                 damaged = isinstance(reason, _Damaged)
                 again = begin > 0 if damaged else _size(part) > begin
@@ -95,7 +81,7 @@ def download(file: File, mirrors: tuple[str, ...], folder: Path, progress: Progr
     raise NoMirror(_told(failed))
 
 
-def _told(failed: dict[str, _Broken]) -> str:
+def _told(failed: dict[str, Broken]) -> str:
     return ", ".join(f"{urlsplit(mirror).netloc}: {reason}" for mirror, reason in failed.items())
 
 
@@ -142,17 +128,17 @@ def _append(url: str, file: File, part: Path, progress: Progress) -> None:
         return
     if have > file.size:
         have = 0
-    with _open(url, have) as answer:
+    with open_at(url, have) as answer:
         have = _begin(answer, have, file)
         with part.open("ab" if have else "wb") as out:
             progress(have)
-            for chunk in _chunks(answer):
+            for chunk in chunks(answer):
                 have += out.write(chunk[: file.size - have])
                 progress(have)
                 if have == file.size:
                     break
     if have < file.size:
-        raise _Broken(f"it ended after {have:,} of {file.size:,} bytes")
+        raise Broken(f"it ended after {have:,} of {file.size:,} bytes")
 
 
 def _settle(file: File, part: Path) -> None:
@@ -164,80 +150,6 @@ def _settle(file: File, part: Path) -> None:
     os.replace(part, part.with_suffix(""))
 
 
-@contextmanager
-def _open(url: str, have: int) -> Iterator[HTTPResponse]:
-    """The answer of a server that is asked for a file from byte `have` on."""
-    headers = {"User-Agent": "dualshard"} | ({"Range": f"bytes={have}-"} if have else {})
-    asked = request.Request(url, headers=headers)  # noqa: S310 - the opener speaks http alone
-    with _network():
-        answer = _opener().open(asked, timeout=SILENCE)
-    assert isinstance(answer, HTTPResponse), "nothing else is spoken"
-    with answer:
-        yield answer
-
-
-def _connect(
-    address: tuple[str, int], timeout: float | None = None, source: tuple[str, int] | None = None
-) -> socket.socket:
-    """As `socket.create_connection`, which would try all of a server's addresses, a dozen for a
-    large one, one after the other: here the first of each family."""
-    first: dict[socket.AddressFamily, Any] = {}
-    for family, *_, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        first.setdefault(family, where)
-    failed: OSError | None = None
-    for kind, where in first.items():
-        connection = socket.socket(kind, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(CONNECT)
-            connection.connect(where)
-        except OSError as error:
-            connection.close()
-            failed = error
-        else:
-            connection.settimeout(SILENCE)
-            return connection
-    raise failed or OSError(f"{address[0]} has no address")
-
-
-class _Http(HTTPConnection):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._create_connection = _connect  # where the standard library lets it be replaced
-
-
-class _Https(HTTPSConnection):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._create_connection = _connect
-
-
-class _HttpHandler(request.HTTPHandler):
-    def http_open(self, asked: request.Request) -> HTTPResponse:
-        return self.do_open(_Http, asked)
-
-
-class _HttpsHandler(request.HTTPSHandler):
-    def https_open(self, asked: request.Request) -> HTTPResponse:
-        return self.do_open(_Https, asked)
-
-
-def _opener() -> request.OpenerDirector:
-    """Speaks http and https, also to a proxy of the environment, and nothing else, wherever a
-    server redirects to; urllib's own opens files, too."""
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(),
-        request.UnknownHandler(),
-        _HttpHandler(),
-        _HttpsHandler(),
-        request.HTTPRedirectHandler(),
-        request.HTTPDefaultErrorHandler(),
-        request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
 def _begin(answer: HTTPResponse, have: int, file: File) -> int:
     """The byte that an answer begins with: `have`, or 0 from a server that knows no ranges."""
     begin, total = 0, answer.headers.get("Content-Length", "")
@@ -245,35 +157,11 @@ def _begin(answer: HTTPResponse, have: int, file: File) -> int:
         span, _, total = answer.headers.get("Content-Range", "").partition("/")
         first = span.removeprefix("bytes ").partition("-")[0]
         if first != str(have):
-            raise _Broken(f"it sent bytes from {first or 'nowhere'} on, not from {have:,}")
+            raise Broken(f"it sent bytes from {first or 'nowhere'} on, not from {have:,}")
         begin = have
     if total.isdigit() and int(total) != file.size:
-        raise _Broken(f"it offers {int(total):,} bytes, expected {file.size:,}")
+        raise Broken(f"it offers {int(total):,} bytes, expected {file.size:,}")
     return begin
-
-
-def _chunks(answer: HTTPResponse) -> Iterator[bytes]:
-    """What a server sends, as it comes."""
-    while True:
-        with _network():
-            chunk = answer.read1(_CHUNK)
-        if not chunk:
-            return
-        yield chunk
-
-
-@contextmanager
-def _network() -> Iterator[None]:
-    """Tells what fails here from what the disk refuses."""
-    try:
-        yield
-    except HTTPError as error:
-        error.close()
-        raise _Broken(f"HTTP {error.code} {error.reason}") from None
-    except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", error)
-        words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise _Broken(" ".join(words.split())) from None
 
 
 def _size(part: Path) -> int:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from dualshard.common.locks import Lock
-from dualshard.deploy import download, screen
+from dualshard.deploy import screen, web
 from dualshard.deploy.commands import dualshard
 from dualshard.deploy.published import DATA_SETS, DataSet, File
 
@@ -227,7 +227,7 @@ def test_a_part_of_something_else_is_begun_anew(fetch, tmp_path, server):
     ],
 )
 def test_the_next_mirror_is_asked(fetch, tmp_path, server, monkeypatch, kind, reason):
-    monkeypatch.setattr(download, "SILENCE", 0.2)
+    monkeypatch.setattr(web, "SILENCE", 0.2)
     put_part(tmp_path, BYTES[IMAGES.name][:HALF])
     result = fetch(kind, "good", files=(IMAGES,))
     assert result.exit_code == 0
@@ -241,7 +241,7 @@ def test_the_next_mirror_is_asked(fetch, tmp_path, server, monkeypatch, kind, re
 def test_a_mirror_that_breaks_off_is_followed_where_it_ended(
     fetch, tmp_path, server, monkeypatch, kind
 ):
-    monkeypatch.setattr(download, "SILENCE", 0.2)
+    monkeypatch.setattr(web, "SILENCE", 0.2)
     assert fetch(kind, "good", files=(IMAGES,)).exit_code == 0
     assert server.seen == [(kind, IMAGES.name, ""), ("good", IMAGES.name, f"bytes={HALF}-")]
     assert whole(tmp_path / "data/mnist", (IMAGES,))
@@ -308,7 +308,7 @@ def test_without_network_one_line_says_what_to_put_where(fetch, tmp_path):
 @pytest.fixture
 def deaf(monkeypatch):
     """The address of a server that lets nobody connect, as behind a firewall."""
-    monkeypatch.setattr(download, "CONNECT", 0.1)
+    monkeypatch.setattr(web, "CONNECT", 0.1)
     with socket.socket() as full, socket.socket() as only:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -331,11 +331,11 @@ def test_the_first_address_of_each_family_is_tried(deaf, server, monkeypatch):
     found = [other, *[(*inet, deaf)] * 3, (*inet, server.server_address)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(TimeoutError):
-        download._connect(("many.example", 80))
+        web._connect(("many.example", 80))
     found = found[::-1]
-    with download._connect(("many.example", 80)) as connection:
+    with web._connect(("many.example", 80)) as connection:
         assert connection.getpeername() == server.server_address
-        assert connection.gettimeout() == download.SILENCE
+        assert connection.gettimeout() == web.SILENCE
 
 
 def test_ctrl_c_keeps_what_has_come(fetch, tmp_path, server, monkeypatch):
