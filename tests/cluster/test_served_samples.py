@@ -10,7 +10,6 @@ from simulation import make_job, write_npz
 from watching import Batch, Watching
 
 from dualshard.common.types import Array
-from dualshard.dataserver.state import AHEAD
 from dualshard.worker.feeding import CREDITS
 
 MODES: dict[str, dict[str, Any]] = {
@@ -23,6 +22,8 @@ MODES: dict[str, dict[str, Any]] = {
     "easgd": {"train__mode": "easgd", "train__n_push": 4, "outer__lr": 0.9},
 }
 SAMPLES = 10_007
+AHEAD = 4
+"""Portions that a data server prepares before they are asked for."""
 
 
 def numbered(folder: Path, samples: int) -> Path:
