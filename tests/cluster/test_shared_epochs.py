@@ -13,15 +13,20 @@ BAD = FaultPlan(drop=0.1, duplicate=0.2, reorder=0.2, jitter=0.01)
 
 
 def after_kills(
-    tmp_path: Path, victims: list[str], seed: int, plan: FaultPlan | None = None
+    tmp_path: Path,
+    victims: list[str],
+    seed: int,
+    plan: FaultPlan | None = None,
+    dataservers: int = 3,
+    portion: int = PORTION,
 ) -> Watching:
     """A job of two epochs, in the first of which these are killed, after 10 to 20 minibatches."""
     job = make_job(
         one_hot(tmp_path, SAMPLES),
         data__batch_size=BATCH,
         worker__count=3,
-        dataserver__count=3,
-        dataserver__portion=PORTION,
+        dataserver__count=dataservers,
+        dataserver__portion=portion,
         job__start_timeout="1h",
     )
     sim = Watching(job, seed=seed, plan=plan)
@@ -77,11 +82,11 @@ def test_what_a_killed_worker_had_done_twice_is_counted(tmp_path: Path, seed: in
     assert repeated <= named(sim) * BATCH * PORTION
 
 
-@pytest.mark.xfail(
-    reason="of portions dealt anew when a data server is lost nobody tells", strict=True
-)
-@pytest.mark.parametrize("seed", [0, 5])
-def test_what_a_killed_data_server_had_done_twice_is_counted(tmp_path: Path, seed: int) -> None:
-    sim = after_kills(tmp_path, ["dataserver-1"], seed)
+@pytest.mark.xfail(reason="of portions dealt anew when a data server is lost not all are told of")
+@pytest.mark.parametrize(("dataservers", "portion", "seed"), [(3, 3, 0), (3, 3, 5), (2, 1, 0)])
+def test_what_a_killed_data_server_had_done_twice_is_counted(
+    tmp_path: Path, dataservers: int, portion: int, seed: int
+) -> None:
+    sim = after_kills(tmp_path, ["dataserver-1"], seed, dataservers=dataservers, portion=portion)
     assert twice(sim)
     assert len(twice(sim)) <= named(sim)
