@@ -1,21 +1,21 @@
-"""A user's own Dataset and Transform, attached by `module:attribute` or `file.py:attribute`.
+"""A user's own Transform, attached by `module:attribute` or `file.py:attribute`, and what is common
+to all users' code: telling it from our names, and what it is blamed with when it breaks a contract.
 
-Their contracts are in dataset.py; here is what loads them, and what blames them when they break it.
+The contracts are in dataset.py; users' Datasets are read in sources/attached.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeGuard, cast
 
 import numpy as np
 
-from ..common.errors import UserError
+from ..common.errors import DualshardError, UserError, describe
 from ..common.references import load
 from ..common.suggest import nearest
-from ..common.types import Array, Arrays
-from .dataset import Dataset, Transform
+from ..common.types import Arrays
+from .dataset import Transform
 from .randomness import Stream
-from .sources.samples import Origin, Part, Samples, checked
 
 
 def is_reference(text: str, names: Iterable[str]) -> bool:
@@ -25,45 +25,6 @@ def is_reference(text: str, names: Iterable[str]) -> bool:
         return True
     dotted = all(part.isidentifier() for part in [*target.split("."), *attribute.split(".")])
     return dotted and nearest(target, names) is None
-
-
-def read_attached(origin: Origin, part: Part) -> Samples | None:
-    """All samples of a user's Dataset, or of what a user's function without arguments returns.
-
-    They are read once, into memory. There is no test part.
-
-    Raises:
-        UserError: the reference cannot be loaded, or what it names breaks the contract.
-    """
-    if part == "test":
-        return None
-    found = load(origin.text, origin.key)
-    found = found() if callable(found) else found
-    if not (hasattr(found, "__len__") and callable(getattr(found, "read", None))):
-        expected = f"a Dataset, with len() and read(indices), it is of type {type(found).__name__}"
-        raise origin.error(expected, "give it both, or name a function that returns one")
-    dataset = cast(Dataset, found)
-    count = len(dataset)
-    if count < 1:
-        raise origin.error("a Dataset of at least one sample, its len() is 0", "give it samples")
-    arrays = dataset.read(np.arange(count, dtype=np.int64))
-    inputs, labels = _pair(origin, arrays, count)
-    return checked(Samples(inputs, labels, "the inputs", "the labels", origin))
-
-
-def _pair(origin: Origin, arrays: object, count: int) -> tuple[Array, Array]:
-    """The inputs and labels that `read` returned for `count` samples."""
-    fix = "return (inputs, labels) from read"
-    found = _described(arrays)
-    if not (_share_length(arrays, count) and len(arrays) == 2):
-        raise origin.error(f"inputs and labels of {count:,} samples, read gave {found}", fix)
-    inputs, labels = arrays
-    if inputs.ndim < 2 or inputs.dtype not in (np.uint8, np.float32):
-        expected = f"inputs of shape (n, ...), uint8 or float32, read gave {found}"
-        raise origin.error(expected, fix)
-    if labels.ndim != 1 or labels.dtype != np.int64:
-        raise origin.error(f"labels of shape (n,), int64, read gave {found}", fix)
-    return inputs, labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +55,41 @@ class AttachedTransform:
         """The user's change of `arrays`.
 
         Raises:
-            UserError: it returned other than as many samples, inputs uint8 or float32.
+            UserError: it raised, or returned other than as many samples, inputs uint8 or float32.
         """
-        changed = self.transform(arrays, random)
-        same = _share_length(changed, len(random))
-        if not (same and changed[0].dtype in (np.uint8, np.float32)):
-            raise UserError(
-                "data.augment",
-                self.reference,
-                f"a tuple of arrays of {len(random):,} samples, the inputs uint8 or float32, "
-                f"it returned {_described(changed)}",
-                "return what it was given, changed",
-            )
-        return changed
+        return self._checked(lambda: self.transform(arrays, random), len(random), "it")
+
+    def at_test(self, arrays: Arrays) -> Arrays:
+        """Test samples as they are to be handed out: by the user's `at_test`, where there is one.
+
+        Raises:
+            UserError: as in a call.
+        """
+        fixed: Callable[[Arrays], Arrays] | None = getattr(self.transform, "at_test", None)
+        if fixed is None:
+            return arrays
+        return self._checked(lambda: fixed(arrays), len(arrays[0]), "at_test")
+
+    def _checked(self, change: Callable[[], object], count: int, who: str) -> Arrays:
+        try:
+            changed = change()
+        except DualshardError:
+            raise
+        except (Exception, SystemExit) as error:
+            expected = f"a Transform that fits the samples, {who} raised {describe(error)}"
+            raise UserError("data.augment", self.reference, expected, "correct it") from error
+        if share_length(changed, count) and changed[0].dtype in (np.uint8, np.float32):
+            return tuple(np.ascontiguousarray(array) for array in changed)  # a message needs that
+        raise UserError(
+            "data.augment",
+            self.reference,
+            f"a tuple of arrays of {count:,} samples, the inputs uint8 or float32, "
+            f"{who} returned {described(changed)}",
+            "return what it was given, changed",
+        )
 
 
-def _share_length(arrays: object, count: int) -> TypeGuard[Arrays]:
+def share_length(arrays: object, count: int) -> TypeGuard[Arrays]:
     """Whether these are arrays in a tuple, each with `count` first."""
     return (
         isinstance(arrays, tuple)
@@ -118,7 +98,7 @@ def _share_length(arrays: object, count: int) -> TypeGuard[Arrays]:
     )
 
 
-def _described(arrays: object) -> str:
+def described(arrays: object) -> str:
     """What a user's code returned, for the error: `(uint8 (5, 8, 8), int64 (5,))`."""
     if not isinstance(arrays, tuple):
         return f"type {type(arrays).__name__}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.errors import UserError
 from ..common.types import Arrays
 from .augment.mixup import Mixup
 from .corrupt import CorruptSamples, Skipped, first_whole
@@ -104,6 +105,18 @@ class Pipeline:
         first = self._changed(len(self._transforms), 0, found, None)
         self._nothing: Arrays = tuple(array[:0] for array in first)
         self.sample_shape: tuple[int, ...] = first[0].shape[1:]
+        tested = self.at_test(self._dataset.read(found))[0].shape[1:]
+        if tested != self.sample_shape:
+            raise self._misshapen(
+                f"test samples of the shape of training samples, {self.sample_shape}, "
+                f"they are {tested}",
+                "give it at_test(arrays), which brings test samples to that shape",
+            )
+
+    def _misshapen(self, expected: str, fix: str) -> UserError:
+        """The error of shapes that differ: ours keep to one, so a user's transform made them."""
+        users = [getattr(transform, "reference", "") for transform in self._transforms]
+        return UserError("data.augment", ", ".join(filter(None, users)), expected, fix)
 
     def portion(self, epoch: int, number: int, first: int = 0) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each; portions
@@ -133,9 +146,17 @@ class Pipeline:
             if not len(indices):
                 return indices, self._nothing
             try:
-                return indices, self._changed(len(self._transforms), epoch, indices, occurrences)
+                arrays = self._changed(len(self._transforms), epoch, indices, occurrences)
             except CorruptSamples as corrupt:
                 self.skipped.add(corrupt)
+                continue
+            if arrays[0].shape[1:] != self.sample_shape:
+                raise self._misshapen(
+                    f"samples of one shape, {self.sample_shape}, in epoch {epoch} sample "
+                    f"{indices[0]} and those beside it are {arrays[0].shape[1:]}",
+                    "return one shape whatever is drawn",
+                )
+            return indices, arrays
 
     def _changed(
         self, count: int, epoch: int, indices: Indices, occurrences: Indices | None

@@ -1,5 +1,6 @@
 """The data server's process: joins its state to the transport, the source and the pipeline."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -28,10 +29,14 @@ from .state import DataServer
 class Store:
     """An open source: training portions through the pipeline, test portions as they lie."""
 
-    def __init__(self, job: Job) -> None:
-        """Opens `data.source`. Raises `UserError` for whatever is wrong with it."""
+    def __init__(self, job: Job, say: Callable[[str], None] = lambda text: None) -> None:
+        """Opens `data.source`; `say` is told of what takes long.
+
+        Raises:
+            UserError: whatever is wrong with it.
+        """
         data = job.data
-        self.split: Split = open_source(data, job.job.seed)
+        self.split: Split = open_source(data, job.job.seed, say)
         cut = portions(
             len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
         )
@@ -39,7 +44,7 @@ class Store:
         normalise, soft = take_normalise(transforms), check_mixups(transforms)
         train = cached(self.split.train, data)
         self._cache = train if isinstance(train, CachedDataset) else None
-        sampling = make_sampling(data, self.split.labels)
+        sampling = make_sampling(data, len(train), self.split.labels)
         self._pipeline = Pipeline(
             train, transforms, job.job.seed, cut, sampling, self.split.classes
         )
@@ -110,5 +115,5 @@ class DataServerProcess:
             self._beside.submit(partial(self._open, job))
 
     def _open(self, job: Job) -> Opened:
-        self._store = Store(job)
+        self._store = Store(job, partial(self._runtime.telemetry.log, "info"))
         return Opened(self._store.facts)

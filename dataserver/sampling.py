@@ -62,8 +62,9 @@ class Sampling:
         return drawn_order(seed, epoch, self.labels, self.shares)
 
 
-def make_sampling(data: DataSection, labels: Indices) -> Sampling:
-    """What `data.sampling` and `data.weights` say of training samples with these labels, (n,).
+def make_sampling(data: DataSection, n: int, labels: Indices | None) -> Sampling:
+    """What `data.sampling` and `data.weights` say of `n` training samples with these labels, (n,)
+    int64; None, where they are not known, is for `once` alone.
 
     Raises:
         UserError: weights that are no `CLASS:WEIGHT`, name a class twice or one without samples,
@@ -74,12 +75,13 @@ def make_sampling(data: DataSection, labels: Indices) -> Sampling:
         expected = f"none where data.sampling = {data.sampling}"
         raise UserError("data.weights", ",".join(data.weights), expected, fix)
     if data.sampling == "once":
-        return Sampling(len(labels))
+        return Sampling(n)
+    assert labels is not None, "the source knows of data.sampling"
     sizes = np.bincount(labels)
     weights = (sizes > 0).astype(np.float64)
     if data.sampling == "weighted":
         _weigh(weights, data.weights)
-    return Sampling(len(labels), labels, weights / weights.sum())
+    return Sampling(n, labels, weights / weights.sum())
 
 
 def _weigh(weights: NDArray[np.float64], texts: Sequence[str]) -> None:

@@ -1,10 +1,12 @@
 """The sources that a job file can name: `SCHEME`, `SCHEME:PLACE`, or users' code by reference."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..common.data_sections import DataSection
 from ..common.suggest import nearest
-from .attached import is_reference, read_attached
+from .attached import is_reference
+from .sources.attached import read_attached
 from .sources.cifar import read_cifar
 from .sources.digits import read_digits
 from .sources.idx import read_idx
@@ -28,8 +30,10 @@ _FORMS = {
 _LAZY = {"images": read_images, "webdataset": read_webdataset, "parquet": read_parquet}
 
 
-def open_source(data: DataSection, seed: int) -> Split:
-    """Open `data.source`, and what it is tested on.
+def open_source(
+    data: DataSection, seed: int, say: Callable[[str], None] = lambda text: None
+) -> Split:
+    """Open `data.source`, and what it is tested on; `say` is told of what takes long.
 
     Without `data.test` that is the source's own test part, or where it has none, the fraction
     `data.held_out` of its samples, the same ones for the same seed. Else it is the test part of
@@ -39,18 +43,20 @@ def open_source(data: DataSection, seed: int) -> Split:
         UserError: naming `data.source`, `data.test` or `data.held_out`, and what is wrong.
     """
     origin = Origin("data.source", data.source)
-    train, own_test = _read(origin, "train", data), _read(origin, "test", data)
+    train, own_test = _read(origin, "train", data, say), _read(origin, "test", data, say)
     assert train is not None, "a reader raises when there is no training part"
     if not data.test:
         return make_split(train, own_test, seed, data.held_out)
     other = Origin("data.test", data.test)
-    part = _read(other, "test", data)
+    part = _read(other, "test", data, say)
     if part is None:
-        part = _read(other, "train", data)
+        part = _read(other, "train", data, say)
     return make_split(train, part, seed, data.held_out)
 
 
-def _read(origin: Origin, part: Part, data: DataSection) -> Found | None:
+def _read(
+    origin: Origin, part: Part, data: DataSection, say: Callable[[str], None]
+) -> Found | None:
     """One part of a source; None if it has no test part."""
     scheme, colon, place = origin.text.partition(":")
     if scheme == "digits" and not colon:
@@ -64,7 +70,7 @@ def _read(origin: Origin, part: Part, data: DataSection) -> Found | None:
     if scheme in _LAZY and place:
         return _LAZY[scheme](origin, place, part, data)
     if scheme not in _FORMS and is_reference(origin.text, _FORMS):
-        return read_attached(origin, part)
+        return read_attached(origin, part, data, say)
     forms = ", ".join([*_FORMS.values(), "module:attribute"])
     raise origin.error(f"{forms} or file.py:attribute", _advice(origin.text, scheme, place))
 

@@ -18,14 +18,14 @@ class Split:
     """What is trained on and what is tested on: labels lie in [0, classes) in both.
 
     `sample_shape` is the shape of one input, such as (28, 28); `labels` (n,) int64 are those of
-    `train`.
+    `train`, None where a user's data set tells only how many classes there are.
     """
 
     train: Dataset
     test: Dataset
     classes: int
     sample_shape: tuple[int, ...]
-    labels: Rows
+    labels: Rows | None
 
 
 def make_split(train: Found, test: Found | None, seed: int, held_out: float) -> Split:
@@ -39,7 +39,7 @@ def make_split(train: Found, test: Found | None, seed: int, held_out: float) -> 
     if test is None:
         train, test = _hold_out(train, seed, held_out)
     else:
-        _check_fit(train, test)
+        _check_fit(train, test, classes)
     return Split(
         train.dataset(),
         test.dataset(),
@@ -50,14 +50,18 @@ def make_split(train: Found, test: Found | None, seed: int, held_out: float) -> 
 
 
 def count_classes(train: Found) -> int:
-    """The largest label plus one.
+    """What the source says, or else the largest label plus one.
 
     Classes without any sample are allowed (letters are often numbered from 1), but where most are,
     the largest label is damage: a 255 among ten digits would silently make a net of 256 classes.
     """
-    classes, distinct = int(train.labels.max()) + 1, len(np.unique(train.labels))
+    if train.classes is not None:
+        return train.classes
+    labels = train.labels
+    assert labels is not None
+    classes, distinct = int(labels.max()) + 1, len(np.unique(labels))
     if classes > 2 * distinct:
-        index = int(np.argmax(train.labels))
+        index = int(np.argmax(labels))
         raise train.origin.error(
             f"class numbers without large gaps, label {index} of {train.labels_name} is "
             f"{classes - 1} and there are only {distinct} different labels",
@@ -88,8 +92,10 @@ def _hold_out(samples: Found, seed: int, fraction: float) -> tuple[Found, Found]
         raise UserError(
             "data.held_out", fraction, "a fraction between 0 and 1", "write for example 0.2"
         )
+    # Samples whose classes are not known are held out as if they were of one class: by chance.
+    labels = np.zeros(len(samples), np.int64) if samples.labels is None else samples.labels
     count = max(1, round(fraction * len(samples)))
-    spare = len(samples) - len(np.unique(samples.labels))
+    spare = len(samples) - len(np.unique(labels))
     if count > spare:
         raise UserError(
             "data.held_out",
@@ -98,11 +104,11 @@ def _hold_out(samples: Found, seed: int, fraction: float) -> tuple[Found, Found]
             f"for training, and this is {count:,}",
             "hold out less, or name a test set in data.test",
         )
-    train, test = held_out_rows(samples.labels, seed, count)
+    train, test = held_out_rows(labels, seed, count)
     return samples.rows(train), samples.rows(test)
 
 
-def _check_fit(train: Found, test: Found) -> None:
+def _check_fit(train: Found, test: Found, classes: int) -> None:
     """That a net trained on `train` can be tested on `test`."""
     if (test.shape, test.dtype) != (train.shape, train.dtype):
         raise test.origin.error(
@@ -110,7 +116,15 @@ def _check_fit(train: Found, test: Found) -> None:
             f"{test.inputs_name} has {test.dtype} of shape {test.shape}",
             "prepare both in the same way",
         )
-    unseen = ~np.isin(test.labels, train.labels)
+    if test.labels is None:
+        if test.classes != classes:
+            raise test.origin.error(
+                f"as many classes as are trained on, {classes}, it has {test.classes}",
+                "take both parts from the same data set",
+            )
+        return
+    known = np.arange(classes) if train.labels is None else train.labels
+    unseen = ~np.isin(test.labels, known)
     if unseen.any():
         index = int(np.argmax(unseen))
         raise test.origin.error(

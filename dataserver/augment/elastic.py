@@ -11,7 +11,6 @@ columns matter whose S is not small. So few numbers are drawn, and none are smoo
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import ceil
 
 import numpy as np
 
@@ -72,21 +71,12 @@ class Elastic:
 
 @lru_cache(maxsize=16)
 def basis(size: int, sigma: float) -> Float32:
-    """(rank, size) float32: rows S U' of the smoothing of an axis of `size` pixels.
-
-    The Gaussian is cut at 4 deviations, as scipy.ndimage.gaussian_filter has it, and there are
-    zeros outside of the image. An eigenvector's sign is anyone's choice: its first number is
-    positive here, so that every machine has the same field.
+    """(rank, size) float32: rows S U' of the smoothing of an axis of `size` pixels, with the same
+    bits on every machine.
     """
-    reach = ceil(4 * sigma)
-    steps = np.arange(-reach, reach + 1)
-    total = np.exp(-0.5 * (steps / sigma) ** 2).sum()
-    apart = np.subtract.outer(np.arange(size), np.arange(size))
-    smooth = np.where(abs(apart) <= reach, np.exp(-0.5 * (apart / sigma) ** 2) / total, 0.0)
-    variances, vectors = np.linalg.eigh(smooth @ smooth.T)
-    variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
-    parts = np.cumsum(vectors**2 * variances, axis=1)
-    rank = int((parts < KEPT * parts[:, -1:]).sum(axis=1).max()) + 1
-    signs = np.where(vectors[0] < 0, -1.0, 1.0)
-    rows = (vectors * signs * np.sqrt(variances)).T[:rank]
-    return np.ascontiguousarray(rows, np.float32)
+    from .spectrum import principal, smoothing
+
+    rows = principal(smoothing(size, sigma))
+    parts = np.cumsum(rows**2, axis=0)
+    rank = int((parts < KEPT * parts[-1]).sum(axis=0).max()) + 1
+    return np.ascontiguousarray(rows[:rank], np.float32)

@@ -48,6 +48,10 @@ class EncodedSamples:
         return len(self.labels)
 
     @property
+    def classes(self) -> None:
+        """Known from the labels alone."""
+
+    @property
     def dtype(self) -> np.dtype[np.uint8]:
         """Of the inputs."""
         return np.dtype(np.uint8)

@@ -33,8 +33,12 @@ class Found(Protocol):
     """What a reader gives: samples of one part of a source, in memory or to be decoded later."""
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """The classes of all samples, (n,) int64, from 0."""
+    def labels(self) -> NDArray[np.int64] | None:
+        """The classes of all samples, (n,) int64, from 0; None where only `classes` is known."""
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are, where the source itself says so; above all labels."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,6 +85,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def classes(self) -> None:
+        """Known from the labels alone."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,36 +1,16 @@
-"""Users' own data sets and transforms: attached by name, blamed when they break it."""
+"""Users' own transforms: attached by name, blamed when they break their contract."""
+
+import re
 
 import numpy as np
 import pytest
 
-from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
 from dualshard.dataserver.attached import AttachedTransform, is_reference
 from dualshard.dataserver.augment import parse_augment
+from dualshard.dataserver.pipeline import Pipeline, portions
 from dualshard.dataserver.randomness import Stream
-from dualshard.dataserver.source import open_source
-
-
-def opened(source, test, seed, held_out):
-    return open_source(DataSection(source, test, held_out=held_out), seed)
-
-
-DATASET = """
-import numpy as np
-
-class Squares:
-    def __len__(self):
-        return {length}
-
-    def read(self, indices):
-        n = len(indices)
-        inputs = np.zeros((n, 3, 3), np.float32) + indices[:, None, None].astype(np.float32)
-        labels = indices % 2
-        return {result}
-
-squares = Squares()
-number = 7
-"""
+from dualshard.dataserver.sources.samples import ArrayDataset
 
 TRANSFORM = """
 import numpy as np
@@ -51,6 +31,31 @@ def widens(arrays, random):
 def forgets(arrays, random):
     pass
 
+def fails(arrays, random):
+    raise ValueError("no such sample")
+
+def halves(arrays, random):
+    return arrays[0][:, ::2], *arrays[1:]
+
+class Halves:
+    def __call__(self, arrays, random):
+        return halves(arrays, random)
+
+    def at_test(self, arrays):
+        return arrays[0][:, ::2], *arrays[1:]
+
+class Keeps(Halves):
+    def at_test(self, arrays):
+        return arrays
+
+class Drops(Halves):
+    def at_test(self, arrays):
+        return arrays[0][1:], *arrays[1:]
+
+class Wavers(Halves):
+    def __call__(self, arrays, random):
+        return arrays[0][:, : 3 - len(random) % 2], *arrays[1:]
+
 number = 7
 """
 
@@ -60,80 +65,14 @@ def write(tmp_path, monkeypatch):
     """Makes `mine.py` in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
 
-    def make(text=DATASET, result="inputs, labels", length="10"):
-        text = text.replace("{result}", result).replace("{length}", length)
+    def make(text=TRANSFORM):
         (tmp_path / "mine.py").write_text(text)
 
     return make
 
 
-@pytest.mark.parametrize("attribute", ["Squares", "squares"])
-def test_a_dataset_is_split_like_any_other(write, attribute):
-    write()
-    split = opened(f"mine.py:{attribute}", "", seed=1, held_out=0.2)
-    assert (len(split.train), len(split.test)) == (8, 2)
-    assert (split.classes, split.sample_shape) == (2, (3, 3))
-    inputs, labels = split.train.read(np.arange(8))
-    np.testing.assert_array_equal(inputs[:, 0, 0] % 2, labels)
-
-
-def test_a_dataset_may_be_the_test_set(write):
-    write()
-    split = opened("mine.py:squares", "mine.py:Squares", seed=1, held_out=0.2)
-    assert (len(split.train), len(split.test)) == (10, 10)
-
-
-@pytest.mark.parametrize(
-    ("result", "expected"),
-    [
-        ("inputs", "inputs and labels of 10 samples, read gave type ndarray"),
-        ("inputs, ", "inputs and labels of 10 samples, read gave (float32 (10, 3, 3))"),
-        (
-            "inputs[1:], labels",
-            "inputs and labels of 10 samples, read gave (float32 (9, 3, 3), int64 (10,))",
-        ),
-        (
-            "inputs, list(labels)",
-            "inputs and labels of 10 samples, read gave (float32 (10, 3, 3), type list)",
-        ),
-        (
-            "inputs.astype(float), labels",
-            "inputs of shape (n, ...), uint8 or float32, "
-            "read gave (float64 (10, 3, 3), int64 (10,))",
-        ),
-        (
-            "inputs, labels.astype(np.uint8)",
-            "labels of shape (n,), int64, read gave (float32 (10, 3, 3), uint8 (10,))",
-        ),
-    ],
-)
-def test_a_dataset_that_breaks_its_contract_is_refused(write, result, expected):
-    write(result=result)
-    with pytest.raises(UserError) as caught:
-        opened("mine.py:squares", "", seed=1, held_out=0.2)
-    assert str(caught.value) == (
-        f"data.source = mine.py:squares: expected {expected}; return (inputs, labels) from read"
-    )
-
-
-def test_an_empty_dataset_and_one_that_is_none_are_refused(write):
-    write(length="0")
-    with pytest.raises(UserError) as caught:
-        opened("mine.py:squares", "", seed=1, held_out=0.2)
-    assert str(caught.value) == (
-        "data.source = mine.py:squares: expected a Dataset of at least one sample, its len() is 0; "
-        "give it samples"
-    )
-    with pytest.raises(UserError) as caught:
-        opened("mine.py:number", "", seed=1, held_out=0.2)
-    assert str(caught.value) == (
-        "data.source = mine.py:number: expected a Dataset, with len() and read(indices), "
-        "it is of type int; give it both, or name a function that returns one"
-    )
-
-
 def test_transforms_are_called_with_the_arrays_and_the_streams(write):
-    write(TRANSFORM)
+    write()
     noise, negative = parse_augment(["mine.py:noise", "mine.py:Negative"])
     arrays = np.ones((4, 3, 3), np.float32), np.arange(4)
     random = Stream.of(1, 2, np.array([8, 1, 9, 5]))
@@ -152,7 +91,7 @@ def test_transforms_are_called_with_the_arrays_and_the_streams(write):
     ],
 )
 def test_a_transform_that_breaks_its_contract_is_blamed(write, name, returned):
-    write(TRANSFORM)
+    write()
     arrays = np.ones((4, 3, 3), np.float32), np.arange(4)
     with pytest.raises(UserError) as caught:
         AttachedTransform.load(f"mine.py:{name}")(arrays, Stream.of(1, 2, np.arange(4)))
@@ -162,8 +101,69 @@ def test_a_transform_that_breaks_its_contract_is_blamed(write, name, returned):
     )
 
 
+def test_what_a_transform_raises_is_one_line_that_names_it_and_the_place(write):
+    write()
+    arrays = np.ones((4, 3, 3), np.float32), np.arange(4)
+    with pytest.raises(UserError) as caught:
+        AttachedTransform.load("mine.py:fails")(arrays, Stream.of(1, 2, np.arange(4)))
+    assert re.fullmatch(
+        r"data\.augment = mine\.py:fails: expected a Transform that fits the samples, it raised "
+        r"ValueError: no such sample at .*mine\.py:\d+; correct it",
+        str(caught.value),
+    )
+
+
+def pipeline(name):
+    dataset = ArrayDataset((np.ones((8, 4, 4), np.float32), np.arange(8)))
+    return Pipeline(dataset, parse_augment([f"mine.py:{name}"]), 0, portions(8, 4, 1, 1))
+
+
+def test_test_samples_come_to_the_shape_of_training_samples_by_at_test(write):
+    write()
+    made = pipeline("Halves")
+    assert made.sample_shape == (2, 4)
+    tested, labels = made.at_test((np.arange(32, dtype=np.float32).reshape(2, 4, 4), np.arange(2)))
+    np.testing.assert_array_equal(tested[1], [[16, 17, 18, 19], [24, 25, 26, 27]])
+    assert labels.tolist() == [0, 1]
+    assert tested.flags.c_contiguous, "a view as it is cannot be sent"
+
+
+@pytest.mark.parametrize("name", ["halves", "Keeps"])
+def test_a_transform_that_changes_shapes_without_at_test_fails_at_the_start(write, name):
+    write()
+    with pytest.raises(UserError) as caught:
+        pipeline(name)
+    assert str(caught.value) == (
+        f"data.augment = mine.py:{name}: expected test samples of the shape of training samples, "
+        "(2, 4), they are (4, 4); give it at_test(arrays), which brings test samples to that shape"
+    )
+
+
+def test_an_at_test_that_breaks_its_contract_is_blamed(write):
+    write()
+    with pytest.raises(UserError) as caught:
+        AttachedTransform.load("mine.py:Drops").at_test((np.ones((4, 3, 3), np.float32),))
+    assert str(caught.value) == (
+        "data.augment = mine.py:Drops: expected a tuple of arrays of 4 samples, the inputs uint8 "
+        "or float32, at_test returned (float32 (3, 3, 3)); return what it was given, changed"
+    )
+
+
+def test_a_transform_whose_shapes_waver_is_blamed_when_they_do(write):
+    write()
+    dataset = ArrayDataset((np.ones((9, 3, 4), np.float32), np.arange(9)))
+    made = Pipeline(dataset, parse_augment(["mine.py:Wavers"]), 0, portions(9, 4, 1, 1))
+    assert made.samples(3, np.array([5]))[0].shape == (1, 2, 4)
+    with pytest.raises(UserError) as caught:
+        made.samples(3, np.array([5, 4]))
+    assert str(caught.value) == (
+        "data.augment = mine.py:Wavers: expected samples of one shape, (2, 4), in epoch 3 sample 5 "
+        "and those beside it are (3, 4); return one shape whatever is drawn"
+    )
+
+
 def test_a_transform_that_cannot_be_called_is_refused(write):
-    write(TRANSFORM)
+    write()
     with pytest.raises(UserError) as caught:
         parse_augment(["mine.py:number"])
     assert str(caught.value) == (

@@ -15,7 +15,7 @@ LABELS = np.repeat([0, 1, 3], [500, 90, 10])
 
 
 def sampling(how, *weights, labels=LABELS):
-    return make_sampling(DataSection(sampling=how, weights=weights), labels)
+    return make_sampling(DataSection(sampling=how, weights=weights), len(labels), labels)
 
 
 def test_once_is_the_plain_order():

@@ -127,9 +127,17 @@ def test_a_module_that_was_trained_loads_in_plain_pytorch(tmp_path: Path) -> Non
 def test_an_example_is_short_and_says_how_it_is_run(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) < 60
-    assert any(
-        line.startswith(f"    dualshard train --model examples/{path.name}:") for line in lines
-    )
+    command = f"    dualshard train (--model |--set data.source=)examples/{path.name}:"
+    assert any(re.match(command, line) for line in lines)
+
+
+@pytest.mark.processes
+def test_data_of_ones_own_trains(tmp_path: Path) -> None:
+    own = "examples/own_data.py"
+    data = ["--set", f"data.source={own}:Stripes", "--set", f"data.augment={own}:Window"]
+    totals = train(tmp_path / "run", *data, "--set", "job.epochs=2")
+    assert totals["samples"] == 2 * 3200
+    assert totals["test_accuracy"] > 0.9
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
