@@ -1,4 +1,4 @@
-"""A preview of samples as the words and tiles of a contact sheet. Pure."""
+"""A preview of samples as the words and tiles of a contact sheet. No I/O."""
 
 from ..common.types import Arrays
 from ..common.urls import without_secrets
@@ -16,7 +16,10 @@ def gallery(seen: Preview, seed: int) -> tuple[list[str], list[str], list[list[T
         UserError: the samples are no images.
     """
     low, high = value_range([inputs for inputs, *_ in (seen.originals, *seen.versions)])
-    first, *others = [_column(arrays, low, high) for arrays in (seen.originals, *seen.versions)]
+    first, *others = [
+        _column(arrays, low, high, without_secrets(seen.source))
+        for arrays in (seen.originals, *seen.versions)
+    ]
     named = [
         Tile(tile.image, f"class {tile.caption}, no. {index}")
         for tile, index in zip(first, seen.indices, strict=True)
@@ -31,8 +34,8 @@ def gallery(seen: Preview, seed: int) -> tuple[list[str], list[str], list[list[T
     return title, headings, [list(row) for row in zip(named, *others, strict=True)]
 
 
-def _column(arrays: Arrays, low: float, high: float) -> list[Tile]:
-    images, labels = pixels(arrays[0], low, high), arrays[1]
+def _column(arrays: Arrays, low: float, high: float, source: str) -> list[Tile]:
+    images, labels = pixels(arrays[0], low, high, source), arrays[1]
     return [Tile(image, label_text(label)) for image, label in zip(images, labels, strict=True)]
 
 

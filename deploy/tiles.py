@@ -30,19 +30,20 @@ def value_range(arrays: Sequence[Array]) -> tuple[float, float]:
     return min(low, 0.0), max(high, 1.0)
 
 
-def pixels(images: Array, low: float = 0.0, high: float = 1.0) -> Pixels:
+def pixels(images: Array, low: float = 0.0, high: float = 1.0, source: str = "") -> Pixels:
     """(n, height, width, 3) uint8 of inputs: bytes as they are, float32 from `low` to `high`.
 
     Raises:
-        UserError: the inputs are no images of 1 or 3 channels.
+        UserError: the inputs of `source` are no images of 1 or 3 channels.
     """
     shape = images.shape[1:]
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
         raise UserError(
             "data.source",
-            "inputs",
-            f"samples of shape (height, width) or (height, width, 1 or 3), and they are {shape}",
-            "choose a source of images",
+            source,
+            "images to show, of shape (height, width) or (height, width, 1 or 3), and its samples "
+            f"are {shape}",
+            "choose another source",
         )
     if images.dtype != np.uint8:
         images = np.rint((images - low) * (255 / (high - low))).astype(np.uint8)
