@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..common.errors import UserError
 from ..common.job import Job
 from ..common.types import Arrays
 from .corrupt import CorruptSamples
 from .dataset import Dataset
 from .process import Store
 from .sampling import Indices, epoch_order
-from .sources.samples import Part
+from .sources.samples import Origin, Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +41,9 @@ def preview(job: Job, epoch: int, count: int, versions: int) -> Preview:
 
     Damaged samples that are skipped have no place in it. Raises what `Store` does.
     """
-    store = Store(job)
-    train, indices = store.split.train, _first_drawn(store, epoch, count)
+    store = _open(job)
+    train = store.split.train
+    indices = _first_whole(train, store.pipeline.drawn(epoch), count)
     entries = _entries(job)
     epochs = list(range(epoch, epoch + versions)) if entries else []
     changed = [store.pipeline.samples(one, indices) for one in epochs]
@@ -55,14 +55,23 @@ def preview(job: Job, epoch: int, count: int, versions: int) -> Preview:
 def preview_test(job: Job, count: int) -> Preview:
     """`count` samples from all over the test part, as they are tested on. Raises what `Store`
     does."""
-    store = Store(job)
-    test, source = store.split.test, job.data.test or job.data.source
+    store = _open(job)
+    test, data = store.split.test, job.data
+    named = Origin("data.test", data.test) if data.test else Origin("data.source", data.source)
     indices = _first_whole(test, epoch_order(job.job.seed, 0, len(test)), count)
     if not len(indices):
         fix = "replace them, or hold out others with another job.seed"
-        raise UserError("data.source", source, "a test sample that is not damaged", fix)
+        raise named.error("a test sample that is not damaged", fix)
     tested = store.pipeline.at_test(test.read(indices))
-    return Preview(source, "test", len(test), indices, tested, _entries(job))
+    return Preview(named.text, "test", len(test), indices, tested, _entries(job))
+
+
+def _open(job: Job) -> Store:
+    try:
+        return Store(job)
+    except CorruptSamples as all_damaged:
+        expected = f"a training sample that is not damaged, the last is {all_damaged}"
+        raise Origin("data.source", job.data.source).error(expected, "replace them") from None
 
 
 def _entries(job: Job) -> list[str]:
@@ -70,24 +79,13 @@ def _entries(job: Job) -> list[str]:
     return [entry for entry in job.data.augment if not entry.startswith("normalise:")]
 
 
-def _first_drawn(store: Store, epoch: int, count: int) -> Indices:
-    """The numbers of the first `count` whole samples that an epoch visits, each once."""
-    found: list[int] = []
-    for number in range(store.pipeline.cut.count):
-        drawn, _ = store.pipeline.portion(epoch, number)
-        found = list(dict.fromkeys([*found, *drawn.tolist()]))
-        if len(found) >= count:
-            break
-    return np.array(found[:count], np.int64)
-
-
 def _first_whole(dataset: Dataset, order: Indices, count: int) -> Indices:
-    """The first `count` of `order` that can be decoded, or fewer."""
+    """The first `count` of `order` that can be decoded, each once, or fewer."""
     found: list[int] = []
-    for index in order:
+    for index in dict.fromkeys(order.tolist()):
         with suppress(CorruptSamples):
             dataset.read(np.array([index], np.int64))
-            found.append(int(index))
+            found.append(index)
         if len(found) == count:
             break
     return np.array(found, np.int64)

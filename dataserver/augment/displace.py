@@ -110,6 +110,7 @@ def _displaced(
 
 @compiled
 def _sum(places: Float32, fields: Float32, ahead: Float32) -> None:
+    """Write `places` + `fields` to `ahead`, (2, size); the fields are longer."""
     for axis in range(2):
         for j in range(ahead.shape[1]):
             ahead[axis, j] = places[axis, j] + fields[axis, j]
