@@ -6,6 +6,8 @@ compiler's options and the place of its cache are decided once, here.
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -74,7 +76,19 @@ class CacheFile(_NumbasFile):  # type: ignore[misc]
 
 
 def _share_cache(kernel: Any) -> None:
-    """Give a kernel the safe cache."""
+    """Give a kernel the safe cache, which forgets its code when a kernel beside it has changed.
+
+    Numba asks whether the kernel's own file has changed, though the code of those that it calls
+    is in its own.
+    """
     cache = kernel._cache
-    stamp = cache._impl.locator.get_source_stamp()
+    own = cache._impl.locator.get_source_stamp()
+    stamp = (own, _kernels_of(Path(kernel.py_func.__code__.co_filename).parent))
     cache._cache_file = CacheFile(cache.cache_path, cache._impl.filename_base, stamp)
+
+
+@lru_cache(maxsize=32)
+def _kernels_of(folder: Path) -> str:
+    """A digest of the files of `folder` that compile something: kernels call none of others."""
+    texts = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(b"".join(text for text in texts if b"compiled" in text)).hexdigest()

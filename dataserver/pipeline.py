@@ -176,6 +176,10 @@ class Pipeline:
                 arrays = transform(arrays, own)
         return arrays
 
+    def drawn(self, epoch: int) -> Indices:
+        """The sample numbers (n,) int64 that an epoch visits, in order; some may be damaged."""
+        return self._epoch(epoch).indices
+
     def at_test(self, arrays: Arrays) -> Arrays:
         """Test samples as they are handed out: unaugmented, but of the shape of the others.
 

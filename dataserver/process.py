@@ -64,6 +64,11 @@ class Store:
             soft,
         )
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """What training samples go through."""
+        return self._pipeline
+
     def prepare(self, wanted: Prepare) -> Prepared:
         """The arrays of one portion."""
         if not wanted.test:

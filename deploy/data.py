@@ -3,6 +3,7 @@
 import click
 
 from .fetch import fetch
+from .show import show
 
 
 @click.group()
@@ -11,3 +12,4 @@ def data() -> None:
 
 
 data.add_command(fetch)
+data.add_command(show)

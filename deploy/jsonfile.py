@@ -1,4 +1,5 @@
-"""The option `--json FILE` of commands that end with results, and the file itself."""
+"""The option `--json FILE` of commands that end with results, and the file itself; what is said of
+any file that cannot be written."""
 
 import json
 import os
@@ -17,21 +18,21 @@ json_option = click.option(
 )
 
 
-def check_can_write(json_file: Path | None) -> None:
+def check_can_write(file: Path | None, option: str = "--json") -> None:
     """Refuse now what would otherwise fail after the work.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file that `option` names cannot be written.
     """
-    if json_file is None:
+    if file is None:
         return
-    folder = json_file.parent
-    if json_file.is_dir():
-        raise _cannot_write(json_file, "it is a directory")
+    folder = file.parent
+    if file.is_dir():
+        raise cannot_write(file, "it is a directory", option)
     if not folder.is_dir():
-        raise _cannot_write(json_file, f"there is no folder {folder}")
-    if not os.access(json_file if json_file.exists() else folder, os.W_OK):
-        raise _cannot_write(json_file, "permission denied")
+        raise cannot_write(file, f"there is no folder {folder}", option)
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise cannot_write(file, "permission denied", option)
 
 
 def write_json(json_file: Path | None, results: object) -> None:
@@ -45,10 +46,9 @@ def write_json(json_file: Path | None, results: object) -> None:
     try:
         json_file.write_text(json.dumps(results, indent=2) + "\n")
     except OSError as refused:
-        raise _cannot_write(json_file, refused.strerror or str(refused)) from None
+        raise cannot_write(json_file, refused.strerror or str(refused)) from None
 
 
-def _cannot_write(json_file: Path, why: str) -> UserError:
-    return UserError(
-        "--json", str(json_file), "a file that can be written", f"{why}: choose another"
-    )
+def cannot_write(file: Path, why: str, option: str = "--json") -> UserError:
+    """The error of a file that `option` names."""
+    return UserError(option, str(file), "a file that can be written", f"{why}: choose another")

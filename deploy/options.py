@@ -23,19 +23,21 @@ _SETTINGS = {
 }
 """The setting that each option of its own stands for."""
 
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any key of the job file, such as data.source=idx:DIR.",
+)
+
 
 def job_options(command: Command) -> Command:
     """The argument and options that make up a job: `resolved_job` takes them."""
     return _decorated(
         command,
         click.argument("job_file", required=False, type=click.Path(path_type=Path)),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Set any key of the job file, such as data.source=idx:DIR.",
-        ),
+        set_option,
         click.option("--workers", type=int, help="worker.count"),
         click.option("--servers", type=int, help="paramserver.count"),
         click.option("--data-servers", type=int, help="dataserver.count"),

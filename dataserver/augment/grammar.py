@@ -4,7 +4,8 @@ An entry is `NAME`, or `NAME:AMOUNT:...` with amounts in a fixed order; the last
 optional. A new augmentation is a class in a file of its own and one row of the table here.
 
 Changes that follow one another are joined where that is better than one after the other: affine
-ones are multiplied into one map per image, so that a long list blurs no more than a short one.
+ones are multiplied into one map per image, so that a long list blurs no more than a short one, and
+those of colours into another.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ from ..attached import AttachedTransform, is_reference
 from ..dataset import Transform
 from .affine import Affine, Warp, rotate, scale, shear, shift
 from .amounts import Amount, Channels, Choice, Number
+from .colours import brightness, contrast, saturation
 from .elastic import Elastic
 from .mixup import Mixup
+from .noise import Noise
 from .normalise import Normalise
 from .pixels import crop, cutout, reflect
 
@@ -70,6 +73,10 @@ NAMES = {
         "resized_crop:224:0.08:1",
     ),
     "cutout": Named(cutout, (Number("SIDE", 1, 4096, whole=True),), "cutout:8"),
+    "brightness": Named(brightness, (Number("AMOUNT", 0, 1),), "brightness:0.2"),
+    "contrast": Named(contrast, (Number("AMOUNT", 0, 1),), "contrast:0.2"),
+    "saturation": Named(saturation, (Number("AMOUNT", 0, 1),), "saturation:0.2"),
+    "noise": Named(Noise, (Number("STDDEV", 0, 1),), "noise:0.05"),
     "mixup": Named(Mixup, (Number("ALPHA", 0.01, 100),), "mixup:0.2"),
     "normalise": Named(
         Normalise,

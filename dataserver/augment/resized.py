@@ -4,8 +4,8 @@ Szegedy et al., "Going deeper with convolutions" (2015), section 6: a part of LO
 area, its aspect from 3/4 to 4/3 uniform in the logarithm as torchvision has it; the first of ten
 tries that fits, else the largest centred square.
 
-OpenCV resizes: by the mean of the covered area where both sides shrink, so that nothing aliases,
-else bilinear.
+OpenCV resizes: by the mean of the covered area along a side that shrinks, so that nothing aliases,
+and bilinear along one that grows.
 """
 
 from math import log
@@ -76,9 +76,18 @@ class ResizedCrop:
         channels = images.shape[3:]
         result = np.empty((len(images), self.side, self.side, *channels), images.dtype)
         for image, (top, left, rows, columns), resized in zip(images, boxes, result, strict=True):
-            shrinks = min(rows, columns) >= self.side
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             part = np.ascontiguousarray(image[top : top + rows, left : left + columns])
-            made = cv2.resize(part, (self.side, self.side), interpolation=how)
-            resized[:] = made.reshape(resized.shape)
+            resized[:] = _resize(part, self.side).reshape(resized.shape)
         return result
+
+
+def _resize(part: Array, side: int) -> Array:
+    """An image brought to `side` x `side`. OpenCV's area mode is none where one side grows: those
+    that shrink do so first."""
+    height, width = part.shape[:2]
+    if max(height, width) > side:
+        smaller = min(width, side), min(height, side)
+        part = np.asarray(cv2.resize(part, smaller, interpolation=cv2.INTER_AREA), part.dtype)
+    if part.shape[:2] != (side, side):
+        part = np.asarray(cv2.resize(part, (side, side)), part.dtype)
+    return part

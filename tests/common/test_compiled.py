@@ -1,6 +1,8 @@
 """`compiled`: the options that every kernel relies on, with and without a place for the cache."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,25 @@ def test_no_file_is_named_before_it_is_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is full"):
         new.save("one", "new code")
     assert CacheFile(str(tmp_path), "kernel", ("stamp", 2)).load("one") is None
+
+
+INNER = (
+    "from dualshard.common.compiled import compiled\n\n@compiled\ndef inner(x):\n    return {}\n"
+)
+OUTER = (
+    "from inner import inner\nfrom dualshard.common.compiled import compiled\n\n"
+    "@compiled\ndef outer(x):\n    return inner(x)\n"
+)
+
+
+def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    """In a process each, as a module is read once."""
+    (tmp_path / "outer.py").write_text(OUTER)
+    call = [sys.executable, "-c", "from outer import outer; print(outer(1.0))"]
+    for step in (1.0, 2.0):
+        (tmp_path / "inner.py").write_text(INNER.format(f"x + {step}"))
+        made = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert float(made.stdout) == 1 + step
 
 
 def test_kernels_have_the_safe_cache() -> None:

@@ -19,6 +19,7 @@ LISTS = [
     ["crop:2", "reflect", "cutout:4"],
     ["shift:2", "rotate:15", "scale:0.9:1.1", "shear:10", "elastic:34:4", "reflect:v"],
     ["resized_crop:9:0.3:1", "rotate:5"],
+    ["brightness:0.4", "contrast:0.5", "saturation:0.8", "noise:0.1"],
 ]
 
 
