@@ -81,14 +81,16 @@ class Scoreboard:
             self.event(f"{len(new) - NAMED} more damaged samples are left out", now)
 
     def end_epoch(self, ledger: Ledger, now: float) -> Row:
-        """The row of a finished epoch: means over its samples and pushes."""
+        """The row of a finished epoch: means over the samples that were trained on and the pushes;
+        `samples` counts none twice."""
         sums = ledger.measures
         samples, pushes = sums["samples"], sums["pushes"]
+        once = max(0.0, samples - sums["samples_repeated"])
         row: Row = {
             "kind": "epoch",
             "epoch": ledger.epoch,
             "seconds": self.elapsed(now),
-            "samples": int(samples),
+            "samples": int(once),
             "pushes": int(pushes),
             "samples_per_second": samples / max(now - self._epoch_began, 1e-9),
             "loss": sums["loss"] / max(samples, 1.0),

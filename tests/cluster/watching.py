@@ -38,7 +38,8 @@ class Watching(Simulation):
     def _worker_does(self, actor: Any, action: Action) -> None:
         for one in action.batches if isinstance(action, Compute) else ():
             arrays = one.inputs.copy(), one.labels.copy()
-            self.batches.append(Batch(actor.name, *one.key, *arrays))
+            epoch = one.lease.portion.epoch
+            self.batches.append(Batch(actor.name, epoch, *one.key[1:], *arrays))
         super()._worker_does(actor, action)
 
     def _measure(self, name: str, action: Measure) -> Measured:
