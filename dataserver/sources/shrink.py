@@ -1,0 +1,95 @@
+"""Shrinking an image by the mean of the area that each new pixel covers, compiled. Nothing else.
+
+The mean over a rectangle is one over columns after one over rows. Both are done as the one over
+rows, which are sums of whole lines of memory, with the image turned in between: three times as fast
+as a mean that jumps from pixel to pixel, a tenth of the time of OpenCV's INTER_AREA.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.compiled import compiled
+from ...common.types import Array
+
+Bytes = NDArray[np.uint8]
+
+
+def shrink(image: Array, height: int, width: int) -> Array:
+    """A new image (height, width) or (height, width, c); any thread may call it.
+
+    The same bytes on every machine: integers, weights in 1/256, rounded to the nearest after the
+    rows and again after the columns, at most 1.5 from the exact mean and mostly less than 0.5.
+
+    Arguments:
+        image: (h, w) or (h, w, c) uint8, h >= height >= 1 and w >= width >= 1; c is 1 to 4.
+    """
+    assert image.dtype == np.uint8
+    assert image.shape[0] >= height >= 1
+    assert image.shape[1] >= width >= 1
+    return _columns_last(_fewer_rows(_columns_last(_fewer_rows(image, height)), width))
+
+
+def _columns_last(image: Array) -> Array:
+    turned: Array = cv2.transpose(image)
+    return turned
+
+
+def _fewer_rows(image: Array, rows: int) -> Array:
+    firsts, weights = area_weights(len(image), rows)
+    result = np.empty((rows, *image.shape[1:]), np.uint8)
+    lines = image.reshape(len(image), -1)
+    _sum_rows(lines, firsts, weights, result.reshape(rows, -1))
+    return result
+
+
+@lru_cache(1024)
+def area_weights(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """Which of `before` elements in a row make each of `after`, at most as many, and how much.
+
+    Element i covers [i, i + 1) * before / after of the old ones.
+
+    Returns:
+        The first that counts, (after,) int64, and the weights of it and those that follow it,
+        (after, taps) uint16 that add up to 256.
+    """
+    taps = min(-(-before // after) + 1, before)
+    begins = np.arange(after) * before / after
+    ends = np.arange(1, after + 1) * before / after
+    firsts = np.minimum(np.floor(begins).astype(np.int64), before - taps)
+    edges = firsts[:, None] + np.arange(taps + 1)
+    covered = np.clip(edges, begins[:, None], ends[:, None]) - begins[:, None]
+    # Rounding the running sum and not each weight keeps their sum exact.
+    sums = np.rint(covered * (256 * after / before)).astype(np.int64)
+    return firsts, np.diff(sums, axis=1).astype(np.uint16)
+
+
+@compiled
+def _sum_rows(
+    lines: Bytes, firsts: NDArray[np.int64], weights: NDArray[np.uint16], result: Bytes
+) -> None:
+    """result[y] = sum over k of weights[y, k] * lines[firsts[y] + k] / 256, rounded; no sum exceeds
+    16 bits. Three taps (to half the size or more) are one loop, which takes two thirds of the time.
+    """
+    rows, width = result.shape
+    taps = weights.shape[1]
+    sums = np.empty(width, np.uint16)
+    shift, half = np.uint16(8), np.uint16(128)
+    for y in range(rows):
+        first, out = firsts[y], result[y]
+        if taps == 3:
+            above, middle, below = lines[first], lines[first + 1], lines[first + 2]
+            a, m, b = weights[y, 0], weights[y, 1], weights[y, 2]
+            for x in range(width):
+                both = np.uint16(np.uint16(above[x]) * a + np.uint16(below[x]) * b + half)
+                out[x] = np.uint16(np.uint16(middle[x]) * m + both) >> shift
+            continue
+        sums[:] = half
+        for tap in range(taps):
+            weight, line = weights[y, tap], lines[first + tap]
+            for x in range(width):
+                sums[x] += np.uint16(line[x]) * weight
+        for x in range(width):
+            out[x] = sums[x] >> shift
