@@ -26,7 +26,9 @@ def check_whole(data: bytes) -> None:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         _check_size("WebP", data, 8 + int.from_bytes(data[4:8], "little"))
     elif data[:2] == b"BM" and int.from_bytes(data[30:34], "little") == 0 and len(data) >= 34:
-        width, height = (abs(int.from_bytes(data[i : i + 4], "little", signed=True)) for i in (18, 22))
+        width, height = (
+            abs(int.from_bytes(data[i : i + 4], "little", signed=True)) for i in (18, 22)
+        )
         line = (int.from_bytes(data[28:30], "little") * width + 31) // 32 * 4
         _check_size("BMP", data, int.from_bytes(data[10:14], "little") + line * height)
 

@@ -7,6 +7,7 @@ bits a channel is brought to 8.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -77,13 +78,18 @@ def resized(image: Image, height: int, width: int) -> Image:
     What is cut off is cut off first, so that no pixel is scaled that nobody sees. Shrunk, each pixel
     is the mean of the area that it covers, enlarged, it is interpolated between four.
     """
-    h, w = image.shape[:2]
-    scale = max(height / h, width / w)
-    inner_h, inner_w = min(h, round(height / scale)), min(w, round(width / scale))
-    top, left = (h - inner_h) // 2, (w - inner_w) // 2
-    inner = image[top : top + inner_h, left : left + inner_w]
-    if (inner_h, inner_w) == (height, width):
+    top, left, h, w = _inner(*image.shape[:2], height, width)
+    inner = image[top : top + h, left : left + w]
+    if (h, w) == (height, width):
         return inner
-    if inner_h >= height and inner_w >= width:
+    if h >= height and w >= width:
         return shrink(inner, height, width)
     return cv2.resize(inner, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@lru_cache(1024)
+def _inner(h: int, w: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the part of h x w that becomes height x width."""
+    scale = max(height / h, width / w)
+    inner_h, inner_w = min(h, round(height / scale)), min(w, round(width / scale))
+    return (h - inner_h) // 2, (w - inner_w) // 2, inner_h, inner_w

@@ -20,6 +20,7 @@ pixels, which takes a tenth less time; the mean over areas that follows is the i
 
 _DAMAGED = ("Corrupt JPEG data", "Premature end", "Unsupported marker", "Bogus", "Invalid JPEG")
 _EXIF = b"Exif\0\0"
+_APPLICATION = {*(bytes([0xE0 + n]) for n in range(16)), b"\xfe"}
 _ORIENTATION = 0x0112
 
 
@@ -62,9 +63,12 @@ def turned(image: Array, turn: int) -> Array:
 
 
 def orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8 (Exif 2.32, section 4.6.4); 1 where it says none."""
+    """The EXIF orientation of a JPEG, 1 to 8 (Exif 2.32, section 4.6.4); 1 where it says none.
+
+    Only the segments APP0 to APP15 and comments are looked at, which come first.
+    """
     place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in (b"", b"\xda"):
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] in _APPLICATION:
         size = int.from_bytes(data[place + 2 : place + 4], "big")
         if data[place + 1] == 0xE1 and data[place + 4 : place + 10] == _EXIF:
             return _orientation(data[place + 10 : place + 2 + size])

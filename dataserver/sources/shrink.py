@@ -29,7 +29,9 @@ def shrink(image: Array, height: int, width: int) -> Array:
     assert image.dtype == np.uint8
     assert image.shape[0] >= height >= 1
     assert image.shape[1] >= width >= 1
-    return _columns_last(_fewer_rows(_columns_last(_fewer_rows(image, height)), width))
+    turned = _columns_last(_fewer_rows(image, height))
+    made = _columns_last(_fewer_rows(turned, width))
+    return made.reshape(height, width, *image.shape[2:])
 
 
 def _columns_last(image: Array) -> Array:
