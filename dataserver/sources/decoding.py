@@ -75,8 +75,8 @@ class Decoder:
 def resized(image: Image, height: int, width: int) -> Image:
     """`image` scaled to cover height x width, and cut to it around its middle.
 
-    What is cut off is cut off first, so that no pixel is scaled that nobody sees. Shrunk, each pixel
-    is the mean of the area that it covers, enlarged, it is interpolated between four.
+    What is cut off is cut off first, so that no pixel is scaled that nobody sees. Shrunk, each
+    pixel is the mean of the area that it covers; enlarged, it is interpolated between four.
     """
     top, left, h, w = _inner(*image.shape[:2], height, width)
     inner = image[top : top + h, left : left + w]

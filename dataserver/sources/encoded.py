@@ -25,7 +25,12 @@ class Files(Protocol):
     """Encoded images, numbered from 0. Any thread may call it."""
 
     def fetch(self, row: int) -> bytes:
-        """The bytes of an image. Raises `UserError` if they cannot be read."""
+        """The bytes of an image.
+
+        Raises:
+            UserError: their file cannot be read.
+            BadImage: what holds them is damaged.
+        """
 
     def name(self, row: int) -> str:
         """What errors call it: its file, or its place in one."""

@@ -18,7 +18,20 @@ FAST_CHROMA = 0.75
 """Where an image is shrunk to this or less, its halved colour planes are doubled by repeating
 pixels, which takes a tenth less time; the mean over areas that follows is the interpolation."""
 
-_DAMAGED = ("Corrupt JPEG data", "Premature end", "Unsupported marker", "Bogus", "Invalid JPEG")
+MOST_PIXELS = 1 << 28
+"""Of one image: a damaged header may speak of more than there is memory for."""
+
+_RARE = (
+    "Could not determine",
+    "Inconsistent progression",
+    "Invalid SOS parameters",
+    "Unknown Adobe",
+    "Unsupported color conversion",
+    "Unsupported JPEG data precision",
+    "Warning",
+)
+"""How messages begin that do not speak of damage."""
+
 _EXIF = b"Exif\0\0"
 _APPLICATION = {*(bytes([0xE0 + n]) for n in range(16)), b"\xfe"}
 _ORIENTATION = 0x0112
@@ -35,6 +48,8 @@ def decode_jpeg(data: bytes, grey: bool, size: tuple[int, int] | None) -> Array 
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > MOST_PIXELS:
+            raise BadImage(f"the JPEG is {height}x{width}, of more than {MOST_PIXELS:,} pixels")
         turn = orientation(data)
         if turn > 4:
             height, width = width, height
@@ -46,7 +61,7 @@ def decode_jpeg(data: bytes, grey: bool, size: tuple[int, int] | None) -> Array 
         reason = str(error).rpartition("(): ")[2]
         if reason.startswith("Premature end of JPEG file"):
             raise BadImage(f"the JPEG ends early, after {len(data):,} bytes") from None
-        if reason.startswith(_DAMAGED):
+        if not reason.startswith(_RARE):
             raise BadImage(f"the JPEG is damaged inside ({reason})") from None
         return None
     if kind == "CMYK":
