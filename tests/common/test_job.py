@@ -397,6 +397,8 @@ def values(rule: Setting) -> st.SearchStrategy[Any]:
     match rule.kind:
         case Kind.FLAG:
             return st.booleans()
+        case Kind.TEXT if rule.pattern:
+            return st.from_regex(rule.pattern, fullmatch=True)
         case Kind.TEXT:
             return texts if rule.empty else texts.filter(bool)
         case Kind.TEXTS:
