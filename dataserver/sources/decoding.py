@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .damage import BadImage, check_whole
 from .jpeg import decode_jpeg
-from .shrink import shrink
+from .shrink import HALF, shrink
 
 # Whatever OpenCV logs of a damaged image is in the error that names it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -52,15 +52,15 @@ class Decoder:
         Raises:
             BadImage: it is damaged, or no image.
         """
-        image = self._decoded(data)
-        return image if self.size is None else resized(image, *self.size)
+        image, rounding = self._decoded(data)
+        return image if self.size is None else resized(image, *self.size, rounding)
 
-    def _decoded(self, data: bytes) -> Image:
-        """The image in its own size."""
+    def _decoded(self, data: bytes) -> tuple[Image, int]:
+        """The image in its own size, and the rounding for `shrink`."""
         if data[:2] == b"\xff\xd8":
-            image: Image | None = decode_jpeg(data, self.grey, self.size)
-            if image is not None:
-                return image
+            found = decode_jpeg(data, self.grey, self.size)
+            if found is not None:
+                return found
         check_whole(data)
         flags = cv2.IMREAD_ANYCOLOR if self.grey else cv2.IMREAD_COLOR_RGB
         try:
@@ -69,10 +69,10 @@ class Decoder:
             raise BadImage(f"it cannot be decoded ({error.err})") from None
         if image is None:
             raise BadImage(f"it cannot be decoded, {len(data):,} bytes")
-        return image
+        return image, HALF
 
 
-def resized(image: Image, height: int, width: int) -> Image:
+def resized(image: Image, height: int, width: int, rounding: int = HALF) -> Image:
     """`image` scaled to cover height x width, and cut to it around its middle.
 
     What is cut off is cut off first, so that no pixel is scaled that nobody sees. Shrunk, each
@@ -83,7 +83,7 @@ def resized(image: Image, height: int, width: int) -> Image:
     if (h, w) == (height, width):
         return inner
     if h >= height and w >= width:
-        return shrink(inner, height, width)
+        return shrink(inner, height, width, rounding)
     return cv2.resize(inner, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

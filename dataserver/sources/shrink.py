@@ -17,7 +17,11 @@ from ...common.types import Array
 Bytes = NDArray[np.uint8]
 
 
-def shrink(image: Array, height: int, width: int) -> Array:
+HALF = 128
+"""Of 256: what is added before the 8 bits behind the point are cut off."""
+
+
+def shrink(image: Array, height: int, width: int, rounding: int = HALF) -> Array:
     """A new image (height, width) or (height, width, c); any thread may call it.
 
     The same bytes on every machine: integers, weights in 1/256, rounded to the nearest after the
@@ -25,12 +29,14 @@ def shrink(image: Array, height: int, width: int) -> Array:
 
     Arguments:
         image: (h, w) or (h, w, c) uint8, h >= height >= 1 and w >= width >= 1; c is 1 to 4.
+        rounding: 0 to 255; more than `HALF` for images whose own numbers were rounded down.
     """
     assert image.dtype == np.uint8
     assert image.shape[0] >= height >= 1
     assert image.shape[1] >= width >= 1
-    turned = _columns_last(_fewer_rows(image, height))
-    made = _columns_last(_fewer_rows(turned, width))
+    assert 0 <= rounding < 256
+    turned = _columns_last(_fewer_rows(image, height, rounding))
+    made = _columns_last(_fewer_rows(turned, width, rounding))
     return made.reshape(height, width, *image.shape[2:])
 
 
@@ -39,11 +45,11 @@ def _columns_last(image: Array) -> Array:
     return turned
 
 
-def _fewer_rows(image: Array, rows: int) -> Array:
+def _fewer_rows(image: Array, rows: int, rounding: int) -> Array:
     firsts, weights = area_weights(len(image), rows)
     result = np.empty((rows, *image.shape[1:]), np.uint8)
     lines = image.reshape(len(image), -1)
-    _sum_rows(lines, firsts, weights, result.reshape(rows, -1))
+    _sum_rows(lines, firsts, weights, result.reshape(rows, -1), np.uint16(rounding))
     return result
 
 
@@ -70,7 +76,11 @@ def area_weights(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np
 
 @compiled
 def _sum_rows(
-    lines: Bytes, firsts: NDArray[np.int64], weights: NDArray[np.uint16], result: Bytes
+    lines: Bytes,
+    firsts: NDArray[np.int64],
+    weights: NDArray[np.uint16],
+    result: Bytes,
+    rounding: np.uint16,
 ) -> None:
     """result[y] = sum over k of weights[y, k] * lines[firsts[y] + k] / 256, rounded; no sum exceeds
     16 bits. Three taps (to half the size or more) are one loop, which takes two thirds of the time.
@@ -78,17 +88,17 @@ def _sum_rows(
     rows, width = result.shape
     taps = weights.shape[1]
     sums = np.empty(width, np.uint16)
-    shift, half = np.uint16(8), np.uint16(128)
+    shift = np.uint16(8)
     for y in range(rows):
         first, out = firsts[y], result[y]
         if taps == 3:
             above, middle, below = lines[first], lines[first + 1], lines[first + 2]
             a, m, b = weights[y, 0], weights[y, 1], weights[y, 2]
             for x in range(width):
-                both = np.uint16(np.uint16(above[x]) * a + np.uint16(below[x]) * b + half)
+                both = np.uint16(np.uint16(above[x]) * a + np.uint16(below[x]) * b + rounding)
                 out[x] = np.uint16(np.uint16(middle[x]) * m + both) >> shift
             continue
-        sums[:] = half
+        sums[:] = rounding
         for tap in range(taps):
             weight, line = weights[y, tap], lines[first + tap]
             for x in range(width):
