@@ -29,14 +29,15 @@ def shrink(image: Array, height: int, width: int, rounding: int = HALF) -> Array
 
     Arguments:
         image: (h, w) or (h, w, c) uint8, h >= height >= 1 and w >= width >= 1; c is 1 to 4.
-        rounding: 0 to 255; more than `HALF` for images whose own numbers were rounded down.
+        rounding: 1 to 255; more than `HALF` for images whose own numbers were rounded down.
     """
     assert image.dtype == np.uint8
     assert image.shape[0] >= height >= 1
     assert image.shape[1] >= width >= 1
-    assert 0 <= rounding < 256
+    assert 0 < rounding < 256
     turned = _columns_last(_fewer_rows(image, height, rounding))
-    made = _columns_last(_fewer_rows(turned, width, rounding))
+    # Halves are rounded up once and down once: an image of exactly half the size is full of them.
+    made = _columns_last(_fewer_rows(turned, width, rounding - 1))
     return made.reshape(height, width, *image.shape[2:])
 
 

@@ -95,7 +95,7 @@ def test_resizing_is_close_to_means_of_areas(size):
     seen = cv2.resize(opencv(data)[top : top + h, left : left + w], size[::-1], interpolation=how)
     assert made.shape == (*size, 3)
     assert np.sqrt(((made - seen) ** 2).mean()) < 2
-    assert abs((made - seen).mean()) < 0.4
+    assert abs((made - seen).mean()) < 0.6
 
 
 def cut_short(data, at):
@@ -148,10 +148,10 @@ def test_what_follows_the_end_is_nobodys_business(tail):
 def test_a_header_that_speaks_of_more_pixels_than_there_can_be():
     data = bytearray(encode(picture()))
     begin = data.index(b"\xff\xc0") + 5
-    data[begin : begin + 4] = b"\xff\xff\xff\xff"
+    data[begin : begin + 4] = b"\xfd\xe8\xfd\xe8"
     with pytest.raises(BadImage) as caught:
         Decoder((60, 60)).decode(bytes(data))
-    assert str(caught.value) == "the JPEG is 65535x65535, of more than 268,435,456 pixels"
+    assert str(caught.value) == "the JPEG is 65000x65000, of more than 268,435,456 pixels"
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8 and no more of it"])
