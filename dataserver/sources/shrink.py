@@ -1,4 +1,4 @@
-"""Shrinking an image by the mean of the area that each new pixel covers, compiled. Nothing else.
+"""Shrinking an image by the mean of the area that each new pixel covers. Nothing else.
 
 The mean over a rectangle is one over columns after one over rows. Both are done as the one over
 rows, which are sums of whole lines of memory, with the image turned in between: three times as fast
@@ -11,11 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common.compiled import compiled
 from ...common.types import Array
-
-Bytes = NDArray[np.uint8]
-
 
 HALF = 128
 """Of 256: what is added before the 8 bits behind the point are cut off."""
@@ -47,10 +43,12 @@ def _columns_last(image: Array) -> Array:
 
 
 def _fewer_rows(image: Array, rows: int, rounding: int) -> Array:
+    from .line_sums import sum_lines  # imports numba, which whoever only opens a source need not
+
     firsts, weights = area_weights(len(image), rows)
     result = np.empty((rows, *image.shape[1:]), np.uint8)
     lines = image.reshape(len(image), -1)
-    _sum_rows(lines, firsts, weights, result.reshape(rows, -1), np.uint16(rounding))
+    sum_lines(lines, firsts, weights, result.reshape(rows, -1), np.uint16(rounding))
     return result
 
 
@@ -73,36 +71,3 @@ def area_weights(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np
     # Rounding the running sum and not each weight keeps their sum exact.
     sums = np.rint(covered * (256 * after / before)).astype(np.int64)
     return firsts, np.diff(sums, axis=1).astype(np.uint16)
-
-
-@compiled
-def _sum_rows(
-    lines: Bytes,
-    firsts: NDArray[np.int64],
-    weights: NDArray[np.uint16],
-    result: Bytes,
-    rounding: np.uint16,
-) -> None:
-    """result[y] = sum over k of weights[y, k] * lines[firsts[y] + k] / 256, rounded; no sum exceeds
-    16 bits. Three taps (to half the size or more) are one loop, which takes two thirds of the time.
-    """
-    rows, width = result.shape
-    taps = weights.shape[1]
-    sums = np.empty(width, np.uint16)
-    shift = np.uint16(8)
-    for y in range(rows):
-        first, out = firsts[y], result[y]
-        if taps == 3:
-            above, middle, below = lines[first], lines[first + 1], lines[first + 2]
-            a, m, b = weights[y, 0], weights[y, 1], weights[y, 2]
-            for x in range(width):
-                both = np.uint16(np.uint16(above[x]) * a + np.uint16(below[x]) * b + rounding)
-                out[x] = np.uint16(np.uint16(middle[x]) * m + both) >> shift
-            continue
-        sums[:] = rounding
-        for tap in range(taps):
-            weight, line = weights[y, tap], lines[first + tap]
-            for x in range(width):
-                sums[x] += np.uint16(line[x]) * weight
-        for x in range(width):
-            out[x] = sums[x] >> shift
