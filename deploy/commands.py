@@ -13,6 +13,7 @@ from ..common.transport import parse_address
 from . import roles
 from .bench import bench
 from .checkpoints import checkpoint
+from .data import data
 from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
@@ -90,7 +91,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, evaluate, export):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export):
     dualshard.add_command(command)
 
 

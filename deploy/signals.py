@@ -48,6 +48,37 @@ class Signals:
         return len(self.seen) > 1
 
 
+class Interrupted(BaseException):
+    """A signal has come to what `Interruptible` encloses."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interruptible:
+    """Within, a signal raises `Interrupted`, also out of a call that waits; one more ends the
+    process at once. Use it in the main thread."""
+
+    def __enter__(self) -> None:
+        self._kept = {number: signal.getsignal(number) for number in ENDING}
+        _handle(_interrupt)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._kept.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    end_at_once()
+    raise Interrupted(number)
+
+
 def signal_name(number: int) -> str:
     """`SIGINT` for 2; `signal 99` for one without a name."""
     try:

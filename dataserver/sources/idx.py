@@ -30,8 +30,7 @@ def read_idx(origin: Origin, folder: str, part: Part) -> Samples | None:
     for one, file in zip(names, found, strict=True):
         if file is None:
             files = f"a file {', '.join(one[:-1])} or {one[-1]}"
-            held = "there is none" if place.is_folder() else "which is no folder"
-            where = f"in {place.text}, {held}"
+            where = f"in {place.text}, {place.lack()}"
             raise origin.error(f"{files} {where}", "put it there, or name the folder that has it")
     images, labels = (file for file in found if file is not None)
     return checked(

@@ -11,7 +11,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ READ_TIMEOUT = 60.0
 """Seconds without a byte after which a transfer is given up."""
 GZIP = b"\x1f\x8b"
 
+_BUCKETS = {"s3", "s3a", "gs", "gcs"}
 _EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
 
@@ -84,7 +85,7 @@ class Place:
     @property
     def is_local(self) -> bool:
         """Whether `path` is one of this machine."""
-        return "file" in self._files.protocol
+        return "file" in self._protocols
 
     def exists(self) -> bool:
         """Whether a file or folder is there."""
@@ -94,6 +95,15 @@ class Place:
         """Whether it is a folder. Behind http nothing is."""
         info = self._info()
         return info is not None and info["type"] == "directory"
+
+    def lack(self) -> str:
+        """Why a file is not in this folder, in words: it is not there, or no folder, or its bucket
+        or a folder above it is not there."""
+        if self.is_folder():
+            return "there is none"
+        if self._is_web:
+            return "its server has none there"
+        return "which is no folder" if self.exists() else _no(self._first_missing())
 
     def size(self) -> int:
         """The bytes of a file."""
@@ -153,6 +163,29 @@ class Place:
             expected = f"{self.name} to be a whole gzip file, it is damaged ({error})"
             raise self.origin.error(expected, "download the file again") from error
 
+    @property
+    def _protocols(self) -> set[str]:
+        """All names of what it is reached by: s3 and s3a, http and https."""
+        known = self._files.protocol
+        return {known} if isinstance(known, str) else set(known)
+
+    @property
+    def _is_web(self) -> bool:
+        """Whether it has no folders, only addresses."""
+        return bool(self._protocols & {"http", "https"})
+
+    def _first_missing(self) -> "Place":
+        """The bucket, or the outermost folder of its path, that is not there; or itself."""
+        missing, begin = self, self.text.removesuffix(self.path)
+        begin = "" if begin == self.text else begin
+        with suppress(UserError):  # who may read a folder need not be allowed to read those above
+            while path := missing.path.rstrip("/").rpartition("/")[0]:
+                above = Place(self.origin, begin + path, path, self._files)
+                if self._is_web or above.exists():
+                    break
+                missing = above
+        return missing
+
     def _info(self) -> dict[str, Any] | None:
         """What fsspec says of it: `type` and `size`; None if it is not there."""
         if self._known is not None:
@@ -183,7 +216,14 @@ class Place:
             raise self._missing(kind) from error
 
     def _missing(self, kind: str) -> UserError:
-        return self.origin.error(f"a {kind} {self.text}, it is not there", "name one that is there")
+        first = self._first_missing()
+        lack = "it is not there" if first is self else _no(first)
+        return self.origin.error(f"a {kind} {self.text}, {lack}", "name one that is there")
+
+
+def _no(missing: Place) -> str:
+    bucket = missing._protocols & _BUCKETS and "/" not in missing.path
+    return f"there is no {'bucket' if bucket else 'folder'} {missing.text}"
 
 
 @contextmanager

@@ -6,7 +6,6 @@ those whose names begin with test or val are the test part, where others begin w
 is read through once when it is opened, for its labels and where each image lies.
 """
 
-import io
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,7 @@ from .decoding import SUFFIXES
 from .encoded import EncodedSamples, open_encoded
 from .places import Place
 from .samples import Origin, Part
-
-_AGAIN = "write or download that file again"
-_BLOCK = 512
+from .tars import AGAIN, tar_members
 
 
 @dataclass(slots=True)
@@ -107,14 +104,14 @@ def _index(origin: Origin, files: TarFiles, labels: list[int], tar: Place) -> No
     name, data = tar.name, tar.read()
     images: dict[str, tarfile.TarInfo] = {}
     classes: dict[str, int] = {}
-    for member in _members(origin, name, data):
+    for member in tar_members(origin, name, data):
         key, suffix = _split(member.name)
         if suffix == ".cls":
             raw = data[member.offset_data : member.offset_data + member.size]
             classes[key] = _number(origin, f"{member.name} of {name}", raw)
         elif suffix in SUFFIXES:
             if key in images:
-                raise origin.error(f"one image a key, {name} has two of {key}", _AGAIN)
+                raise origin.error(f"one image a key, {name} has two of {key}", AGAIN)
             images[key] = member
     for key, member in images.items():
         if key not in classes:
@@ -128,36 +125,6 @@ def _index(origin: Origin, files: TarFiles, labels: list[int], tar: Place) -> No
         files.begins.append(member.offset_data)
         files.sizes.append(member.size)
         labels.append(classes[key])
-
-
-def _members(origin: Origin, name: str, data: bytes) -> list[tarfile.TarInfo]:
-    """The files in a tar. Raises `UserError` where it is damaged or ends early."""
-    end, members = 0, list[tarfile.TarInfo]()
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                end = member.offset_data + member.size
-                members += [member] if member.isfile() else []
-                if end > len(data):
-                    break
-    except tarfile.TarError as error:
-        raise origin.error(
-            f"a whole tar {name}, after byte {end:,} it is damaged ({error})", _AGAIN
-        ) from error
-    if end > len(data):
-        raise origin.error(
-            f"a whole tar {name}, it ends early: {members[-1].name} should end at byte {end:,}, "
-            f"the file has {len(data):,}",
-            _AGAIN,
-        )
-    # A tar ends with two blocks of zeros: without them it may have been cut between two members.
-    padded = -(-end // _BLOCK) * _BLOCK
-    if len(data) < padded + 2 * _BLOCK:
-        raise origin.error(
-            f"a whole tar {name}, it ends early, at byte {len(data):,} without two blocks of zeros",
-            _AGAIN,
-        )
-    return members
 
 
 def _split(name: str) -> tuple[str, str]:

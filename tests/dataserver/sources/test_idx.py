@@ -76,8 +76,8 @@ def test_a_test_part_may_be_missing_but_not_half_of_it(tmp_path):
 def test_a_missing_folder_names_the_files_it_should_have(tmp_path):
     assert sentence(tmp_path / "no") == (
         "a file train-images-idx3-ubyte, train-images-idx3-ubyte.gz, train-images.idx3-ubyte or "
-        f"train-images.idx3-ubyte.gz in {tmp_path / 'no'}, which is no folder; "
-        "put it there, or name the folder that has it"
+        f"train-images.idx3-ubyte.gz in {tmp_path / 'no'}, there is no folder "
+        f"{tmp_path / 'no'}; put it there, or name the folder that has it"
     )
 
 

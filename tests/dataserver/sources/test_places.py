@@ -1,17 +1,13 @@
 """Places: a format reads the same from a folder and from a store that fsspec reaches; secrets stay
 hidden; whatever is wrong with a place is one line."""
 
-import gzip
 import http.server
-import struct
 import threading
-from pathlib import Path
 
-import cv2
 import fsspec
 import numpy as np
 import pytest
-from shards import write_parquet, write_tar
+from every_format import SOURCES, write_all
 
 from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
@@ -23,44 +19,6 @@ from dualshard.dataserver.sources.samples import Origin
 ORIGIN = Origin("data.source", "idx:HERE")
 
 
-def idx(array):
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-def write_all(folder: Path) -> dict[str, str]:
-    """A small source of each format in `folder`; the text of each, with FOLDER for it."""
-    random = np.random.default_rng(2)
-    images = random.integers(0, 256, (9, 6, 5)).astype(np.uint8)
-    labels = (np.arange(9) % 3).astype(np.uint8)
-    (folder / "mnist").mkdir()
-    packed = gzip.compress(idx(images))
-    (folder / "mnist/train-images-idx3-ubyte.gz").write_bytes(packed)
-    (folder / "mnist/train-labels-idx1-ubyte").write_bytes(idx(labels))
-    np.savez(folder / "a.npz", x=images, y=labels.astype(np.int64))
-    (folder / "cifar").mkdir()
-    for n in range(1, 6):
-        record = bytes([n % 3]) + random.bytes(3072)
-        (folder / f"cifar/data_batch_{n}.bin").write_bytes(2 * record)
-    for number, image in enumerate(images):
-        path = folder / f"photos/{'abc'[number % 3]}/{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), image)
-    (folder / "tars").mkdir()
-    write_tar(folder / "tars/a-0.tar", range(6))
-    write_tar(folder / "tars/a-1.tar", range(6, 9))
-    (folder / "tables").mkdir()
-    write_parquet(folder / "tables/a.parquet", range(9))
-    return {
-        "idx": "idx:FOLDER/mnist",
-        "npz": "npz:FOLDER/a.npz",
-        "cifar": "cifar:FOLDER/cifar",
-        "images": "images:FOLDER/photos",
-        "webdataset": "webdataset:FOLDER/tars/a-{0..1}.tar",
-        "glob": "webdataset:FOLDER/tars/a-*.tar",
-        "parquet": "parquet:FOLDER/tables",
-    }
-
-
 @pytest.fixture
 def store():
     """An empty store in memory, which fsspec calls memory://."""
@@ -70,9 +28,9 @@ def store():
     files.pseudo_dirs[:] = [""]
 
 
-@pytest.mark.parametrize("name", ["idx", "npz", "cifar", "images", "webdataset", "glob", "parquet"])
-def test_a_store_gives_what_a_folder_gives(tmp_path, store, name):
-    text = write_all(tmp_path)[name]
+@pytest.mark.parametrize("text", SOURCES.values(), ids=SOURCES)
+def test_a_store_gives_what_a_folder_gives(tmp_path, store, text):
+    write_all(tmp_path)
     store.put(str(tmp_path) + "/", "/there/", recursive=True)
     here = open_source(DataSection(text.replace("FOLDER", str(tmp_path))), seed=1)
     there = open_source(DataSection(text.replace("FOLDER", "memory://there")), seed=1)
@@ -97,6 +55,25 @@ def test_a_folder_that_is_not_there(tmp_path, scheme):
         assert sentence(f"{scheme}:{place}").startswith(
             f"data.source = {scheme}:{place}: expected "
         )
+
+
+def test_what_is_not_there_is_told_by_its_outermost_folder(tmp_path, store):
+    store.makedirs("/there/a")
+    store.pipe("/there/file", b"")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "file").write_text("")
+    for place in (str(tmp_path), "memory://there"):
+        for name, lack in [
+            ("a", "there is none"),
+            ("file", "which is no folder"),
+            ("no", f"there is no folder {place}/no"),
+            ("no/such/folder", f"there is no folder {place}/no"),
+        ]:
+            assert f" in {place}/{name}, {lack}; " in sentence(f"idx:{place}/{name}")
+    assert sentence(f"npz:{tmp_path}/no/a.npz") == (
+        f"data.source = npz:{tmp_path}/no/a.npz: expected a file {tmp_path}/no/a.npz, there is no "
+        f"folder {tmp_path}/no; name one that is there"
+    )
 
 
 def test_a_protocol_that_nobody_knows():
@@ -159,13 +136,13 @@ def test_over_http_in_a_process_of_its_own(tmp_path):
     import subprocess
     import sys
 
-    text = write_all(tmp_path)["npz"]
+    write_all(tmp_path)
     handler = functools.partial(Files, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        url = text.replace("FOLDER", f"http://127.0.0.1:{server.server_port}")
+        url = SOURCES["npz"].replace("FOLDER", f"http://127.0.0.1:{server.server_port}")
         code = (
             "import sys; from dualshard.common.data_sections import DataSection as D; "
             "from dualshard.dataserver.source import open_source; "
