@@ -94,7 +94,7 @@ class Setting:
     @property
     def expected(self) -> str:
         """What the value must be, in words: `an integer of at least 1`."""
-        if self.choices:
+        if self.choices or self.form:
             *rest, last = (*self.choices, self.form) if self.form else self.choices
             return f"{', '.join(rest)} or {last}" if rest else last
         if self.kind is Kind.TEXT and not self.empty:
@@ -150,7 +150,8 @@ class Setting:
         if not _is_text(value) or not (value or self.empty):
             raise self._refused(key, value)
         text = str(value)
-        if not self.choices or text in self.choices:
+        anything = not self.choices and not (self.pattern and text)
+        if anything or text in self.choices:
             return text
         if self.pattern and re.fullmatch(self.pattern, text, re.ASCII):
             return text

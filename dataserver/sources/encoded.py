@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...common.data_sections import DataSection
 from ...common.types import Arrays
 from ..corrupt import CorruptSamples
-from .decoding import BadImage, Decoder, decode_as_stored, parse_resize
+from .damage import BadImage
+from .decoding import Decoder, parse_resize
 from .samples import Origin
 
 PROBES = 16
@@ -24,7 +25,12 @@ class Files(Protocol):
     """Encoded images, numbered from 0. Any thread may call it."""
 
     def fetch(self, row: int) -> bytes:
-        """The bytes of an image. Raises `UserError` if they cannot be read."""
+        """The bytes of an image.
+
+        Raises:
+            UserError: their file cannot be read.
+            BadImage: what holds them is damaged.
+        """
 
     def name(self, row: int) -> str:
         """What errors call it: its file, or its place in one."""
@@ -128,13 +134,14 @@ def _probed(files: Files, count: int, skip: bool, origin: Origin) -> list[tuple[
     shapes: list[tuple[int, ...]] = []
     wanted = set(np.linspace(0, count - 1, min(PROBES, count)).astype(int).tolist())
     bad: BadImage | None = None
+    decoder = Decoder(grey=True)
     for number in range(count):
         if number not in wanted and shapes:
             continue
         if number > max(wanted) and shapes:
             break
         try:
-            shapes.append(decode_as_stored(files.fetch(number)).shape)
+            shapes.append(decoder.decode(files.fetch(number)).shape)
         except BadImage as damaged:
             bad = damaged
             if not skip:

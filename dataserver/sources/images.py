@@ -71,6 +71,7 @@ def _classes(origin: Origin, folder: Place, names: list[str], prefix: str) -> di
     every |= {inner.name for inner in inside.list() if inner.is_folder()}
     bare = sorted(name for name in every - held if not name.startswith("."))
     if bare and held:
+        (inside / bare[0]).list()  # says so, where only this user may not look into it
         raise origin.error(
             f"images in every class folder, {prefix}{bare[0]} has none",
             f"remove that folder, or put {', '.join(SUFFIXES)} files there",

@@ -47,16 +47,24 @@ def read_npz(origin: Origin, file: str, part: Part) -> Samples | None:
 
 def _load(origin: Origin, place: Place, names: tuple[str, ...]) -> dict[str, Array]:
     """Those of the named arrays that the archive has."""
-    data = place.read()
+    data, name = place.read(), ""
+    if data[:2] != b"PK" and data[:6] != b"\x93NUMPY":
+        found = f"it begins with {data[:4].hex(' ')}" if data else "it is empty"
+        raise origin.error(f"{place.name} to be an .npz archive, a zip file, {found}", _SAVE)
     try:
         archive = np.load(io.BytesIO(data), allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise origin.error("an .npz archive, the file holds one array", _SAVE)
-        return {name: archive[name] for name in names if name in archive}
+        found_arrays: dict[str, Array] = {}
+        for name in names:
+            if name in archive:
+                found_arrays[name] = archive[name]
+        return found_arrays
     except _DAMAGED as error:
         if "Object arrays" in str(error):
-            expected = "arrays of numbers, the file has Python objects, which are never loaded"
-            raise origin.error(expected, "save x and y with a numeric dtype") from error
+            what = name or "the array"
+            expected = f"arrays of numbers, {what} holds Python objects, which are never loaded"
+            raise origin.error(expected, f"save {what} with a numeric dtype") from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise origin.error(f"a whole .npz archive, reading it failed ({reason})", _SAVE) from error
 

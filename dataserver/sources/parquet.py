@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...common.data_sections import DataSection
 from ...common.errors import UserError
+from .damage import BadImage
 from .encoded import EncodedSamples, open_encoded
 from .places import Place
 from .samples import Origin, Part
@@ -39,9 +40,19 @@ class ParquetFiles:
         self._begins.append(self._begins[-1] + rows)
 
     def fetch(self, row: int) -> bytes:
-        """As `Files.fetch`. A row that is null is an image of no bytes."""
+        """As `Files.fetch`. A row that is null is an image of no bytes.
+
+        Raises:
+            BadImage: the row group that holds it cannot be read.
+        """
+        import pyarrow
+
         group, inner = self._find(row)
-        cell = self._read(group)[inner].as_py()
+        try:
+            cell = self._read(group)[inner].as_py()
+        except (OSError, pyarrow.ArrowException) as error:
+            _, number, _ = self._groups[group]
+            raise BadImage(f"row group {number} cannot be read ({_words(error)})") from None
         return (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
 
     def name(self, row: int) -> str:
@@ -88,8 +99,7 @@ def read_parquet(
         try:
             labels.append(_index(origin, files, shard, image, label))
         except (OSError, pyarrow.ArrowException) as error:
-            reason = " ".join(str(error).split())[:100]
-            expected = f"a whole parquet file {shard.name}, reading it failed ({reason})"
+            expected = f"a whole parquet file {shard.name}, reading it failed ({_words(error)})"
             raise origin.error(expected, "write or download that file again") from error
     if not shards:
         return None
@@ -97,6 +107,11 @@ def read_parquet(
     if not classes:
         raise origin.error(f"rows in {place}, there are none", "name files that have rows")
     return open_encoded(files, classes, (place, label), data, origin)
+
+
+def _words(error: Exception) -> str:
+    """The beginning of what pyarrow says, in one line."""
+    return " ".join(str(error).split())[:100]
 
 
 def _open(place: Place) -> Any:

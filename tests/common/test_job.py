@@ -232,6 +232,14 @@ def test_the_given_table_is_copied() -> None:
             "train.mode = admm: expected async, ssp, bsp, local or easgd;"
             ' this version has no admm yet, write train.mode = "async"',
         ),
+        *(
+            (
+                {"data": {"resize": text}},
+                f"data.resize = {text}: expected HEIGHTxWIDTH or SIDE;"
+                ' for example data.resize = "224"',
+            )
+            for text in ("0", "32x0", "0x32", "224,224", "a")
+        ),
         (
             {"worker": {"device": "gpu"}},
             "worker.device = gpu: expected auto, cpu or cuda:N;"
@@ -398,6 +406,8 @@ def values(rule: Setting) -> st.SearchStrategy[Any]:
     match rule.kind:
         case Kind.FLAG:
             return st.booleans()
+        case Kind.TEXT if rule.pattern:
+            return st.from_regex(rule.pattern, fullmatch=True)
         case Kind.TEXT:
             return texts if rule.empty else texts.filter(bool)
         case Kind.TEXTS:

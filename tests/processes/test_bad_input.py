@@ -6,6 +6,7 @@ What the command line itself refuses is tested without processes in tests/deploy
 import json
 import struct
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +26,18 @@ def write_images(folder, images, labels):
     (folder / "train-labels-idx1-ubyte").write_bytes(labels)
 
 
+def write_photos(folder):
+    """JPEGs of two classes, one of them damaged in its middle, where OpenCV alone only warns."""
+    for number in range(12):
+        image = np.random.default_rng(number).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+        data = cv2.imencode(".jpg", image)[1].tobytes()
+        if number == 7:
+            data = data[: len(data) // 2] + bytes(100) + data[len(data) // 2 + 100 :]
+        place = folder / "ab"[number % 2] / f"{number}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+
+
 @pytest.fixture
 def bad(tmp_path):
     """A folder of bad inputs."""
@@ -33,6 +46,7 @@ def bad(tmp_path):
     write_images(tmp_path / "magic", b"GIF8" + idx(images)[4:], idx(labels))
     write_images(tmp_path / "empty", idx(images[:0]), idx(labels[:0]))
     np.savez(tmp_path / "range.npz", x_train=images, y_train=np.full(40, -3))
+    write_photos(tmp_path / "photos")
     (tmp_path / "raises.py").write_text("def build():\n    raise RuntimeError('no luck today')\n")
     (tmp_path / "lazy.py").write_text(LAZY)
     (tmp_path / "narrow.py").write_text("from torch import nn\n\nnet = nn.Linear(8, 4)\n")
@@ -54,6 +68,7 @@ CASES = {
     "magic": ("data.source=idx:magic", "it begins with 47 49 46 38"),
     "empty": ("data.source=idx:empty", "sample"),
     "label": ("data.source=npz:range.npz", "-3"),
+    "jpeg": ("data.source=images:photos", "b/7.jpg is damaged: the JPEG is damaged inside ("),
     "model": ("model.ref=nowhere.py:build", "a Python file that is there"),
     "raises": ("model.ref=raises.py:build", "RuntimeError: no luck today"),
     "lazy": (

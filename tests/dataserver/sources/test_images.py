@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
@@ -122,6 +123,35 @@ def test_an_empty_class_folder_is_named(tmp_path):
         "images in every class folder, train/b has none; remove that folder, or put .jpg, .jpeg, "
         ".png, .bmp, .webp files there"
     )
+
+
+def test_a_class_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    """What walks through the folders passes over those that it may not read."""
+    folder(tmp_path, ["a/0.png", "b/1.png"])
+    walk, ls = LocalFileSystem.find, LocalFileSystem.ls
+
+    def find(files, path, **rest):
+        return {k: v for k, v in walk(files, path, **rest).items() if "/b/" not in k}
+
+    def listed(files, path, **rest):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied")
+        return ls(files, path, **rest)
+
+    monkeypatch.setattr(LocalFileSystem, "find", find)
+    monkeypatch.setattr(LocalFileSystem, "ls", listed)
+    assert sentence(tmp_path) == start(tmp_path) + (
+        f"{tmp_path}/b to be readable, it is not allowed (Permission denied); give this user or "
+        "these credentials access to it"
+    )
+
+
+def test_names_of_folders_may_hold_spaces_and_any_letters(tmp_path):
+    place = tmp_path / "meine Bilder, été"
+    folder(place, [f"{name}/{n} [1]*.png" for name in ("chat noir", "ñandú") for n in range(3)])
+    split = opened(place)
+    assert (len(split.train), len(split.test), split.classes) == (5, 1, 2)
+    assert everything(split.train)[0].shape == (5, 12, 16, 3)
 
 
 def test_no_folder_no_images_and_an_unknown_class_are_refused(tmp_path):

@@ -6,6 +6,7 @@ from shards import encoded, picture, write_parquet, write_tar
 
 from dualshard.common.data_sections import DataSection
 from dualshard.common.errors import UserError
+from dualshard.dataserver.corrupt import CorruptSamples
 from dualshard.dataserver.source import open_source
 
 
@@ -146,3 +147,25 @@ def test_bad_parquet_labels_and_files_are_named(tmp_path):
     assert sentence(f"parquet:{path}").startswith(
         "a whole parquet file a.parquet, reading it failed ("
     )
+
+
+def test_a_damaged_row_group_is_named_and_its_images_skipped(tmp_path):
+    """The footer and the labels are whole: what is damaged is found when an image is read."""
+    path = tmp_path / "a.parquet"
+    write_parquet(path, range(6))
+    from pyarrow.parquet import read_metadata
+
+    begin = read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 10] = b"\xff" * 10
+    path.write_bytes(data)
+    text, test = f"parquet:{path}", f"parquet:{tmp_path / 'b.parquet'}"
+    write_parquet(tmp_path / "b.parquet", range(3))
+    said = sentence(text, test=test)
+    assert said.startswith("whole images, row 2 of a.parquet is damaged: row group 1 cannot be ")
+    assert said.endswith("; replace or remove it, or set data.corrupt = skip")
+    train = opened(text, test=test, corrupt="skip").train
+    with pytest.raises(CorruptSamples) as caught:
+        train.read(np.arange(6))
+    assert sorted(caught.value.reasons) == [2, 3]
+    np.testing.assert_array_equal(train.read(np.array([4]))[0][0], picture(4))
