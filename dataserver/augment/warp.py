@@ -1,13 +1,17 @@
-"""The affine warp of a batch of images, compiled. Only the kernel and its call may live here.
+"""The affine warp of a batch of images, compiled. Only the kernels and their call may live here.
 
 Each output pixel looks up one place of its input image and interpolates there (bilinear); outside
 of the image there are zeros.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
+
+BAND = 2048
+"""Pixels whose places are worked out at once: they stay in the fastest cache until looked up."""
 
 
 def warp(images: Array, maps: Float32) -> Array:
@@ -25,22 +29,25 @@ def warp(images: Array, maps: Float32) -> Array:
     images, maps = np.ascontiguousarray(images), np.ascontiguousarray(maps)
     warped = np.empty_like(images)
     channels = images.shape[3] if images.ndim == 4 else 1
-    shape = (*images.shape[:3], channels)
-    rounding = np.float32(0.5 if images.dtype == np.uint8 else 0.0)
-    _warp(images.reshape(shape), maps, warped.reshape(shape), rounding)
+    n, height, width = images.shape[:3]
+    if images.dtype == np.uint8:
+        rows = (n, height, width * channels)
+        _warp_bytes(images.reshape(rows), channels, maps, warped.reshape(rows))
+    else:
+        shape = (n, height, width, channels)
+        _warp(images.reshape(shape), maps, warped.reshape(shape))
     return warped
 
 
 @compiled
-def _warp(images: Array, maps: Float32, warped: Array, rounding: np.float32) -> None:
-    """Write `images`, looked up through `maps`, to `warped`; storing to uint8 truncates.
+def _warp(images: Float32, maps: Float32, warped: Float32) -> None:
+    """Write `images`, (n, height, width, channels), looked up through `maps`, to `warped`.
 
     A plane is copied between zeros, one pixel before and two behind, and places are clamped to
     that border: so the inner loop needs no branch, and the compiler makes vectors of it.
     """
     n, height, width, channels = images.shape
     plane = np.zeros((height + 3, width + 3), np.float32)
-    row = np.empty(width, np.float32)
     zero, right, bottom = np.float32(0), np.float32(width + 1), np.float32(height + 1)
     centre_x, centre_y = np.float32((width - 1) / 2), np.float32((height - 1) / 2)
     for i in range(n):
@@ -63,6 +70,108 @@ def _warp(images: Array, maps: Float32, warped: Array, rounding: np.float32) -> 
                     above, below = plane[top, left], plane[top + 1, left]
                     above += part_x * (plane[top, left + 1] - above)
                     below += part_x * (plane[top + 1, left + 1] - below)
-                    row[x] = above + part_y * (below - above) + rounding
-                for x in range(width):
-                    warped[i, y, x, channel] = row[x]
+                    warped[i, y, x, channel] = above + part_y * (below - above)
+
+
+@compiled
+def _warp_bytes(images: Array, channels: int, maps: Float32, warped: Array) -> None:
+    """The same for uint8, (n, height, width * channels), in simple passes over many pixels.
+
+    `quads` holds at each place of an image with its border the four bytes that are interpolated
+    there, so that a pixel is one look-up, and all else is arithmetic on rows of numbers.
+    """
+    n, height = images.shape[:2]
+    width = images.shape[2] // channels
+    stride = (width + 3) * channels
+    plane = np.zeros((height + 3) * stride + channels, np.uint8)
+    quads = np.zeros((height + 2) * stride, np.uint32)
+    inner = plane[: (height + 3) * stride].reshape(height + 3, stride)[
+        1 : height + 1, channels : channels * (width + 1)
+    ]
+    rows = max(1, BAND // width)
+    across, down = _from_the_centre(rows, height, width)
+    places, found = np.empty(rows * width, np.uint32), np.empty(rows * width, np.uint32)
+    parts, mixed = np.empty((2, rows * width), np.float32), np.empty(rows * width, np.uint8)
+    shape = np.array([height, width, channels, stride], np.int32)
+    for i in range(n):
+        for y in range(height):
+            for x in range(width * channels):
+                inner[y, x] = images[i, y, x]
+        _gather_quads(plane, channels, stride, quads)
+        for top in range(0, height, rows):
+            size = min(rows, height - top) * width
+            _find_places(maps[i], across[:size], down[:size], top, shape, places, parts)
+            out = warped[i].reshape(-1)[top * width * channels :]
+            for channel in range(channels):
+                own = quads[channel:]
+                for p in range(size):
+                    found[p] = own[places[p]]
+                if channels == 1:
+                    _interpolate(found, parts, out[:size])
+                else:
+                    _interpolate(found, parts, mixed[:size])
+                    for p in range(size):
+                        out[p * channels + channel] = mixed[p]
+
+
+@compiled
+def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float32]:
+    """x and y of each pixel of the first `rows` rows."""
+    across, down = np.empty(rows * width, np.float32), np.empty(rows * width, np.float32)
+    for y in range(rows):
+        for x in range(width):
+            across[y * width + x] = np.float32(x) - np.float32((width - 1) / 2)
+            down[y * width + x] = np.float32(y) - np.float32((height - 1) / 2)
+    return across, down
+
+
+@compiled
+def _gather_quads(plane: Array, channels: int, stride: int, quads: NDArray[np.uint32]) -> None:
+    """Pack the bytes at each place, right of it, below, and right below, from the lowest up."""
+    count = len(quads) - channels
+    here, right = plane[:count], plane[channels : channels + count]
+    below, beside = plane[stride : stride + count], plane[stride + channels :][:count]
+    for p in range(count):
+        upper = np.uint32(here[p]) | np.uint32(right[p]) << np.uint32(8)
+        lower = np.uint32(below[p]) | np.uint32(beside[p]) << np.uint32(8)
+        quads[p] = upper | lower << np.uint32(16)
+
+
+@compiled
+def _find_places(
+    one: Float32,
+    across: Float32,
+    down: Float32,
+    top: int,
+    shape: NDArray[np.int32],
+    places: NDArray[np.uint32],
+    parts: Float32,
+) -> None:
+    """Where in the quads each pixel of a band looks, and how far it is to the right and below."""
+    height, width, channels, stride = shape
+    right, bottom = np.float32(width + 1), np.float32(height + 1)
+    xx, xy, yx, yy, zero = one[0, 0], one[0, 1], one[1, 0], one[1, 1], np.float32(0)
+    x_shift = one[0, 2] + xy * np.float32(top) + np.float32((width + 1) / 2)
+    y_shift = one[1, 2] + yy * np.float32(top) + np.float32((height + 1) / 2)
+    parts_x, parts_y = parts[0], parts[1]
+    for p in range(len(across)):
+        x = min(max(xx * across[p] + xy * down[p] + x_shift, zero), right)
+        y = min(max(yx * across[p] + yy * down[p] + y_shift, zero), bottom)
+        whole_x, whole_y = np.int32(x), np.int32(y)
+        parts_x[p], parts_y[p] = x - np.float32(whole_x), y - np.float32(whole_y)
+        places[p] = np.uint32(whole_y * stride + whole_x * channels)
+
+
+@compiled
+def _interpolate(found: NDArray[np.uint32], parts: Float32, out: Array) -> None:
+    """Between the four bytes of each quad, to the nearest byte."""
+    byte, parts_x, parts_y = np.uint32(255), parts[0], parts[1]
+    for p in range(len(out)):
+        quad = found[p]
+        above = np.float32(np.int32(quad & byte))
+        right = np.float32(np.int32(quad >> np.uint32(8) & byte))
+        below = np.float32(np.int32(quad >> np.uint32(16) & byte))
+        beside = np.float32(np.int32(quad >> np.uint32(24)))
+        above += parts_x[p] * (right - above)
+        below += parts_x[p] * (beside - below)
+        out[p] = np.uint8(np.int32(above + parts_y[p] * (below - above) + np.float32(0.5)))
