@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _side(stack: ExitStack, name: str, job: Job, folder: Path) -> Side:
 def write_images(case: Case, path: Path) -> Path:
     """An archive with random images and ten classes of labels."""
     random = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, count in (("train", case.samples), ("test", BATCH)):
         arrays[f"x_{part}"] = random.integers(0, 256, (count, *case.shape), np.uint8)
         arrays[f"y_{part}"] = np.arange(count) % 10

@@ -26,7 +26,7 @@ PREFETCHED = (2, 8)
 """Batches that a process prepares ahead; 2 is PyTorch's default."""
 
 
-class Batches(Dataset[Any]):
+class Batches(Dataset[Any]):  # type: ignore[misc]
     """Whole batches, by lists of indices."""
 
     def __init__(self, source: str, augment: list[str]) -> None:
