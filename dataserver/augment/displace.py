@@ -11,6 +11,10 @@ from ...common.compiled import compiled
 from ...common.types import Array, Float32
 from ..randomness import Keys
 from .draws import bell
+from .quads import Words, gather_quads, look_up, make_room
+
+BLOCK = 8
+"""Images whose fields are made together."""
 
 
 def displace(
@@ -36,69 +40,124 @@ def displace(
     images = np.ascontiguousarray(images)
     changed = np.empty_like(images)
     channels = images.shape[3] if images.ndim == 4 else 1
-    shape = (*images.shape[:3], channels)
-    rounding = np.float32(0.5 if images.dtype == np.uint8 else 0.0)
-    later = before if after is None else after
-    _displace(
-        images.reshape(shape), before, later, after is not None, keys, down, across,
-        changed.reshape(shape), rounding,
-    )  # fmt: skip
+    n, height, width = images.shape[:3]
+    later, moved = (before, False) if after is None else (after, True)
+    if images.dtype == np.uint8:
+        rows = (n, height, width * channels)
+        _displace_bytes(
+            images.reshape(rows), channels, before, later, moved, keys, down, across,
+            changed.reshape(rows),
+        )  # fmt: skip
+    else:
+        shape = (n, height, width, channels)
+        _displace(
+            images.reshape(shape), before, later, moved, keys, down, across, changed.reshape(shape)
+        )
     return changed
 
 
 @compiled
 def _displace(
-    images: Array, before: Float32, after: Float32, moved: bool, keys: Keys, down: Float32,
-    across: Float32, changed: Array, rounding: np.float32,
+    images: Float32, before: Float32, after: Float32, moved: bool, keys: Keys, down: Float32,
+    across: Float32, changed: Float32,
 ) -> None:  # fmt: skip
     n, height, width, channels = images.shape
     plane = np.zeros((height + 3, width + 3), np.float32)
-    row = np.empty(width, np.float32)
-    fields = np.empty((2, height, width), np.float32)
     places = np.empty((2, height, width), np.float32)
-    half = np.empty((len(down), width), np.float32)
+    half, fields = _make_room(down, across)
     for i in range(n):
-        for axis in range(2):
-            _field(keys[i], axis, down, across, half, fields[axis])
-        _places(before[i], after[i], moved, fields, places)
+        if i % BLOCK == 0:
+            _draw_fields(keys[i : i + BLOCK], down, across, half, fields)
+        _places(before[i], after[i], moved, fields, 2 * (i % BLOCK), places)
         for channel in range(channels):
             for y in range(height):
                 for x in range(width):
                     plane[y + 1, x + 1] = images[i, y, x, channel]
             for y in range(height):
+                row = changed[i, y, :, channel]
                 _look_up(plane, places[0, y], places[1, y], row)
-                for x in range(width):
-                    changed[i, y, x, channel] = row[x] + rounding
 
 
 @compiled
-def _field(
-    key: np.uint64, axis: int, down: Float32, across: Float32, half: Float32, field: Float32
+def _displace_bytes(
+    images: Array, channels: int, before: Float32, after: Float32, moved: bool, keys: Keys,
+    down: Float32, across: Float32, changed: Array,
+) -> None:  # fmt: skip
+    """The same for uint8, (n, height, width * channels), with a quad a look-up."""
+    n, height = images.shape[:2]
+    width, size = across.shape[1], height * across.shape[1]
+    plane, quads = make_room(height, width, channels)
+    places, parts = np.empty((2, height, width), np.float32), np.empty((2, size), np.float32)
+    at, found = np.empty(size, np.uint32), np.empty(size, np.uint32)
+    mixed = np.empty(size, np.uint8)
+    half, fields = _make_room(down, across)
+    for i in range(n):
+        if i % BLOCK == 0:
+            _draw_fields(keys[i : i + BLOCK], down, across, half, fields)
+        _places(before[i], after[i], moved, fields, 2 * (i % BLOCK), places)
+        _split(places.reshape(2, size), (width + 3) * channels, channels, at, parts)
+        gather_quads(images[i], channels, plane, quads)
+        look_up(quads, channels, at, parts, found, mixed, changed[i].reshape(-1))
+
+
+@compiled
+def _split(places: Float32, stride: int, channels: int, at: Words, parts: Float32) -> None:
+    """Places, (2, pixels), as those of quads and how far they are to the right and below."""
+    places_x, places_y, parts_x, parts_y = places[0], places[1], parts[0], parts[1]
+    row, step = np.int32(stride), np.int32(channels)
+    for p in range(len(at)):
+        left, top = np.int32(places_x[p]), np.int32(places_y[p])
+        parts_x[p], parts_y[p] = places_x[p] - np.float32(left), places_y[p] - np.float32(top)
+        at[p] = np.uint32(top * row + left * step)
+
+
+@compiled
+def _make_room(down: Float32, across: Float32) -> tuple[Float32, Float32]:
+    """For Z across, (rank, 2 * BLOCK, width), and for the fields of a block of images, (height, 2 *
+    BLOCK, width): x and y of each in turn. Rows of many images make long loops."""
+    width = across.shape[1]
+    half = np.empty((len(down), 2 * BLOCK, width), np.float32)
+    return half, np.empty((down.shape[1], 2 * BLOCK, width), np.float32)
+
+
+@compiled
+def _draw_fields(
+    keys: Keys, down: Float32, across: Float32, half: Float32, fields: Float32
 ) -> None:
-    """Write one axis of the field, (height, width); `half` is room for Z across."""
-    rows, columns = len(down), len(across)
-    height, width = field.shape
-    for row in range(rows):
-        half[row] = 0
-        for column in range(columns):
-            value = bell(key, (axis * rows + row) * columns + column)
-            for x in range(width):
-                half[row, x] += value * across[column, x]
+    """Write the fields of up to BLOCK images."""
+    rows, columns, height = len(down), len(across), len(fields)
+    for i in range(len(keys)):
+        for axis in range(2):
+            for row in range(rows):
+                line = half[row, 2 * i + axis]
+                line[:] = 0
+                for column in range(columns):
+                    value = bell(keys[i], (axis * rows + row) * columns + column)
+                    _add(line, value, across[column])
+    size = 2 * len(keys) * across.shape[1]
     for y in range(height):
-        field[y] = 0
+        line = fields[y].reshape(-1)[:size]
+        line[:] = 0
         for row in range(rows):
-            value = down[row, y]
-            for x in range(width):
-                field[y, x] += value * half[row, x]
+            _add(line, down[row, y], half[row].reshape(-1)[:size])
 
 
 @compiled
-def _places(before: Float32, after: Float32, moved: bool, fields: Float32, places: Float32) -> None:
-    """Write the places of all pixels in the plane with a border of one."""
-    height, width = fields.shape[1:]
+def _add(line: Float32, factor: np.float32, other: Float32) -> None:
+    for x in range(len(line)):
+        line[x] += factor * other[x]
+
+
+@compiled
+def _places(
+    before: Float32, after: Float32, moved: bool, fields: Float32, of: int, places: Float32
+) -> None:
+    """Write the places of all pixels in the plane with a border of one; `of` is the image's x."""
+    height, width = places.shape[1:]
     centre_x, centre_y = np.float32((width - 1) / 2), np.float32((height - 1) / 2)
     one, zero = np.float32(1), np.float32(0)
     for y in range(height):
+        field_x, field_y = fields[y, of], fields[y, of + 1]
         for x in range(width):
             q_x, q_y = np.float32(x) - centre_x, np.float32(y) - centre_y
             if moved:
@@ -107,10 +166,10 @@ def _places(before: Float32, after: Float32, moved: bool, fields: Float32, place
                 q_y = after[1, 0] * p_x + after[1, 1] * p_y + after[1, 2]
                 at_x = min(max(q_x + centre_x, zero), np.float32(width - 1))
                 at_y = min(max(q_y + centre_y, zero), np.float32(height - 1))
-                d_x = _between(fields[0], at_x, at_y)
-                d_y = _between(fields[1], at_x, at_y)
+                d_x = _between(fields, of, at_x, at_y)
+                d_y = _between(fields, of + 1, at_x, at_y)
             else:
-                d_x, d_y = fields[0, y, x], fields[1, y, x]
+                d_x, d_y = field_x[x], field_y[x]
             q_x, q_y = q_x + d_x, q_y + d_y
             p_x = before[0, 0] * q_x + before[0, 1] * q_y + before[0, 2] + centre_x + one
             p_y = before[1, 0] * q_x + before[1, 1] * q_y + before[1, 2] + centre_y + one
@@ -119,13 +178,15 @@ def _places(before: Float32, after: Float32, moved: bool, fields: Float32, place
 
 
 @compiled
-def _between(field: Float32, x: np.float32, y: np.float32) -> np.float32:
-    """The field at a place within it, bilinear."""
+def _between(fields: Float32, of: int, x: np.float32, y: np.float32) -> np.float32:
+    """A field at a place within it, bilinear."""
     left, top = int(x), int(y)
-    right, bottom = min(left + 1, field.shape[1] - 1), min(top + 1, field.shape[0] - 1)
+    right, bottom = min(left + 1, fields.shape[2] - 1), min(top + 1, len(fields) - 1)
     part_x, part_y = x - np.float32(left), y - np.float32(top)
-    above = field[top, left] + part_x * (field[top, right] - field[top, left])
-    below = field[bottom, left] + part_x * (field[bottom, right] - field[bottom, left])
+    above = fields[top, of, left]
+    above += part_x * (fields[top, of, right] - above)
+    below = fields[bottom, of, left]
+    below += part_x * (fields[bottom, of, right] - below)
     value: np.float32 = above + part_y * (below - above)
     return value
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...common.compiled import compiled
 from ...common.types import Array, Float32
+from .quads import Words, gather_quads, look_up, make_room
 
 BAND = 2048
 """Pixels whose places are worked out at once: they stay in the fastest cache until looked up."""
@@ -75,43 +76,23 @@ def _warp(images: Float32, maps: Float32, warped: Float32) -> None:
 
 @compiled
 def _warp_bytes(images: Array, channels: int, maps: Float32, warped: Array) -> None:
-    """The same for uint8, (n, height, width * channels), in simple passes over many pixels.
-
-    `quads` holds at each place of an image with its border the four bytes that are interpolated
-    there, so that a pixel is one look-up, and all else is arithmetic on rows of numbers.
-    """
+    """The same for uint8, (n, height, width * channels), in simple passes over many pixels."""
     n, height = images.shape[:2]
     width = images.shape[2] // channels
-    stride = (width + 3) * channels
-    plane = np.zeros((height + 3) * stride + channels, np.uint8)
-    quads = np.zeros((height + 2) * stride, np.uint32)
-    inner = plane[: (height + 3) * stride].reshape(height + 3, stride)[
-        1 : height + 1, channels : channels * (width + 1)
-    ]
+    plane, quads = make_room(height, width, channels)
     rows = max(1, BAND // width)
     across, down = _from_the_centre(rows, height, width)
     places, found = np.empty(rows * width, np.uint32), np.empty(rows * width, np.uint32)
     parts, mixed = np.empty((2, rows * width), np.float32), np.empty(rows * width, np.uint8)
-    shape = np.array([height, width, channels, stride], np.int32)
+    shape = np.array([height, width, channels], np.int32)
     for i in range(n):
-        for y in range(height):
-            for x in range(width * channels):
-                inner[y, x] = images[i, y, x]
-        _gather_quads(plane, channels, stride, quads)
+        gather_quads(images[i], channels, plane, quads)
+        out = warped[i].reshape(-1)
         for top in range(0, height, rows):
-            size = min(rows, height - top) * width
+            begin, size = top * width, min(rows, height - top) * width
             _find_places(maps[i], across[:size], down[:size], top, shape, places, parts)
-            out = warped[i].reshape(-1)[top * width * channels :]
-            for channel in range(channels):
-                own = quads[channel:]
-                for p in range(size):
-                    found[p] = own[places[p]]
-                if channels == 1:
-                    _interpolate(found, parts, out[:size])
-                else:
-                    _interpolate(found, parts, mixed[:size])
-                    for p in range(size):
-                        out[p * channels + channel] = mixed[p]
+            band = out[begin * channels : (begin + size) * channels]
+            look_up(quads, channels, places[:size], parts, found, mixed, band)
 
 
 @compiled
@@ -126,29 +107,18 @@ def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float
 
 
 @compiled
-def _gather_quads(plane: Array, channels: int, stride: int, quads: NDArray[np.uint32]) -> None:
-    """Pack the bytes at each place, right of it, below, and right below, from the lowest up."""
-    count = len(quads) - channels
-    here, right = plane[:count], plane[channels : channels + count]
-    below, beside = plane[stride : stride + count], plane[stride + channels :][:count]
-    for p in range(count):
-        upper = np.uint32(here[p]) | np.uint32(right[p]) << np.uint32(8)
-        lower = np.uint32(below[p]) | np.uint32(beside[p]) << np.uint32(8)
-        quads[p] = upper | lower << np.uint32(16)
-
-
-@compiled
 def _find_places(
     one: Float32,
     across: Float32,
     down: Float32,
     top: int,
     shape: NDArray[np.int32],
-    places: NDArray[np.uint32],
+    places: Words,
     parts: Float32,
 ) -> None:
     """Where in the quads each pixel of a band looks, and how far it is to the right and below."""
-    height, width, channels, stride = shape
+    height, width, channels = shape
+    stride = (width + 3) * channels
     right, bottom = np.float32(width + 1), np.float32(height + 1)
     xx, xy, yx, yy, zero = one[0, 0], one[0, 1], one[1, 0], one[1, 1], np.float32(0)
     x_shift = one[0, 2] + xy * np.float32(top) + np.float32((width + 1) / 2)
@@ -160,18 +130,3 @@ def _find_places(
         whole_x, whole_y = np.int32(x), np.int32(y)
         parts_x[p], parts_y[p] = x - np.float32(whole_x), y - np.float32(whole_y)
         places[p] = np.uint32(whole_y * stride + whole_x * channels)
-
-
-@compiled
-def _interpolate(found: NDArray[np.uint32], parts: Float32, out: Array) -> None:
-    """Between the four bytes of each quad, to the nearest byte."""
-    byte, parts_x, parts_y = np.uint32(255), parts[0], parts[1]
-    for p in range(len(out)):
-        quad = found[p]
-        above = np.float32(np.int32(quad & byte))
-        right = np.float32(np.int32(quad >> np.uint32(8) & byte))
-        below = np.float32(np.int32(quad >> np.uint32(16) & byte))
-        beside = np.float32(np.int32(quad >> np.uint32(24)))
-        above += parts_x[p] * (right - above)
-        below += parts_x[p] * (beside - below)
-        out[p] = np.uint8(np.int32(above + parts_y[p] * (below - above) + np.float32(0.5)))
