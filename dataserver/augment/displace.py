@@ -7,7 +7,7 @@ needed at whole pixels alone; else it is interpolated between them, and held at 
 
 import numpy as np
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled, compiled_exactly
 from ...common.types import Array, Float32
 from ..randomness import Keys
 from .draws import bell
@@ -120,11 +120,11 @@ def _make_room(down: Float32, across: Float32) -> tuple[Float32, Float32]:
     return half, np.empty((down.shape[1], 2 * BLOCK, width), np.float32)
 
 
-@compiled
+@compiled_exactly
 def _draw_fields(
     keys: Keys, down: Float32, across: Float32, half: Float32, fields: Float32
 ) -> None:
-    """Write the fields of up to BLOCK images."""
+    """Write the fields of up to BLOCK images; the same bits wherever an image stands among them."""
     rows, columns, height = len(down), len(across), len(fields)
     for i in range(len(keys)):
         for axis in range(2):
@@ -142,7 +142,7 @@ def _draw_fields(
             _add(line, down[row, y], half[row].reshape(-1)[:size])
 
 
-@compiled
+@compiled_exactly
 def _add(line: Float32, factor: np.float32, other: Float32) -> None:
     for x in range(len(line)):
         line[x] += factor * other[x]

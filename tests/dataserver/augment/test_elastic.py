@@ -80,6 +80,22 @@ def test_the_look_up_is_scipys(shape, after):
             np.testing.assert_allclose(got, expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("shape", [(12, 9), (28, 28), (9, 12, 3)])
+@pytest.mark.parametrize("after", [(), (rotate(30), shift(1))])
+def test_bytes_are_the_rounded_floats_and_an_image_is_the_same_in_any_batch(shape, after):
+    n = 19
+    transform = Elastic(20, 2.0, [shift(2), rotate(20)], after)
+    pixels = np.random.default_rng(2).integers(0, 256, (n, *shape)).astype(np.uint8)
+    found = []
+    for images in (pixels, pixels.astype(np.float32)):
+        whole = transform((images,), Stream.of(1, 0, np.arange(n)))[0]
+        for begin, end in ((0, 1), (1, 10), (10, 19)):
+            some = transform((images[begin:end],), Stream.of(1, 0, np.arange(begin, end)))[0]
+            np.testing.assert_array_equal(some, whole[begin:end])
+        found.append(whole)
+    assert np.abs(found[0] - found[1]).max() < 0.6
+
+
 def test_alpha_0_changes_nothing_and_affine_neighbours_are_joined():
     images = np.random.default_rng(1).integers(0, 256, (5, 10, 10)).astype(np.uint8)
     (same,) = parse_augment(["elastic:0:4"])

@@ -50,6 +50,16 @@ def test_equals_the_reference(shape):
     assert np.abs(warped - expected).max() < 0.505
 
 
+@pytest.mark.parametrize("shape", [(70, 61), (70, 61, 3), (2, 3000)])
+def test_bytes_of_large_images_are_the_rounded_floats(shape):
+    rng = np.random.default_rng(4)
+    maps = random_maps(rng, 3, max(shape) / 4)
+    pixels = rng.integers(0, 256, (3, *shape)).astype(np.uint8)
+    floats = warp(pixels.astype(np.float32), maps)
+    # Places a thousand pixels away are known to a few 1e-4 of a pixel.
+    assert np.abs(warp(pixels, maps) - floats).max() < (0.6 if max(shape) < 100 else 1.0)
+
+
 def test_identity_keeps_every_pixel_and_leaves_the_input_alone():
     images = np.arange(2 * 16 * 16, dtype=np.int64).astype(np.uint8).reshape(2, 16, 16)
     images.setflags(write=False)
