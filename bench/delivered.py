@@ -6,22 +6,25 @@ other side is PyTorch's DataLoader in batch mode, whose data set runs the same t
 batches, and whose consumer scales each batch to float32 too. Counted is what has been scaled.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from ..common.job import Job
 from .governor import Governed
-from .peers import installed, peer
+from .peers import descendants, installed, peer
 from .processes import module_command, pause, running, started
 from .report import Row, compare
 from .sides import Side, in_turn
+from .usage import cpu_seconds
 
 BATCH = 128
 PORTION = 16
@@ -30,7 +33,13 @@ THREADS = 2
 """Of the data server; the DataLoader has as many processes."""
 LANE, TCP, SMALL = "same-host lane", "tcp", "same-host lane, portions of one minibatch"
 LOADER, LARGE = "PyTorch's DataLoader", "PyTorch's DataLoader, batches of 2,048"
+PROCESSOR = "processor time an image: "
+"""Before the name of a side: what `processor` says of it."""
 GOAL = 8.0
+
+
+Awake = Callable[[], AbstractContextManager[None]]
+"""The context in which a process runs."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class Case:
 
 
 CASES = (
-    Case("28x28, shift and rotate", 60_000, (28, 28), ("shift:2", "rotate:15")),
-    Case("32x32x3, crop, flip and cutout", 50_000, (32, 32, 3), ("crop:4", "reflect", "cutout:8")),
+    Case("28x28", 60_000, (28, 28), ("shift:2", "rotate:15")),
+    Case("32x32x3", 50_000, (32, 32, 3), ("crop:4", "reflect", "cutout:8")),
 )
 WAYS = {LANE: ("auto", PORTION), TCP: ("tcp", PORTION), SMALL: ("auto", 1)}
 """`train.transport` and `dataserver.portion`."""
@@ -73,35 +82,54 @@ def bench_delivered(
 
 def make_rows(case: Case, found: Mapping[str, Sequence[float]]) -> list[Row]:
     """The rows of one case."""
-    rows, start, unit = [], f"end to end, {case.name}", "images/s"
+    start, unit = f"{case.name} end to end, ", "images/s"
     theirs = found.get(LOADER, ())
     versus = "against PyTorch's DataLoader" if theirs else "PyTorch is not installed"
+    rows = []
     for way in WAYS:
         goal = GOAL if theirs and way == LANE else None
-        rows.append(compare(f"{start}, {way}, {versus}", unit, found[way], theirs, goal))
+        rows.append(compare(f"{start}{way}, {versus}", unit, found[way], theirs, goal))
     if LARGE in found:
-        name = f"{start}, {LANE}, against batches of 2,048 from PyTorch's DataLoader"
+        name = f"{start}{LANE}, against its batches of 2,048"
         rows.append(compare(name, unit, found[LANE], found[LARGE]))
-    return [*rows, compare(f"{start}, {LANE}, against tcp", unit, found[LANE], found[TCP])]
+    rows.append(compare(f"{start}{LANE}, against tcp", unit, found[LANE], found[TCP]))
+    ours, times = found.get(PROCESSOR + LANE, ()), found.get(PROCESSOR + LOADER, ())
+    name = f"{start}{LANE}, processor time an image, {versus}"
+    return [*rows, compare(name, "µs", ours, times, less_is_better=True)]
 
 
 def _measure(
     case: Case, rounds: int, seconds: float, say: Callable[[str], None], folder: Path
 ) -> dict[str, list[float]]:
-    """Images/s by side, a number a round."""
+    """Images/s by side, a number a round, and the processor time of an image."""
     data = write_images(case, folder / "images.npz")
+    pids: dict[str, list[int]] = {}
     with ExitStack() as stack:
-        sides = [
-            _side(stack, name, make_job(case, data, *way), folder) for name, way in WAYS.items()
-        ]
-        if installed("torch"):
-            for name, batch in LOADERS.items():
-                augment, place = ",".join(case.augment), folder / str(batch)
-                place.mkdir()
-                arguments = (f"npz:{data}", augment, batch, THREADS)
-                theirs = stack.enter_context(peer(name, "peer_loader", place, *arguments))
-                sides.append(Side(name, theirs.variants, [theirs.running]))
-        return in_turn(sides, rounds, seconds, say)
+        sides = []
+        for name, way in WAYS.items():
+            side, pids[name] = _side(stack, name, make_job(case, data, *way), folder)
+            sides.append(side)
+        for name, batch in LOADERS.items() if installed("torch") else ():
+            augment, place = ",".join(case.augment), folder / str(batch)
+            place.mkdir()
+            arguments = (f"npz:{data}", augment, batch, THREADS)
+            theirs = stack.enter_context(peer(name, "peer_loader", place, *arguments))
+            pids[name] = [theirs.pid]
+            sides.append(Side(name, theirs.variants, [theirs.running]))
+        found = in_turn(sides, rounds, seconds, say)
+        for side in sides:
+            found[PROCESSOR + side.name] = [processor(side, seconds, pids[side.name])]
+    return found
+
+
+def processor(side: Side, seconds: float, pids: Sequence[int]) -> float:
+    """Microseconds of processor time for an image, of this process, those of `pids` and their
+    children: unlike speed it hardly depends on what else the machine does."""
+    tree = [os.getpid(), *(one for pid in pids for one in descendants(pid))]
+    before, begin = sum(map(cpu_seconds, tree)), perf_counter()
+    rate = side.measure(next(iter(side.variants)), seconds)
+    used = sum(map(cpu_seconds, tree)) - before
+    return 1e6 * used / (rate * (perf_counter() - begin))
 
 
 def make_job(case: Case, data: Path, transport: str, portion: int) -> Job:
@@ -120,8 +148,8 @@ def make_job(case: Case, data: Path, transport: str, portion: int) -> Job:
     )
 
 
-def _side(stack: ExitStack, name: str, job: Job, folder: Path) -> Side:
-    """One data server and one receiver, which stand still."""
+def _side(stack: ExitStack, name: str, job: Job, folder: Path) -> tuple[Side, list[int]]:
+    """One data server and one receiver, which stand still; their processes."""
     governed = stack.enter_context(Governed(job))
     place = folder / f"{job.train.transport}-{job.dataserver.portion}"
     place.mkdir()
@@ -134,7 +162,8 @@ def _side(stack: ExitStack, name: str, job: Job, folder: Path) -> Side:
         measure(0.01)  # it joins as soon as it is asked
         governed.wait(lambda: server.poll() is None)
     pause(server)
-    return Side(name, receiver.variants, [partial(running, server), receiver.running])
+    awake: list[Awake] = [partial(running, server), receiver.running]
+    return Side(name, receiver.variants, awake), [server.pid, receiver.pid]
 
 
 def write_images(case: Case, path: Path) -> Path:

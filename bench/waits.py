@@ -21,7 +21,7 @@ WORKERS = 2
 EPOCHS = 3
 LIMIT = 0.01
 """Of a step."""
-LEAST = 1e-6
+LEAST = 1e-3
 """Milliseconds; a wait of 0 has no ratio."""
 
 
@@ -79,7 +79,7 @@ def read_waits(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
 
 def make_rows(found: Sequence[Waits]) -> list[Row]:
     """The rows of all rounds."""
-    start = f"wait for data, {WORKERS} workers of an mlp on one data server"
+    start = f"wait for data, {WORKERS} workers on one data server"
     within = [max(waits.within, LEAST) for waits in found]
     allowed = [LIMIT * waits.step for waits in found]
     name = f"{start}, a step, against {LIMIT:.0%} of it"

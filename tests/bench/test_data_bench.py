@@ -7,7 +7,16 @@ import pytest
 from dualshard.bench import augmenting, delivered, jpegs, leases, waits
 from dualshard.bench.augmenting import bench_augmenting, opencv_maps
 from dualshard.bench.data import PARTS, bench_data
-from dualshard.bench.delivered import LANE, LARGE, LOADER, SMALL, TCP, Case, bench_delivered
+from dualshard.bench.delivered import (
+    LANE,
+    LARGE,
+    LOADER,
+    PROCESSOR,
+    SMALL,
+    TCP,
+    Case,
+    bench_delivered,
+)
 from dualshard.bench.jpegs import SIZE, picture, write_pictures
 from dualshard.bench.leases import MODES, Ledger, kept_bytes
 from dualshard.bench.peers import peer
@@ -106,21 +115,23 @@ def test_jpegs_are_read_and_decoded(monkeypatch):
 
 def test_each_way_is_compared_with_the_loader():
     found = {LANE: [800.0], TCP: [400.0], SMALL: [300.0], LOADER: [100.0], LARGE: [200.0]}
-    lane, tcp, small, large, gain = delivered.make_rows(delivered.CASES[0], found)
+    found |= {PROCESSOR + LANE: [3.0], PROCESSOR + LOADER: [24.0]}
+    lane, *rest = delivered.make_rows(delivered.CASES[0], found)
     assert (lane.ratio, lane.goal, lane.holds) == (8.0, 8.0, True)
-    assert [(row.ratio, row.holds) for row in (tcp, small, large, gain)] == [
+    assert lane.name == "28x28 end to end, same-host lane, against PyTorch's DataLoader"
+    assert [(row.ratio, row.holds) for row in rest] == [
         (4.0, None),
         (3.0, None),
         (4.0, None),
         (2.0, None),
+        (8.0, None),
     ]
-    assert "same-host lane, against PyTorch's DataLoader" in lane.name
 
 
 def test_without_pytorch_the_row_says_so():
-    found = {LANE: [800.0], TCP: [400.0], SMALL: [300.0]}
+    found = {LANE: [800.0], TCP: [400.0], SMALL: [300.0], PROCESSOR + LANE: [3.0]}
     rows = delivered.make_rows(delivered.CASES[1], found)
-    assert [row.ratio for row in rows] == [None, None, None, 2.0]
+    assert [row.ratio for row in rows] == [None, None, None, 2.0, None]
     assert all(row.goal is None for row in rows)
     assert "PyTorch is not installed" in rows[0].name
 
@@ -131,7 +142,7 @@ def test_images_travel_from_a_data_server_to_a_worker(monkeypatch):
     monkeypatch.setattr(delivered, "WAYS", {LANE: ("auto", 2), TCP: ("tcp", 2)})
     case = Case("tiny", 5000, (28, 28), ("shift:2", "rotate:15"))
     rows = bench_delivered([case], 1, 0.05, lambda line: None)
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert all(row.value > 0 for row in rows)
 
 
