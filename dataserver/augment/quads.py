@@ -7,21 +7,20 @@ one number: so a pixel of the result is one look-up, and all else is arithmetic 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 
 Words = NDArray[np.uint32]
 
 
-@compiled
 def make_room(height: int, width: int, channels: int) -> tuple[Array, Words]:
-    """Zeros: an image with a border of one pixel before and two behind, (height + 3, (width + 3) *
-    channels) uint8, and room for its quads, one for each place but those of the last row."""
-    plane = np.zeros((height + 3, (width + 3) * channels), np.uint8)
-    return plane, np.zeros((height + 2) * (width + 3) * channels, np.uint32)
+    """Zeros: an image with a border of one pixel before and two behind, (height + 3) rows of (width
+    + 3) * channels uint8, and room for its quads, one for each place but those of the last row."""
+    stride = (width + 3) * channels
+    return np.zeros((height + 3) * stride, np.uint8), np.zeros((height + 2) * stride, np.uint32)
 
 
-@compiled
+@compiled_exactly
 def gather_quads(image: Array, channels: int, plane: Array, quads: Words) -> None:
     """Pack the bytes at each place, right of it, below, and right below, from the lowest up.
 
@@ -30,21 +29,23 @@ def gather_quads(image: Array, channels: int, plane: Array, quads: Words) -> Non
         plane, quads: of `make_room`.
     """
     height, width = image.shape
-    inner = plane[1 : height + 1, channels : channels + width]
+    stride = width + 3 * channels
     for y in range(height):
+        begin = (y + 1) * stride + channels
+        line = plane[begin : begin + width]
         for x in range(width):
-            inner[y, x] = image[y, x]
-    flat, stride = plane.reshape(-1), plane.shape[1]
+            line[x] = image[y, x]
     count = len(quads) - channels
-    here, right = flat[:count], flat[channels : channels + count]
-    below, beside = flat[stride : stride + count], flat[stride + channels :][:count]
+    here, right = plane[:count], plane[channels : channels + count]
+    below = plane[stride : stride + count]
+    beside = plane[stride + channels : stride + channels + count]
     for p in range(count):
         upper = np.uint32(here[p]) | np.uint32(right[p]) << np.uint32(8)
         lower = np.uint32(below[p]) | np.uint32(beside[p]) << np.uint32(8)
         quads[p] = upper | lower << np.uint32(16)
 
 
-@compiled
+@compiled_exactly
 def look_up(
     quads: Words,
     channels: int,
@@ -74,7 +75,7 @@ def look_up(
                 out[p * channels + channel] = mixed[p]
 
 
-@compiled
+@compiled_exactly
 def _interpolate(found: Words, parts: Float32, out: Array) -> None:
     """Between the four bytes of each quad, to the nearest byte."""
     byte, parts_x, parts_y = np.uint32(255), parts[0], parts[1]

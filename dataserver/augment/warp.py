@@ -1,13 +1,13 @@
 """The affine warp of a batch of images, compiled. Only the kernels and their call may live here.
 
 Each output pixel looks up one place of its input image and interpolates there (bilinear); outside
-of the image there are zeros.
+of the image there are zeros. Arithmetic is exact as written: how a compiler contracts it depends on
+what it finds compiled already, and pixels must be the same in every process.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 from .quads import Words, gather_quads, look_up, make_room
 
@@ -32,15 +32,17 @@ def warp(images: Array, maps: Float32) -> Array:
     channels = images.shape[3] if images.ndim == 4 else 1
     n, height, width = images.shape[:3]
     if images.dtype == np.uint8:
-        rows = (n, height, width * channels)
-        _warp_bytes(images.reshape(rows), channels, maps, warped.reshape(rows))
+        rows = images.reshape(n, height, width * channels)
+        band = _from_the_centre(max(1, BAND // max(1, width)), height, width)
+        room = make_room(height, width, channels)
+        _warp_bytes(rows, channels, maps, *band, *room, warped.reshape(n, rows[0].size))
     else:
         shape = (n, height, width, channels)
         _warp(images.reshape(shape), maps, warped.reshape(shape))
     return warped
 
 
-@compiled
+@compiled_exactly
 def _warp(images: Float32, maps: Float32, warped: Float32) -> None:
     """Write `images`, (n, height, width, channels), looked up through `maps`, to `warped`.
 
@@ -74,51 +76,57 @@ def _warp(images: Float32, maps: Float32, warped: Float32) -> None:
                     warped[i, y, x, channel] = above + part_y * (below - above)
 
 
-@compiled
-def _warp_bytes(images: Array, channels: int, maps: Float32, warped: Array) -> None:
-    """The same for uint8, (n, height, width * channels), in simple passes over many pixels."""
+def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float32]:
+    """x and y of each pixel of the first `rows` rows, from the centre of the image."""
+    y, x = np.divmod(np.arange(rows * width), width)
+    across, down = x - (width - 1) / 2, y - (height - 1) / 2
+    return across.astype(np.float32), down.astype(np.float32)
+
+
+@compiled_exactly
+def _warp_bytes(
+    images: Array, channels: int, maps: Float32, across: Float32, down: Float32, plane: Array,
+    quads: Words, warped: Array,
+) -> None:  # fmt: skip
+    """The same for uint8, in simple passes over many pixels.
+
+    Arguments:
+        images: (n, height, width * channels).
+        across, down: the places of as many pixels as are worked on at once, whole rows.
+        plane, quads: of `make_room`.
+        warped: (n, height * width * channels).
+    """
     n, height = images.shape[:2]
     width = images.shape[2] // channels
-    plane, quads = make_room(height, width, channels)
-    rows = max(1, BAND // width)
-    across, down = _from_the_centre(rows, height, width)
-    places, found = np.empty(rows * width, np.uint32), np.empty(rows * width, np.uint32)
-    parts, mixed = np.empty((2, rows * width), np.float32), np.empty(rows * width, np.uint8)
-    shape = np.array([height, width, channels], np.int32)
+    most = len(across)
+    places, found = np.empty(most, np.uint32), np.empty(most, np.uint32)
+    parts, mixed = np.empty((2, most), np.float32), np.empty(most, np.uint8)
     for i in range(n):
         gather_quads(images[i], channels, plane, quads)
-        out = warped[i].reshape(-1)
-        for top in range(0, height, rows):
-            begin, size = top * width, min(rows, height - top) * width
-            _find_places(maps[i], across[:size], down[:size], top, shape, places, parts)
-            band = out[begin * channels : (begin + size) * channels]
-            look_up(quads, channels, places[:size], parts, found, mixed, band)
+        for begin in range(0, height * width, most):
+            size = min(most, height * width - begin)
+            _find_places(
+                maps[i], across[:size], down[:size], begin // width, height, width, channels,
+                places, parts,
+            )  # fmt: skip
+            out = warped[i, begin * channels : (begin + size) * channels]
+            look_up(quads, channels, places[:size], parts, found, mixed, out)
 
 
-@compiled
-def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float32]:
-    """x and y of each pixel of the first `rows` rows."""
-    across, down = np.empty(rows * width, np.float32), np.empty(rows * width, np.float32)
-    for y in range(rows):
-        for x in range(width):
-            across[y * width + x] = np.float32(x) - np.float32((width - 1) / 2)
-            down[y * width + x] = np.float32(y) - np.float32((height - 1) / 2)
-    return across, down
-
-
-@compiled
+@compiled_exactly
 def _find_places(
     one: Float32,
     across: Float32,
     down: Float32,
     top: int,
-    shape: NDArray[np.int32],
+    height: int,
+    width: int,
+    channels: int,
     places: Words,
     parts: Float32,
 ) -> None:
     """Where in the quads each pixel of a band looks, and how far it is to the right and below."""
-    height, width, channels = shape
-    stride = (width + 3) * channels
+    stride, step = np.int32((width + 3) * channels), np.int32(channels)
     right, bottom = np.float32(width + 1), np.float32(height + 1)
     xx, xy, yx, yy, zero = one[0, 0], one[0, 1], one[1, 0], one[1, 1], np.float32(0)
     x_shift = one[0, 2] + xy * np.float32(top) + np.float32((width + 1) / 2)
@@ -129,4 +137,4 @@ def _find_places(
         y = min(max(yx * across[p] + yy * down[p] + y_shift, zero), bottom)
         whole_x, whole_y = np.int32(x), np.int32(y)
         parts_x[p], parts_y[p] = x - np.float32(whole_x), y - np.float32(whole_y)
-        places[p] = np.uint32(whole_y * stride + whole_x * channels)
+        places[p] = np.uint32(whole_y * stride + whole_x * step)
