@@ -35,6 +35,11 @@ class Peer:
             label: partial(self._measure, number) for number, label in enumerate(names)
         }
 
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
     def _measure(self, number: int, seconds: float) -> float:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{number} {seconds}\n")

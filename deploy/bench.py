@@ -71,6 +71,16 @@ def _nets(context: click.Context, option: click.Parameter, text: str | None) -> 
     return parts
 
 
+def _parts(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+    """`pixels,jpeg` as names, nothing as all of them."""
+    from ..bench.data import PARTS
+
+    parts = list(PARTS) if text is None else text.split(",")
+    if not set(parts) <= PARTS.keys():
+        raise click.BadParameter(f"{text!r} is not a list of {', '.join(PARTS)}")
+    return parts
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 def bench(context: click.Context) -> None:
@@ -291,13 +301,20 @@ def accuracy(json_file: Path | None, data: Path | None, epochs: list[int], round
 
 @bench.command()
 @json_option
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--part",
+    "parts",
+    metavar="NAME,...",
+    callback=_parts,
+    help="Of pixels, jpeg, end-to-end, wait and state; default: all.",
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @seconds_option(0.5)
-def data(json_file: Path | None, rounds: int, seconds: float) -> None:
-    """Augmentation against a loop over OpenCV, on one thread and on two."""
+def data(json_file: Path | None, parts: list[str], rounds: int, seconds: float) -> None:
+    """Augmentation against OpenCV and NumPy, and data servers against PyTorch's DataLoader."""
     from ..bench.data import bench_data
 
-    _report(json_file, lambda: bench_data(rounds, seconds, click.echo))
+    _report(json_file, lambda: bench_data(parts, rounds, seconds, click.echo))
 
 
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 
 
@@ -19,7 +19,7 @@ def blend(first: Array, second: Array, shares: Float32) -> Array:
     return out
 
 
-@compiled
+@compiled_exactly
 def _blend(first: Array, second: Array, shares: Float32, out: Array, rounding: np.float32) -> None:
     """Storing to uint8 truncates, hence `rounding`."""
     for i in range(len(first)):

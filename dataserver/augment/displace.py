@@ -7,7 +7,7 @@ needed at whole pixels alone; else it is interpolated between them, and held at 
 
 import numpy as np
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 from ..randomness import Keys
 from .draws import bell
@@ -48,7 +48,7 @@ def displace(
     return changed
 
 
-@compiled
+@compiled_exactly
 def _displace(
     images: Array, packed: bool, before: Float32, after: Float32, moved: bool, keys: Keys,
     down: Float32, across: Float32, changed: Array,
@@ -89,7 +89,7 @@ def _displace(
             store(values, pitch, changed[i, :, :, channel])
 
 
-@compiled
+@compiled_exactly
 def _displaced(
     after: Float32, centred: Float32, fields: Float32, width: int, ahead: Float32, parts: Float32,
     corners: Corners, values: Float32,
@@ -108,7 +108,7 @@ def _displaced(
         ahead[axis] += values
 
 
-@compiled
+@compiled_exactly
 def _sum(places: Float32, fields: Float32, ahead: Float32) -> None:
     """Write `places` + `fields` to `ahead`, (2, size); the fields are longer."""
     for axis in range(2):
@@ -116,7 +116,7 @@ def _sum(places: Float32, fields: Float32, ahead: Float32) -> None:
             ahead[axis, j] = places[axis, j] + fields[axis, j]
 
 
-@compiled
+@compiled_exactly
 def _field(
     key: np.uint64, axis: int, down: Float32, across: Float32, half: Float32, field: Float32
 ) -> None:

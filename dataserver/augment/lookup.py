@@ -9,7 +9,7 @@ arrays that are handed in. Only such steps may live here.
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 
 Corners = NDArray[np.uint32]
@@ -22,7 +22,7 @@ def padded(width: int) -> int:
     return -(-width // _LANES) * _LANES
 
 
-@compiled
+@compiled_exactly
 def grid(height: int, width: int, pitch: int) -> Float32:
     """(2, height * pitch): x and y of all pixels, from the centre."""
     grid = np.empty((2, height * pitch), np.float32)
@@ -33,7 +33,7 @@ def grid(height: int, width: int, pitch: int) -> Float32:
     return grid
 
 
-@compiled
+@compiled_exactly
 def follow(by: Float32, places: Float32, to: Float32) -> None:
     """Where the map `by` leads from `places`, both (2, size)."""
     for j in range(to.shape[1]):
@@ -42,7 +42,7 @@ def follow(by: Float32, places: Float32, to: Float32) -> None:
         to[1, j] = by[1, 0] * x + by[1, 1] * y + by[1, 2]
 
 
-@compiled
+@compiled_exactly
 def split(
     places: Float32, x: np.float32, y: np.float32, right: np.float32, bottom: np.float32,
     row: int, step: int, corners: Corners,
@@ -60,7 +60,7 @@ def split(
         corners[j] = top * down + left * across
 
 
-@compiled
+@compiled_exactly
 def between(plane: Float32, wide: int, corners: Corners, parts: Float32, values: Float32) -> None:
     """`values` of `plane` at places within it, bilinear, with no branch inside (see warp.py)."""
     one, below = np.uint64(1), np.uint64(wide)
@@ -72,7 +72,7 @@ def between(plane: Float32, wide: int, corners: Corners, parts: Float32, values:
         values[j] = upper + parts[1, j] * (lower - upper)
 
 
-@compiled
+@compiled_exactly
 def show(image: Array, plane: Float32) -> None:
     """Copy one channel of an image between the zeros of `plane`."""
     height, width = image.shape
@@ -82,7 +82,7 @@ def show(image: Array, plane: Float32) -> None:
             row[x + 1] = image[y, x]
 
 
-@compiled
+@compiled_exactly
 def store(values: Array, pitch: int, image: Array) -> None:
     """Copy rows of `pitch` numbers into the image's own."""
     for y in range(image.shape[0]):

@@ -7,13 +7,13 @@ one number: so a pixel of the result is one look-up, and all else is arithmetic 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 
 Words = NDArray[np.uint32]
 
 
-@compiled
+@compiled_exactly
 def make_room(height: int, width: int, channels: int) -> tuple[Array, Words]:
     """Zeros: an image with a border of one pixel before and two behind, (height + 3, (width + 3) *
     channels) uint8, and room for its quads, one for each place but those of the last row."""
@@ -21,7 +21,7 @@ def make_room(height: int, width: int, channels: int) -> tuple[Array, Words]:
     return plane, np.zeros((height + 2) * (width + 3) * channels, np.uint32)
 
 
-@compiled
+@compiled_exactly
 def gather_quads(image: Array, channels: int, plane: Array, quads: Words) -> None:
     """Pack the bytes at each place, right of it, below, and right below, from the lowest up.
 
@@ -44,7 +44,7 @@ def gather_quads(image: Array, channels: int, plane: Array, quads: Words) -> Non
         quads[p] = upper | lower << np.uint32(16)
 
 
-@compiled
+@compiled_exactly
 def look_up(
     quads: Words,
     channels: int,
@@ -74,7 +74,7 @@ def look_up(
                 out[p * channels + channel] = mixed[p]
 
 
-@compiled
+@compiled_exactly
 def _interpolate(found: Words, parts: Float32, out: Array) -> None:
     """Between the four bytes of each quad, to the nearest byte."""
     byte, parts_x, parts_y = np.uint32(255), parts[0], parts[1]

@@ -7,7 +7,7 @@ of the image there are zeros.
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common.compiled import compiled
+from ...common.compiled import compiled_exactly
 from ...common.types import Array, Float32
 from .lookup import between, follow, grid, padded, show, split, store
 from .quads import Words, gather_quads, look_up, make_room
@@ -41,7 +41,7 @@ def warp(images: Array, maps: Float32) -> Array:
     return warped
 
 
-@compiled
+@compiled_exactly
 def _warp(images: Float32, maps: Float32, pitch: int, warped: Float32) -> None:
     """Write `images`, (n, height, width, channels), looked up through `maps`, to `warped`.
 
@@ -65,7 +65,7 @@ def _warp(images: Float32, maps: Float32, pitch: int, warped: Float32) -> None:
             store(values, pitch, warped[i, :, :, channel])
 
 
-@compiled
+@compiled_exactly
 def _warp_bytes(images: Array, channels: int, maps: Float32, warped: Array) -> None:
     """The same for uint8, (n, height, width * channels), in simple passes over many pixels."""
     n, height = images.shape[:2]
@@ -86,7 +86,7 @@ def _warp_bytes(images: Array, channels: int, maps: Float32, warped: Array) -> N
             look_up(quads, channels, places[:size], parts, found, mixed, band)
 
 
-@compiled
+@compiled_exactly
 def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float32]:
     """x and y of each pixel of the first `rows` rows."""
     across, down = np.empty(rows * width, np.float32), np.empty(rows * width, np.float32)
@@ -97,7 +97,7 @@ def _from_the_centre(rows: int, height: int, width: int) -> tuple[Float32, Float
     return across, down
 
 
-@compiled
+@compiled_exactly
 def _find_places(
     one: Float32,
     across: Float32,

@@ -121,7 +121,7 @@ class ArrayDataset:
 
     def read(self, indices: NDArray[np.int64]) -> Arrays:
         """Copies of the rows `indices`, (n,) int64."""
-        return tuple(array[indices] for array in self._arrays)
+        return tuple(array.take(indices, axis=0) for array in self._arrays)
 
 
 def checked(samples: Samples) -> Samples:

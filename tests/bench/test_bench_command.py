@@ -107,6 +107,11 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
             "--device = gpu: expected cpu or cuda:N; for example --device cuda:0",
         ),
         (
+            ["data", "--part", "jpeg,png"],
+            "Invalid value for '--part': 'jpeg,png' is not a list of pixels, jpeg, end-to-end, "
+            "wait, state; ",
+        ),
+        (
             ["accuracy", "--epochs", ""],
             "Invalid value for '--epochs': '' is not a list of numbers of epochs like 2,10; ",
         ),
