@@ -94,19 +94,24 @@ class Governor(Node):
         assert data is not None
         self.answer(peer, envelope, Ack())
         self._done += len(progress.done)
-        if self._done == data.portions:
-            self._begin(self._cluster.epoch + 1)
+        if self._done == _portions(data):
+            self._begin(self._cluster.leg + 1)
 
     def _begin(self, epoch: int) -> None:
         """Show both the view of this epoch, and give all of it to the data server."""
         data = self._cluster.data
         assert data is not None
         number = self._cluster.number + 1
-        self._cluster = replace(self._cluster, number=number, phase="training", epoch=epoch)
+        self._cluster = replace(self._cluster, number=number, phase="training", leg=epoch)
         self._done = 0
         for peer in self._peers.values():
             self.do(self.courier.notify(peer, make_view(self._cluster)))
-        self.ask(self._peers[Role.DATASERVER], Serve(epoch, list(range(data.portions))))
+        self.ask(self._peers[Role.DATASERVER], Serve(epoch, epoch, 0, list(range(_portions(data)))))
+
+
+def _portions(data: DataShape) -> int:
+    """Of an epoch, which is one leg here."""
+    return -(-data.samples // data.portion_size)
 
 
 class Governed:

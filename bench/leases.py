@@ -74,9 +74,9 @@ class Ledger:
         ]
         view = make_view(replace(EMPTY, number=1, phase="training", members=tuple(workers)))
         self._hear(CONTROLLER, self._governing.notify(b"server", view).envelope)
-        facts = DataFacts(portions, 1, 2, [1], portions)
+        facts = DataFacts(portions, 1, 2, [1], 1)
         self._perform(self._state.local(Opened(facts), 0.0))
-        self._ask(CONTROLLER, self._governing, Serve(0, list(range(portions))))
+        self._ask(CONTROLLER, self._governing, Serve(0, 0, 0, list(range(portions))))
 
     def serve(self, count: int) -> list[int]:
         """Each worker in turn takes a portion and is done with it; the portions, in order."""
@@ -98,8 +98,7 @@ class Ledger:
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Prepare):
-                event = Prepared(action.test, action.epoch, action.portion, False, self._arrays)
-                self._perform(self._state.local(event, 0.0))
+                self._perform(self._state.local(Prepared(action, False, self._arrays), 0.0))
             elif isinstance(action, Welcomed):
                 self._state.configure(self._job)
             elif isinstance(action, Send):
