@@ -36,6 +36,7 @@ class Feeding(Evaluating):
         self.replies |= {
             Fetch: self._on_portion,
             Shelf: self._on_shelf,
+            Done: lambda request, reply: None,
         }
 
     @property
