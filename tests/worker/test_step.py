@@ -126,7 +126,7 @@ def compute(
 ) -> list[Metrics]:
     """One minibatch on one lane; `key` is its epoch, portion and number."""
     epoch, portion, number = key
-    lease = Lease("tcp://there:1", Portion(epoch, portion, False, *arrays), 1)
+    lease = Lease("tcp://there:1", Portion(0, 0, False, *arrays, epoch, portion), 1)
     batches = [Minibatch(lease, number, *arrays)]
     return stepper.compute(Compute(lane, batches, accumulate, step))
 
