@@ -87,7 +87,8 @@ def test_a_package_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     # Classes of protocols are kept once they are found, as by the tests against an S3 server.
     for protocol in ("s3", "s3a"):
-        monkeypatch.delitem(fsspec.registry._registry, protocol, raising=False)
+        found = sys.modules["fsspec.registry"]._registry
+        monkeypatch.delitem(found, protocol, raising=False)
     said = sentence("idx:s3://bucket/mnist")
     assert "the package for s3://, it is not installed" in said
     assert said.endswith("; pip install 'dualshard[s3]'")
