@@ -246,7 +246,7 @@ class Job:
         if self.dataserver.backup and mode in ("bsp", "local") and quorum == 1.0:
             expected = f"false in mode {mode} with train.quorum = 1"
             fix = "each worker has portions of its own there; lower train.quorum, or leave it out"
-            raise UserError("dataserver.backup", True, expected, fix)
+            raise UserError("dataserver.backup", "true", expected, fix)
 
     @classmethod
     def from_dict(cls, tables: object) -> Self:

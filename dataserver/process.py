@@ -45,13 +45,12 @@ class Store:
         train = cached(self.split.train, data)
         self._cache = train if isinstance(train, CachedDataset) else None
         sampling = make_sampling(data, len(train), self.split.labels)
-        self._pipeline = Pipeline(
-            train, transforms, job.job.seed, cut, sampling, self.split.classes
-        )
+        self.pipeline = Pipeline(train, transforms, job.job.seed, cut, sampling, self.split.classes)
+        """What training samples go through."""
         self._skipped_tests = Skipped()
         self._batch_size = data.batch_size
         self._test_size = data.batch_size * job.dataserver.portion
-        shape = self._pipeline.sample_shape
+        shape = self.pipeline.sample_shape
         mean, std = normalise.by_channel(shape) if normalise else ([], [])
         self.facts = DataFacts(
             len(self.split.train),
@@ -64,11 +63,6 @@ class Store:
             soft,
         )
 
-    @property
-    def pipeline(self) -> Pipeline:
-        """What training samples go through."""
-        return self._pipeline
-
     def prepare(self, wanted: Prepare) -> Prepared:
         """The arrays of one portion."""
         if not wanted.test:
@@ -80,15 +74,15 @@ class Store:
         return Prepared(wanted, last, arrays, skipped=self._skipped_tests.take())
 
     def _prepare_training(self, wanted: Prepare) -> Prepared:
-        _, arrays = self._pipeline.portion(wanted.epoch, wanted.portion, wanted.begin)
-        begin, _ = self._pipeline.cut.span(wanted.portion, wanted.begin)
+        _, arrays = self.pipeline.portion(wanted.epoch, wanted.portion, wanted.begin)
+        begin, _ = self.pipeline.cut.span(wanted.portion, wanted.begin)
         minibatches, arrays = chosen(arrays, wanted.minibatches, self._batch_size)
-        skipped = self._pipeline.skipped.take()
+        skipped = self.pipeline.skipped.take()
         counts = dict(self._cache.counters) if self._cache else {}
         return Prepared(wanted, False, arrays, begin, minibatches, skipped, counts)
 
     def _read_test(self, indices: NDArray[np.int64]) -> Arrays:
-        return self._pipeline.at_test(read_whole(self.split.test, indices, self._skipped_tests))
+        return self.pipeline.at_test(read_whole(self.split.test, indices, self._skipped_tests))
 
 
 class DataServerProcess:

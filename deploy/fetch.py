@@ -3,13 +3,16 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import click
 
 from ..common.errors import UserError
 from .published import DATA_SETS, DataSet, File
-from .signals import Interrupted, Interruptible
+from .signals import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @click.command()
@@ -30,7 +33,7 @@ def fetch(name: str, to: str | None) -> int:
         raise UserError("--to", to, "a folder of this machine", "give a path")
     data = DATA_SETS[name]
     try:
-        with Interruptible():
+        with interruptible():
             _bring(name, data, folder)
     except Interrupted as signal:
         parts = [f"{path.name} ({path.stat().st_size:,} bytes)" for path in folder.glob("*.part")]
@@ -53,10 +56,10 @@ def _bring(name: str, data: DataSet, folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in data.files if not is_there(file, folder)]
-    with Bars(missing) as bars:
+    with _bars(missing) as bars:
         for number, file in enumerate(missing):
             try:
-                failed = download(file, data.mirrors, folder, bars.of(file))
+                failed = download(file, data.mirrors, folder, _bar(bars, file))
             except NoMirror as reasons:
                 raise _by_hand(name, data, folder, missing[number:], reasons) from None
             if failed:
@@ -77,38 +80,25 @@ def _by_hand(
     )
 
 
-class Bars:
-    """A bar for each file that is under way; nothing where the output is no terminal."""
+def _bars(files: list[File]) -> "Progress":
+    """Room for a bar for each file that is under way; nothing where the output is no terminal."""
+    from rich import progress
 
-    def __init__(self, files: list[File]) -> None:
-        from rich import progress
+    from .screen import console
 
-        from .screen import console
+    shown = console()
+    return progress.Progress(
+        "{task.description}",
+        progress.BarColumn(16),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(compact=True),
+        console=shown,
+        disable=not files or not shown.is_terminal or shown.is_dumb_terminal,
+    )
 
-        shown = console()
-        self._bars = progress.Progress(
-            "{task.description}",
-            progress.BarColumn(16),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            console=shown,
-            disable=not files or not shown.is_terminal or shown.is_dumb_terminal,
-        )
 
-    def __enter__(self) -> "Bars":
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
-
-    def of(self, file: File) -> Callable[[int], None]:
-        """A new bar; the function that moves it to a number of bytes."""
-        bar = self._bars.add_task(file.name, total=file.size)
-        return lambda have: self._bars.update(bar, completed=have)
+def _bar(bars: "Progress", file: File) -> Callable[[int], None]:
+    """A new bar; the function that moves it to a number of bytes."""
+    bar = bars.add_task(file.name, total=file.size)
+    return lambda have: bars.update(bar, completed=have)

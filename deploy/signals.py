@@ -6,7 +6,8 @@ later `Signals` remembers them for the launcher, which ends its children first.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,28 +50,23 @@ class Signals:
 
 
 class Interrupted(BaseException):
-    """A signal has come to what `Interruptible` encloses."""
+    """A signal has come to what `interruptible` encloses."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-class Interruptible:
+@contextmanager
+def interruptible() -> Iterator[None]:
     """Within, a signal raises `Interrupted`, also out of a call that waits; one more ends the
     process at once. Use it in the main thread."""
-
-    def __enter__(self) -> None:
-        self._kept = {number: signal.getsignal(number) for number in ENDING}
-        _handle(_interrupt)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._kept.items():
+    kept = {number: signal.getsignal(number) for number in ENDING}
+    _handle(_interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
             signal.signal(number, handler)
 
 

@@ -35,8 +35,9 @@ class Retiring(Feeding):
     # What the worker fills in.
 
     def settled(self) -> bool:
-        """Push what has been gathered; whether all pushes are made and answered."""
-        raise NotImplementedError
+        """Push what has been gathered; whether all pushes are made and answered. A worker without
+        lanes has none to make."""
+        return True
 
     def asked_to_end(self, status: int, reason: str) -> None:
         """Retire, if there is something to bring to an end; the second word is the last."""

@@ -4,7 +4,7 @@ Rows are plain dictionaries: they become lines of metrics.jsonl, the status repo
 curves. Times are seconds since training began.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +16,12 @@ NAMED = 8
 """Portions or samples named one by one."""
 RATE_WINDOW = 5.0
 """Seconds over which the current samples/s is taken."""
+
+SUMS = (
+    "samples", "steps", "pushes", "late", "bytes_pushed", "bytes_pulled", "dropped", "repeated",
+    "reissued", "samples_repeated", "samples_reissued", "wait_seconds", "wait_between_seconds",
+)  # fmt: skip
+"""What the totals of a run are added up from, row by row."""
 
 OWN_MEASURE = "model."
 """How the names of a model's own measures, beside loss and accuracy, begin in `Done.measures`."""
@@ -36,6 +42,7 @@ class Scoreboard:
         """Damaged samples that were left out, by name, each once however many servers met it."""
         self.began_at: float | None = None
         self.ended_at: float | None = None
+        self._totals: Counter[str] = Counter()
         self._earlier = 0.0
         self.epoch = -1
         """The one that runs, or ran last; -1 before the first."""
@@ -44,7 +51,9 @@ class Scoreboard:
 
     def resume(self, epochs: list[Row], evaluations: list[Row], seconds: float) -> None:
         """The job goes on from a checkpoint, after these rows and so many seconds of training."""
-        self.epochs, self.evaluations = epochs, evaluations
+        for row in epochs:
+            self._add(row)
+        self.evaluations = evaluations
         self.samples = float(sum(row["samples"] for row in epochs))
         self._earlier = seconds
 
@@ -117,7 +126,7 @@ class Scoreboard:
             row["accuracy"] = sums["accuracy"] / max(samples, 1.0)
         own = {name for name in sums if name.startswith(OWN_MEASURE)}
         row |= {name: sums[name] / max(samples, 1.0) for name in sorted(own)}
-        self.epochs.append(row)
+        self._add(row)
         self.fresh.append(row)
         return row
 
@@ -168,39 +177,40 @@ class Scoreboard:
 
     def summary(self, now: float) -> Row:
         """Totals over the run, as `train --json` prints them."""
-        wall = self.elapsed(self.ended_at if self.ended_at is not None else now)
-        pushes = sum(row["pushes"] for row in self.epochs)
-        staleness = sum(row["staleness"] * row["pushes"] for row in self.epochs)
+        # It is asked for several times a second, however many epochs there have been.
+        wall, sums = self.elapsed(self.ended_at if self.ended_at is not None else now), self._totals
         last = self.evaluations[-1] if self.evaluations else {}
-        samples = sum(row["samples"] for row in self.epochs)
-        # A run that goes on may have rows of an older version, without these.
-        wait = sum(row.get("wait_seconds", 0.0) for row in self.epochs)
-        between = sum(row.get("wait_between_seconds", 0.0) for row in self.epochs)
-        steps = sum(row.get("steps", 0) for row in self.epochs)
+        within = sums["wait_seconds"] - sums["wait_between_seconds"]
+        histogram = {name: sums[f"stale.{name}"] for name in STALE_CLASSES}
         return {
             "test_accuracy": last.get("accuracy"),
             "test_loss": last.get("loss"),
             "epochs": len(self.epochs),
-            "samples": samples,
-            "samples_per_second": samples / wall if wall > 0 else 0.0,
+            "samples": sums["samples"],
+            "samples_per_second": sums["samples"] / wall if wall > 0 else 0.0,
             "wall_seconds": wall,
-            "bytes_pushed": sum(row["bytes_pushed"] for row in self.epochs),
-            "bytes_pulled": sum(row["bytes_pulled"] for row in self.epochs),
-            "staleness_mean": staleness / max(pushes, 1),
-            "wait_seconds": wait,
-            "wait_per_step_ms": 1000 * (wait - between) / max(steps, 1),
-            "wait_between_seconds": between,
-            "pushes": pushes,
-            "late": sum(row["late"] for row in self.epochs),
-            "staleness_histogram": {
-                name: count
-                for name in STALE_CLASSES
-                if (count := sum(r["staleness_histogram"].get(name, 0) for r in self.epochs))
-            },
-            "portions_dropped": sum(row["dropped"] for row in self.epochs),
-            "portions_repeated": sum(row["repeated"] for row in self.epochs),
-            "portions_reissued": sum(row["reissued"] for row in self.epochs),
-            "samples_repeated": sum(row.get("samples_repeated", 0) for row in self.epochs),
-            "samples_reissued": sum(row.get("samples_reissued", 0) for row in self.epochs),
+            "bytes_pushed": sums["bytes_pushed"],
+            "bytes_pulled": sums["bytes_pulled"],
+            "staleness_mean": sums["staleness"] / max(sums["pushes"], 1),
+            "wait_seconds": float(sums["wait_seconds"]),
+            "wait_per_step_ms": 1000 * within / max(sums["steps"], 1),
+            "wait_between_seconds": float(sums["wait_between_seconds"]),
+            "pushes": sums["pushes"],
+            "late": sums["late"],
+            "staleness_histogram": {name: count for name, count in histogram.items() if count},
+            "portions_dropped": sums["dropped"],
+            "portions_repeated": sums["repeated"],
+            "portions_reissued": sums["reissued"],
+            "samples_repeated": sums["samples_repeated"],
+            "samples_reissued": sums["samples_reissued"],
             "samples_skipped": len(self.skipped),
         }
+
+    def _add(self, row: Row) -> None:
+        """Another epoch is done, or was before."""
+        self.epochs.append(row)
+        # A run that goes on may have rows of an older version, without the newer sums.
+        self._totals.update({name: row[name] for name in SUMS if name in row})
+        self._totals["staleness"] += row["staleness"] * row["pushes"]
+        histogram = row["staleness_histogram"].items()
+        self._totals.update({f"stale.{name}": count for name, count in histogram})

@@ -314,7 +314,7 @@ def test_the_given_table_is_copied() -> None:
         ),
         (
             {"dataserver": {"backup": True}, "train": {"mode": "bsp"}},
-            "dataserver.backup = True: expected false in mode bsp with train.quorum = 1; each "
+            "dataserver.backup = true: expected false in mode bsp with train.quorum = 1; each "
             "worker has portions of its own there; lower train.quorum, or leave it out",
         ),
         (

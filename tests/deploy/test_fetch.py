@@ -344,7 +344,7 @@ def test_ctrl_c_keeps_what_has_come(fetch, tmp_path, server, monkeypatch):
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
-        patched.setattr("dualshard.deploy.fetch.Bars.of", interrupted)
+        patched.setattr("dualshard.deploy.fetch._bar", interrupted)
         result = fetch("stuck")
     assert (result.exit_code, result.stdout, result.stderr) == (
         128 + signal.SIGINT,

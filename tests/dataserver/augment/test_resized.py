@@ -78,6 +78,10 @@ def test_the_part_is_resized_whatever_batch_it_is_in(channels):
         expected = across(across(part.astype(np.float64), 8).swapaxes(0, 1), 8).swapaxes(0, 1)
         # Rounded after each of two steps, and OpenCV interpolates bytes in steps of 1/2048.
         assert np.abs(changed[i].reshape(8, 8, -1) - expected).max() < 1.5
+        if min(rows, columns) >= 8 or max(rows, columns) <= 8:
+            how = cv2.INTER_AREA if min(rows, columns) >= 8 else cv2.INTER_LINEAR
+            same = cv2.resize(part.copy(), (8, 8), interpolation=how).reshape(8, 8, *channels)
+            np.testing.assert_array_equal(changed[i], same)
     alone = transform((images[4:5],), Stream.of(5, 0, np.array([4])))[0]
     np.testing.assert_array_equal(alone[0], changed[4])
 
