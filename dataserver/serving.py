@@ -3,7 +3,7 @@
 A worker's open `Fetch` is one credit: it is answered as soon as a portion is ready for it. A
 portion that a worker holds is leased until the worker says that its gradients are applied; the
 portions of a worker that is gone are served again, and of one that leaves what it hands back. Up to
-`AHEAD` portions are prepared before they are asked for; once nothing is left, those of the next leg.
+`AHEAD` portions are prepared before they are asked for, once nothing is left those of the next leg.
 """
 
 from collections import Counter, deque

@@ -30,7 +30,7 @@ class Serve(Message):
     """Request, controller to data server: these portions are yours; answered by `Ack`.
 
     An epoch is trained on in legs, counted over the job, each of which begins when the one before
-    is done. This leg is a stretch of `epoch`, the positions [`begin`, `end`) of its order: portion p
+    is done. This leg is a stretch of `epoch`, positions [`begin`, `end`) of its order: portion p
     begins at `begin` + p * `portion_size`. With `end` 0 it is not known where it ends.
     """
 
