@@ -94,8 +94,8 @@ class Pipeline:
         self._transforms = tuple(transforms)
         self._seed, self._classes = seed, classes
         self._sampling = sampling or Sampling(cut.samples)
-        # One immutable pair, replaced whole: two threads may both compute it, and read the same.
-        self._order: tuple[int, Order] = (0, self._sampling.order(seed, 0))
+        # An immutable tuple, replaced whole: two threads may both compute one, and read the same.
+        self._orders: tuple[tuple[int, Order], ...] = ((0, self._sampling.order(seed, 0)),)
         self.skipped = Skipped()
         self._first_whole()
 
@@ -191,9 +191,11 @@ class Pipeline:
         return arrays
 
     def _epoch(self, epoch: int) -> Order:
-        """The order of an epoch; the last one asked for is kept."""
-        kept, order = self._order
-        if kept != epoch:
-            order = self._sampling.order(self._seed, epoch)
-            self._order = (epoch, order)
+        """The order of an epoch; two are kept, of an epoch that ends and of the next one."""
+        orders = self._orders
+        for kept, order in orders:
+            if kept == epoch:
+                return order
+        order = self._sampling.order(self._seed, epoch)
+        self._orders = ((epoch, order), orders[0])
         return order

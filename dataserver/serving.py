@@ -3,7 +3,7 @@
 A worker's open `Fetch` is one credit: it is answered as soon as a portion is ready for it. A
 portion that a worker holds is leased until the worker says that its gradients are applied; the
 portions of a worker that is gone are served again, and of one that leaves what it hands back. Up to
-`AHEAD` portions are prepared before they are asked for.
+`AHEAD` portions are prepared before they are asked for, once nothing is left those of the next leg.
 """
 
 from collections import Counter, deque
@@ -29,6 +29,7 @@ from ..common.messages import (
     Shelved,
 )
 from ..common.types import Role
+from .ahead import NextLeg
 from .events import Credit, Prepare, Prepared
 from .leases import Leases
 from .reporting import Reporting
@@ -53,6 +54,7 @@ class Serving(Reporting):
         self._todo: deque[int] = deque()
         self._preparing: set[int] = set()
         self._ready: dict[int, Prepared] = {}
+        self._next = NextLeg()
         self._credits: deque[Credit] = deque()
         self._leases = Leases()
         self._backing = False
@@ -69,8 +71,8 @@ class Serving(Reporting):
             Return: self._on_return,
         }
 
-    def begin(self, serve: Serve) -> None:
-        """A new leg: what is left of the old one is dropped."""
+    def begin(self, serve: Serve) -> list[Prepared]:
+        """A new leg: what is left of the old one is dropped. Returns what is ready of this one."""
         for key in self._leases.keys():  # noqa: SIM118, not those of a dictionary
             self._empty[key] = _nothing(self._serving.leg, 0)
         self._serving = serve
@@ -82,6 +84,11 @@ class Serving(Reporting):
         self._orphans_done.clear()
         self._again.clear()
         self.forget_noted()
+        preparing, ready = self._next.take(serve)
+        self._preparing = preparing | {event.wanted.portion for event in ready}
+        if (facts := self._facts) is not None:
+            self._next.expect(serve, facts.samples, facts.portion_size, self._job.job.epochs)
+        return ready
 
     def _on_shelf(self, peer: Peer, envelope: Envelope) -> None:
         shelf = envelope.message
@@ -231,12 +238,24 @@ class Serving(Reporting):
             self._todo.remove(portion)
             self._preparing.add(portion)
             self.do(self._order(portion))
+        if not self._todo:
+            self._prepare_next_leg()
+
+    def _prepare_next_leg(self) -> None:
+        threads = self._job.dataserver.threads
+        room = self._room() + len(self._credits) - len(self._preparing) - len(self._ready)
+        while (order := self._next.order(room, threads)) is not None:
+            self.do(order)
+
+    def _room(self) -> int:
+        """Portions that may be ready before they are asked for."""
+        return AHEAD + self._job.dataserver.threads - 1
 
     def _next_to_prepare(self) -> int | None:
         """The next portion to get ready, None while enough are; where each worker has its own,
         enough for each, whether the others come for theirs or not."""
         ahead = [*self._preparing, *self._ready]
-        room = AHEAD + self._job.dataserver.threads - 1
+        room = self._room()
         if not modes.in_order(self._job):
             return self._todo[0] if self._todo and len(ahead) < room else None
         workers = self._job.worker.count

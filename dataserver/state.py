@@ -11,6 +11,7 @@ from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
 from ..common.messages import Ack, Backup, DataFacts, Envelope, Refused, Serve
 from ..common.types import Role
+from .ahead import leg_of
 from .events import Opened, Prepare, Prepared
 from .serving import Serving
 from .shelves import Shelves
@@ -47,7 +48,9 @@ class DataServer(Serving):
         if isinstance(event, Prepared) and event.wanted.test:
             for credit in self._tests.pop(event.wanted.portion, []):
                 self._send(credit, event)
-        elif isinstance(event, Prepared) and event.wanted.leg == self._serving.leg:
+        elif isinstance(event, Prepared) and self._next.came(event):
+            self._prepare_ahead()
+        elif isinstance(event, Prepared) and leg_of(event.wanted) == leg_of(self._serving):
             self._prepared(event.wanted.portion, event)
 
     def refused(self, request: Open, reply: Refused) -> None:
@@ -65,11 +68,13 @@ class DataServer(Serving):
         self.answer(peer, envelope, Ack())
         if serve.leg < self._serving.leg:
             return
-        if serve.leg > self._serving.leg:
-            self.begin(serve)
+        ready = self.begin(serve) if serve.leg > self._serving.leg else []
         self._backing = False
         self._given += len(serve.portions)
-        self._todo.extend(p for p in serve.portions if p not in self._orphans_done)
+        elsewhere = self._orphans_done | self._preparing
+        self._todo.extend(p for p in serve.portions if p not in elsewhere)
+        for event in ready:
+            self._prepared(event.wanted.portion, event)
         self._prepare_ahead()
         self._serve()
         self.report_progress()

@@ -30,14 +30,15 @@ class Serve(Message):
     """Request, controller to data server: these portions are yours; answered by `Ack`.
 
     An epoch is trained on in legs, counted over the job, each of which begins when the one before
-    is done. This leg is a stretch of `epoch`, from position `begin` of its order on: portion p
-    begins at `begin` + p * `portion_size`.
+    is done. This leg is a stretch of `epoch`, positions [`begin`, `end`) of its order: portion p
+    begins at `begin` + p * `portion_size`. With `end` 0 it is not known where it ends.
     """
 
     leg: int
     epoch: int
     begin: int
     portions: list[int]
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,15 +118,15 @@ class Controller(SettingUp):
         self.ledger = Ledger(leg, stretch, incarnations, done, sums)
         if self.board.epoch != stretch.epoch:
             self.board.begin_epoch(stretch.epoch, self.now)
-        self.change(phase="training", leg=self.ledger.leg)
-        for seat in servers:
+        for seat in servers:  # before the view: what workers wait for is their data
             share = self.ledger.share[seat.member.incarnation]
             self._serve(seat, share)
+        self.change(phase="training", leg=self.ledger.leg)
 
     def _serve(self, seat: Seat, portions: list[int]) -> None:
         assert self.ledger is not None
-        stretch = self.ledger.stretch
-        self.ask(seat.peer, Serve(self.ledger.leg, stretch.epoch, stretch.begin, portions))
+        leg, stretch = self.ledger.leg, self.ledger.stretch
+        self.ask(seat.peer, Serve(leg, stretch.epoch, stretch.begin, portions, stretch.end))
 
     def _on_progress(self, peer: Peer, envelope: Envelope) -> None:
         progress = envelope.message

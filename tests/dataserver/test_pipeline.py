@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dualshard.common.errors import UserError
 from dualshard.dataserver.augment import parse_augment
 from dualshard.dataserver.pipeline import Pipeline, portions
-from dualshard.dataserver.sampling import epoch_order
+from dualshard.dataserver.sampling import Sampling, epoch_order
 from dualshard.dataserver.sources.samples import ArrayDataset
 
 SIZES = st.integers(1, 3000)
@@ -157,3 +157,15 @@ def test_a_transform_that_does_not_fit_fails_at_the_start():
     flat = ArrayDataset((np.zeros((10, 64), np.float32), np.zeros(10, np.int64)))
     with pytest.raises(UserError, match=r"^data.augment = shift, rotate: .*they are \(64,\)"):
         pipeline(flat)
+
+
+def test_the_orders_of_an_epoch_and_the_next_are_drawn_once(monkeypatch):
+    drawn = []
+    draw = Sampling.order
+    monkeypatch.setattr(
+        Sampling, "order", lambda self, seed, epoch: drawn.append(epoch) or draw(self, seed, epoch)
+    )
+    served = pipeline(images(300))
+    for epoch in (0, 1, 0, 1, 2, 1, 2):
+        served.portion(epoch, 0)
+    assert drawn == [0, 1, 2]

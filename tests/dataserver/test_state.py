@@ -50,6 +50,7 @@ class Bench:
         self.now = 0.0
         self.actions: list[Action] = []
         self.prepared: list[Prepare] = []
+        self.slow = False
         self._sequences: dict[int, int] = {}
         self.keep(self.state.start(self.now))
         self.reply_to_last(Welcome(0, {}, 5.0))
@@ -58,13 +59,19 @@ class Bench:
             self.post(Opened(FACTS))
 
     def keep(self, actions: list[Action]) -> None:
-        """Remember the actions, and read every portion that is wanted at once."""
+        """Remember the actions, and read every portion that is wanted at once, if not `slow`."""
         self.actions += actions
         for action in actions:
             if isinstance(action, Prepare):
                 self.prepared.append(action)
-                arrays = np.full((2, 2), action.portion, np.float32), np.zeros(2, np.int64)
-                self.post(Prepared(action, False, arrays, minibatches=action.minibatches))
+                if not self.slow:
+                    self.read(action)
+
+    def read(self, wanted: Prepare) -> None:
+        """A portion is read; its values say of which one it is."""
+        value = 1000 * wanted.leg + wanted.portion
+        arrays = np.full((2, 2), value, np.float32), np.zeros(2, np.int64)
+        self.post(Prepared(wanted, False, arrays, minibatches=wanted.minibatches))
 
     def post(self, event: object) -> None:
         self.keep(self.state.local(event, self.now))
@@ -101,9 +108,9 @@ class Bench:
         sends = [a for a in self.actions[since:] if isinstance(a, Send)]
         return [s.envelope.message for s in sends if s.peer == routing_id(source)]
 
-    def serve(self, leg: int, *portions: int) -> None:
-        """Leg L is the part of epoch L + 5 from position 50 on."""
-        assert self.say(BOSS, Serve(leg, leg + 5, 50, list(portions))) == [Ack()]
+    def serve(self, leg: int, *portions: int, end: int = 0, begin: int = 50) -> None:
+        """Leg L is the part of epoch L + 5 from position `begin` on."""
+        assert self.say(BOSS, Serve(leg, leg + 5, begin, list(portions), end)) == [Ack()]
 
     def fetch(self, source: int) -> int | None:
         """A credit; the portion that came for it at once."""
@@ -168,6 +175,67 @@ def test_each_further_thread_prepares_one_more() -> None:
     bench.state.configure(Job.from_dict({"dataserver": {"threads": 3}}))
     bench.serve(0, *range(20))
     assert len(bench.prepared) == AHEAD + 2
+
+
+def test_the_next_leg_is_prepared_once_nothing_is_left_of_this_one() -> None:
+    bench = Bench()
+    bench.serve(0, *range(6), end=300)
+    assert {action.leg for action in bench.prepared} == {0}
+    for portion in range(6):
+        assert bench.fetch(ONE) == portion
+    early = [action for action in bench.prepared if action.leg == 1]
+    assert early == [Prepare(False, 1, portion, 6, 0) for portion in range(AHEAD)]
+    asked = [bench.fetch(worker) for worker in (ONE, TWO)]
+    assert asked == [None, None]
+    assert [action.portion for action in bench.prepared if action.leg == 1] == list(range(6))
+    bench.serve(1, *range(6), begin=0)
+    assert len(bench.prepared) == 12
+    for source, portion in ((ONE, 0), (TWO, 1)):
+        answer = bench.replies(source)[-1]
+        assert isinstance(answer, Portion)
+        assert (answer.leg, answer.portion, answer.inputs[0, 0]) == (1, portion, 1000 + portion)
+    assert [bench.fetch(ONE) for _ in range(5)] == [2, 3, 4, 5, None]
+
+
+def test_what_is_served_again_comes_before_the_next_leg() -> None:
+    bench = Bench()
+    bench.serve(0, 0, 1, end=300)
+    assert [bench.fetch(ONE), bench.fetch(TWO)] == [0, 1]
+    assert [action.leg for action in bench.prepared] == [0, 0, 1, 1]
+    bench.view(members=[TWO])
+    assert bench.fetch(TWO) == 0
+    assert bench.state.report()["leases"] == 2
+
+
+def test_a_portion_of_the_next_leg_may_be_on_its_way_when_that_begins() -> None:
+    bench = Bench()
+    bench.slow = True
+    bench.serve(0, 0, end=300)
+    now, early = bench.prepared
+    bench.read(now)
+    assert bench.fetch(ONE) == 0
+    bench.serve(1, 0, 4, begin=0)
+    assert [action.portion for action in bench.prepared[2:]] == [4]
+    assert bench.fetch(ONE) is None
+    bench.read(early)
+    answer = bench.replies(ONE)[-1]
+    assert isinstance(answer, Portion)
+    assert (answer.leg, answer.portion) == (1, 0)
+
+
+def test_a_leg_that_was_not_foreseen_is_prepared_anew() -> None:
+    bench = Bench()
+    bench.slow = True
+    bench.serve(0, 0, end=300)
+    _, early = bench.prepared
+    bench.serve(1, 0, 1, begin=20)
+    bench.read(early)
+    assert bench.fetch(ONE) is None
+    assert bench.prepared[2] == Prepare(False, 1, 0, 6, 20)
+    bench.read(bench.prepared[2])
+    answer = bench.replies(ONE)[-1]
+    assert isinstance(answer, Portion)
+    assert (answer.leg, answer.portion) == (1, 0)
 
 
 def test_nothing_is_prepared_before_the_data_is_open() -> None:

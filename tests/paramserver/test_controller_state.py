@@ -120,7 +120,7 @@ def test_training_begins_when_data_models_and_shards_are_ready() -> None:
     desk = Desk()
     desk.prepare()
     assert desk.phase == "training"
-    assert desk.sent(Serve) == {routing_id(DATA): Serve(0, 0, 0, [0, 1, 2, 3, 4, 5])}
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(0, 0, 0, [0, 1, 2, 3, 4, 5], 100)}
     views = desk.sent(View)
     assert set(views) == {routing_id(source) for source in (SERVER, DATA, ONE, TWO)}
     assert len({view.number for view in views.values()}) == 1  # type: ignore[attr-defined]
@@ -212,7 +212,7 @@ def test_an_epoch_ends_with_its_last_portion_and_the_next_begins() -> None:
     assert desk.controller.cluster.leg == 0
     desk.say(DATA, Progress(0, 6, 0, [], [5], [], {"samples": 10.0}))
     assert desk.controller.cluster.leg == 1
-    assert desk.sent(Serve) == {routing_id(DATA): Serve(1, 1, 0, [0, 1, 2, 3, 4, 5])}
+    assert desk.sent(Serve) == {routing_id(DATA): Serve(1, 1, 0, [0, 1, 2, 3, 4, 5], 100)}
     assert desk.sent(Evaluate) == {routing_id(ONE): Evaluate(1)}
     desk.say(DATA, Progress(0, 6, 0, [], [5], [], {"samples": 10.0}))
     assert desk.controller.ledger is not None
