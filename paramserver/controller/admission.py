@@ -31,6 +31,8 @@ from .scoreboard import Row, Scoreboard
 
 FAREWELL = 3.0
 """Seconds that the controller waits for the roles to say goodbye."""
+REMINDER = FAREWELL / 8
+"""Seconds after which those who have not are shown the last view again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Admission(Node):
         """Why members were put out, by incarnation."""
         self._start_by = NEVER
         self._gone_by = NEVER
+        self._remind_at = NEVER
         self.requests |= {
             Join: self._on_join,
             Heartbeat: self._on_heartbeat,
@@ -191,12 +194,13 @@ class Admission(Node):
                 f"reach the controller at {self.address}: start it with --controller "
                 f"{self.address}, or allow more time with --start-timeout",
             )
+        if self.now >= self._remind_at:
+            self._show_the_end()
         self._leave_when_alone()
 
     def wake_at(self) -> float:
-        return min(
-            super().wake_at(), self.roster.lease_ends() + 0.001, self._start_by, self._gone_by
-        )
+        moments = self._start_by, self._gone_by, self._remind_at
+        return min(super().wake_at(), self.roster.lease_ends() + 0.001, *moments)
 
     def _on_stop(self, peer: Peer, envelope: Envelope) -> None:
         order = envelope.message
@@ -217,8 +221,15 @@ class Admission(Node):
         self._gone_by = self.now + FAREWELL
         self._start_by = NEVER
         self.change(phase="stopped", status=status, reason=reason)
+        self._remind_at = self.now + REMINDER
         self.record()
         self._leave_when_alone()
+
+    def _show_the_end(self) -> None:
+        """Show the last view again to whoever has not said goodbye: a notice may get lost, and the
+        next heartbeat come when nobody is there any more."""
+        self._remind_at = self.now + REMINDER
+        self._show(make_view(self.cluster))
 
     def _leave_when_alone(self) -> None:
         if self.cluster.phase != "stopped" or (self.roster.seats and self.now < self._gone_by):
@@ -235,7 +246,9 @@ class Admission(Node):
         self.cluster = replace(
             self.cluster, number=self.cluster.number + 1, members=members, **changes
         )
-        view: View = make_view(self.cluster)
+        self._show(make_view(self.cluster))
+
+    def _show(self, view: View) -> None:
         for seat in self.roster.seats.values():
             self.do(self.courier.notify(seat.peer, view))
 

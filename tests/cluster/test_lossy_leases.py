@@ -23,3 +23,14 @@ def test_a_fifth_of_all_messages_lost_kills_nobody(tmp_path: Path, seed: int) ->
     assert not any(event.startswith("lost") for event in sim.events())
     np.testing.assert_array_equal(sim.model, np.full(300, 2.0, np.float32))
     assert sim.pushes() == 2 * 19 * sim.shards()
+
+
+def test_the_end_reaches_everyone_whose_next_heartbeat_is_far(tmp_path: Path) -> None:
+    """The last view is a notice, and the controller goes before the next heartbeat would ask."""
+    job = make_job(one_hot(tmp_path, 100), job__epochs=1, job__lease="10m", job__start_timeout="1h")
+    for seed in range(8):
+        sim = Simulation(job, seed=seed)
+        sim.run_until(lambda sim=sim: sim.controller.cluster.phase == "finishing")  # type: ignore[misc]
+        sim.network.plan = FaultPlan(drop=0.3)
+        sim.run()
+        sim.check()
