@@ -1,9 +1,10 @@
 """The job file's contract: every section and key, typed, with its words. Pure: nothing is read.
 
-One frozen dataclass a section; `Job` holds them all. What a section is stands in `section`, those
-of the data in `data_sections` and those of the update rules in `rule_sections`; all can be had from
-here. A section checks itself when it is made, so that a `Job` that exists is a valid one, wherever
-it came from: file, wire, `replace`. Files, environment and command line are read in `config.py`.
+One frozen dataclass a section; `Job` holds them all. What a section is stands in `section`; those
+of the data in `data_sections`, of the update rules in `rule_sections`, of a cut net in
+`partition_sections`; all can be had from here. A section checks itself when it is made, so that a
+`Job` that exists is a valid one, wherever it came from: file, wire, `replace`. Files, environment
+and command line are read in `config.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from typing import Any, Self
 from .data_sections import DataSection as DataSection
 from .data_sections import DataserverSection as DataserverSection
 from .errors import UserError
+from .partition_sections import AdmmSection as AdmmSection
+from .partition_sections import PartitionSection as PartitionSection
+from .partition_sections import check_cut
 from .rule_sections import OptimizerSection as OptimizerSection
 from .rule_sections import OuterSection as OuterSection
 from .rule_sections import RuleSection as RuleSection
@@ -76,9 +80,10 @@ class TrainSection(Section):
         Kind.TEXT,
         "async",
         "async: nobody waits; ssp: nobody runs ahead too far; bsp: one step together; local: steps "
-        "of the worker's own, then the servers average; easgd: elastic averaging",
-        choices=("async", "ssp", "bsp", "local", "easgd"),
-        planned="admm|lbfgs",
+        "of the worker's own, then the servers average; easgd: elastic averaging; admm: workers hold "
+        "parts of the net, see partition.coupling",
+        choices=("async", "ssp", "bsp", "local", "easgd", "admm"),
+        planned="lbfgs",
     )
     transport: str = setting(
         Kind.TEXT,
@@ -160,7 +165,7 @@ class TrainSection(Section):
             fix = "easgd pushes parameters, not gradients: write train.compression = int8"
             expected = "one that keeps every element in mode easgd"
             raise UserError("train.compression", self.compression, expected, fix)
-        if not self.quorum and self.mode not in ("local", "easgd", "async", "ssp"):
+        if not self.quorum and self.mode not in ("local", "easgd", "async", "ssp", "admm"):
             fix = "write train.quorum = 1.0 to wait for all"
             raise UserError("train.quorum", self.quorum, f"above 0 in mode {self.mode}", fix)
 
@@ -238,6 +243,8 @@ class Job:
     paramserver: ParamserverSection = field(default_factory=ParamserverSection)
     dataserver: DataserverSection = field(default_factory=DataserverSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
+    partition: PartitionSection = field(default_factory=PartitionSection)
+    admm: AdmmSection = field(default_factory=AdmmSection)
     security: SecuritySection = field(default_factory=SecuritySection)
 
     def __post_init__(self) -> None:
@@ -247,6 +254,16 @@ class Job:
             expected = f"false in mode {mode} with train.quorum = 1"
             fix = "each worker has portions of its own there; lower train.quorum, or leave it out"
             raise UserError("dataserver.backup", "true", expected, fix)
+        worker, parts = self.worker, self.partition.count
+        hand_in_hand = {
+            "worker.threads": (worker.threads, 1),
+            "worker.device": (worker.device, "cpu"),
+            "worker.at_least": (worker.at_least, worker.at_least // parts * parts),
+            "job.epoch_quorum": (self.job.epoch_quorum, 1.0),
+            "job.warm_start": (self.job.warm_start, 0),
+            "dataserver.backup": (self.dataserver.backup, False),
+        }
+        check_cut(self.partition, mode, worker.count, hand_in_hand)
 
     @classmethod
     def from_dict(cls, tables: object) -> Self:
@@ -290,6 +307,8 @@ SECTIONS: dict[str, type[Section]] = {
         ParamserverSection,
         DataserverSection,
         WorkerSection,
+        PartitionSection,
+        AdmmSection,
         SecuritySection,
     )
 }

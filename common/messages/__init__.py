@@ -7,6 +7,12 @@ Field types are limited to what `wire` can check: int, float, bool, str, bytes, 
 NumPy arrays, which travel as raw frames.
 """
 
+from .boundary import Activations as Activations
+from .boundary import Copies as Copies
+from .boundary import Gradients as Gradients
+from .boundary import Settle as Settle
+from .boundary import Settled as Settled
+from .boundary import Targets as Targets
 from .checkpoints import Snapshot as Snapshot
 from .checkpoints import Written as Written
 from .control import AskStatus as AskStatus
@@ -14,6 +20,7 @@ from .control import Evaluate as Evaluate
 from .control import Evaluated as Evaluated
 from .control import Status as Status
 from .control import Stop as Stop
+from .data import AskSamples as AskSamples
 from .data import Backup as Backup
 from .data import DataFacts as DataFacts
 from .data import Done as Done
@@ -21,6 +28,7 @@ from .data import Fetch as Fetch
 from .data import Portion as Portion
 from .data import Progress as Progress
 from .data import Return as Return
+from .data import Samples as Samples
 from .data import Serve as Serve
 from .data import Shelf as Shelf
 from .data import Shelved as Shelved
@@ -71,6 +79,12 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Fetch: (Portion, Shelved),
     Done: (Ack,),
     Return: (Ack,),
+    AskSamples: (Samples,),
+    Activations: (Ack,),
+    Targets: (Ack,),
+    Gradients: (Ack,),
+    Copies: (Ack,),
+    Settle: (Settled,),
     Evaluate: (Evaluated,),
     AskStatus: (Status,),
     Stop: (Ack,),

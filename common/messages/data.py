@@ -94,13 +94,14 @@ class Fetch(Message):
     the sender's shelf, which nobody else may write to from now until it is named again. `drained`
     is the newest leg of which the sender knows that nothing is left there (-1: of none). With
     `test` it asks for portion `portion` of the test split instead, answered at once; `last` marks
-    the final one.
+    the final one. Without `labels` those of the portion stay where they are: an empty array comes.
     """
 
     test: bool
     portion: int
     drained: int = -1
     slot: int = -1
+    labels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +169,26 @@ class Return(Message):
     portions: list[int]
     left: list[list[int]]
     measures: list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class AskSamples(Message):
+    """Request, worker to data server: which samples make the portion that begins at position
+    `begin` of the order of `epoch`, and their labels if wanted; answered by `Samples`.
+
+    The parts of a cut net above the bottom one see no inputs: this is how they know whose the
+    activations are that reach them.
+    """
+
+    epoch: int
+    begin: int
+    labels: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Samples(Message):
+    """The numbers of a portion's samples in the data set (n,) int64, in order, without those that
+    are left out as damaged; and their labels as in `Portion`, empty if they were not asked for."""
+
+    indices: Array
+    labels: Array

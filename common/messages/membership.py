@@ -1,6 +1,6 @@
 """Joining, membership and the view: any role and the controller. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .envelope import Message
@@ -54,7 +54,8 @@ class View(Message):
     """All that the controller decides, numbered: notice at every change, and reply to a heartbeat.
 
     `members` rows are (role, rank, incarnation, address, host, pid); `owners` is the bucket table,
-    one little-endian uint16 server rank a bucket; `data` and `layout` are empty until known.
+    one little-endian uint16 server rank a bucket; `data` and `layout` are empty until known;
+    `starts` as in `Describe`.
     """
 
     number: int
@@ -68,6 +69,7 @@ class View(Message):
     layout: list[list[Any]]
     status: int
     reason: str
+    starts: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,13 @@ class Describe(Message):
     """Request, worker to controller, once its model is built; answered by `Ack` or `Refused`.
 
     `layout` rows are (name, decays, averaged, dimension, dimension, ...).
-    `line` says what the worker computes on, in words, where there is something to say.
+    `line` says what the worker computes on, in words, where there is something to say. `starts` are
+    the elements at which the parts of a cut net begin, the first of them 0; empty if it is whole.
     """
 
     layout: list[list[Any]]
     line: str = ""
+    starts: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Parts of a cut net: the contract, the cut, and what computes one."""
