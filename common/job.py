@@ -80,8 +80,8 @@ class TrainSection(Section):
         Kind.TEXT,
         "async",
         "async: nobody waits; ssp: nobody runs ahead too far; bsp: one step together; local: steps "
-        "of the worker's own, then the servers average; easgd: elastic averaging; admm: workers hold "
-        "parts of the net, see partition.coupling",
+        "of the worker's own, then the servers average; easgd: elastic averaging; admm: workers "
+        "hold parts of the net, see partition.coupling",
         choices=("async", "ssp", "bsp", "local", "easgd", "admm"),
         planned="lbfgs",
     )
