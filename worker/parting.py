@@ -12,26 +12,14 @@ tells the data servers, it asks the one above to settle, and that one the next (
 from collections import Counter
 from dataclasses import dataclass
 
-from ..common import partition
-from ..common.cluster import Cluster
-from ..common.delivery import Courier, Open, Peer
-from ..common.errors import RemoteError
+from ..common.delivery import Courier, Peer
 from ..common.messages import (
     AskSamples,
     Envelope,
-    Message,
-    Portion,
-    Refused,
-    Samples,
     Settle,
-    Settled,
 )
-from ..common.types import Array, Member, Role
-from .batches import Lease, Minibatch
-from .boundary.boundary import Boundary, Learnt
-from .boundary.couplings import make_boundary
-from .boundary.events import NONE, Backed, Forwarded, Trained
-from .exchange import Exchange
+from .batches import Minibatch
+from .boundary.boundary import Boundary
 from .retiring import Retiring
 
 NEIGHBOURS_PUSH = 2

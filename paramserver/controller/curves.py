@@ -50,7 +50,7 @@ def draw_curves(path: Path, epochs: Rows, evaluations: Rows) -> None:
             panel.legend()
     panels = [loss, accuracy, staleness, speed]
     if crossed:
-        panels += third[0]
+        panels += list(third[0])
         _draw_boundary(*third[0], crossed)
     for panel in panels:
         panel.grid(alpha=0.3)
