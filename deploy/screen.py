@@ -137,10 +137,9 @@ class Screen:
                 f"{totals['wait_per_step_ms']:.3f} ms/step"
             )
             if totals.get("bytes_up"):
-                self.say(
-                    f"across the cut {totals['rounds']:,} rounds, {totals['bytes_up'] / 1e6:.1f} MB "
-                    f"up, {totals['bytes_down'] / 1e6:.1f} MB down"
-                )
+                up, down = totals["bytes_up"] / 1e6, totals["bytes_down"] / 1e6
+                rounds = f"{totals['rounds']:,} rounds"
+                self.say(f"across the cut {rounds}, {up:.1f} MB up, {down:.1f} MB down")
         else:
             self.say("ended before the job was complete: there is no final model")
         self.say(f"run directory: {self._out}")

@@ -1,4 +1,4 @@
-"""What a cut net, or replicas in consensus, tell of a finished epoch, from the sums of `Done`. Pure.
+"""What a cut net, or replicas in consensus, tell of an epoch, from the sums of `Done`. Pure.
 
 Residuals are those of Boyd et al. 2011, section 3.3: primal, the root mean square of x - y, and
 dual, ρ times how far x has moved; means over the rounds. Neither tells when to stop: the accuracy

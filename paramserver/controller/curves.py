@@ -7,8 +7,8 @@ from typing import Any
 Rows = Sequence[dict[str, Any]]
 
 
-RESIDUALS = {"primal": "primal ‖x − y‖", "dual": "dual ρ‖Δx‖", "rho": "ρ"}
-"""What is shown of a boundary, and how it is called; of the lowest boundary where there are more."""
+RESIDUALS = {"primal": "primal ‖x - y‖", "dual": "dual ρ‖Δx‖", "rho": "ρ"}
+"""What is shown of the lowest boundary, and how it is called."""
 
 
 def draw_curves(path: Path, epochs: Rows, evaluations: Rows) -> None:

@@ -60,4 +60,4 @@ def test_it_draws_a_png(
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", data[16:24])
-    assert (width, height) == (1100, 770)
+    assert (width, height) == (1100, 1100 if any("rounds" in row for row in epochs) else 770)
