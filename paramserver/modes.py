@@ -23,8 +23,8 @@ def make_store(job: Job) -> ShardStore:
 
 
 def section_of(job: Job) -> RuleSection:
-    """The settings of the servers' rule: in `local` the workers have `[optimizer]`."""
-    return job.outer if job.train.mode == "local" else job.optimizer
+    """The settings of the servers' rule: in `local` and `admm` the workers have `[optimizer]`."""
+    return job.outer if job.train.mode in ("local", "admm") else job.optimizer
 
 
 def segments_of(job: Job, cluster: Cluster, begin: int, end: int) -> Segments:
@@ -39,7 +39,7 @@ def _update(job: Job, rule: Rule) -> Update:
         return Elastic(min(job.outer.lr / job.worker.count, MOST_ELASTIC))
     if modes.closes_steps(job):
         return Together(rule, schedule)
-    if job.train.mode == "local":
+    if job.train.mode in ("local", "admm"):
         return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
     return AtOnce(
         rule,
