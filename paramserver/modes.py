@@ -55,7 +55,7 @@ def _clock(job: Job) -> Callable[[Crowd], Clock]:
         if job.train.mode == "ssp":
             return Bounded(crowd, job.train.staleness)
         if modes.closes_steps(job):
-            return Barrier(crowd, job.train.quorum)
+            return Barrier(crowd, modes.quorum(job))
         return Free(crowd)
 
     return make
