@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.delivery import Courier, Open
 from ..common.messages import Message, Pull, Push, Pushed, Refused, Shard
 from ..common.types import Float32, stale_class
@@ -76,8 +76,7 @@ class Exchanger(ShardClient):
         last exchange, and since then as much of everyone as of itself."""
         assert self.job is not None
         assert self.cluster.data is not None
-        workers = self.job.worker.count
-        done = self._minibatches + exchange.taken * workers
+        done = self._minibatches + exchange.taken * partition.replicas(self.job)
         batches = -(-self.cluster.data.samples // self.job.data.batch_size)
         return done / max(1, batches * self.job.job.epochs)
 
