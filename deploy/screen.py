@@ -119,7 +119,8 @@ class Screen:
         if epoch and epoch["seconds"] - self._epoch_shown_at >= EPOCH_LINES:
             self._epoch_shown_at = epoch["seconds"]
             numbers = measures(epoch, report["last_evaluation"], epoch["samples_per_second"])
-            parts = [f"epoch {epoch['epoch'] + 1}/{report['epochs']}", numbers, waits(epoch)]
+            place = f"epoch {epoch['epoch'] + 1}/{report['epochs']}"
+            parts = [place, numbers, waits(epoch), idles(epoch)]
             text = "  ".join(filter(None, parts))
             self.say(_timed(epoch["seconds"], text))
 
@@ -135,6 +136,10 @@ class Screen:
                 f"{totals['staleness_mean']:.1f}, wait for data "
                 f"{totals['wait_per_step_ms']:.3f} ms/step"
             )
+            if totals.get("bytes_up"):
+                up, down = totals["bytes_up"] / 1e6, totals["bytes_down"] / 1e6
+                rounds = f"{totals['rounds']:,} rounds"
+                self.say(f"across the cut {rounds}, {up:.1f} MB up, {down:.1f} MB down")
         else:
             self.say("ended before the job was complete: there is no final model")
         self.say(f"run directory: {self._out}")
@@ -165,6 +170,7 @@ def epoch_bar(report: Report) -> Table:
         f"{100 * done / epochs:.0f} %",
         f"{report['summary']['wall_seconds']:.0f} s",
         waits(report["last_epoch"]),
+        idles(report["last_epoch"]),
     )
     return line
 
@@ -182,6 +188,12 @@ def waits(epoch: Report) -> str:
     if "wait_seconds_per_step" not in epoch:
         return ""
     return f"wait {1000 * epoch['wait_seconds_per_step']:.3f} ms/step"
+
+
+def idles(epoch: Report) -> str:
+    """How much of an epoch the workers of each part of a cut net computed nothing, lowest first."""
+    idle = epoch.get("idle", {})
+    return f"idle {' / '.join(f'{100 * part:.0f}' for part in idle.values())} %" if idle else ""
 
 
 def measures(epoch: Report, evaluation: Report, rate: float) -> str:

@@ -172,16 +172,22 @@ class AtOnce(Update):
 
 class Together(Update):
     """Each step moves the parameters by one step of the rule along the mean of its pushes, each
-    weighed by the minibatches in it; averaged state by that mean itself."""
+    weighed by the minibatches in it; averaged state by that mean itself.
 
-    def __init__(self, rule: Rule, schedule: Schedule) -> None:
+    `evenly`: each push weighs the same. In consensus by ADMM (Boyd et al. 2011, section 7.1) z is
+    the mean of w + u over workers, however far each has come with its minimisation: else the
+    multipliers would not add up to zero.
+    """
+
+    def __init__(self, rule: Rule, schedule: Schedule, *, evenly: bool = False) -> None:
         super().__init__()
-        self._rule, self._schedule = rule, schedule
+        self._rule, self._schedule, self._evenly = rule, schedule, evenly
 
     def close(self, held: Held, parts: Sequence[Part]) -> None:
         counts = [part.count for part in parts]
         room = np.empty_like(held.values)
-        mean = weighted_mean([part.gradient for part in parts], counts, room)
+        weights = [1] * len(parts) if self._evenly else counts
+        mean = weighted_mean([part.gradient for part in parts], weights, room)
         scale = self._schedule(self._progress(held))
         self._rule.apply(held.own(), mean, held.state, scale, held.segments)
         held.minibatches += sum(counts)

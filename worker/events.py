@@ -7,6 +7,7 @@ from typing import Any
 from ..common.cluster import Cluster
 from ..common.messages import Attach
 from ..common.types import Arrays, Float32, Metrics
+from .admm.replicas import Consensus
 from .batches import Minibatch
 from .model import Factors
 from .shelf import Slots
@@ -27,7 +28,8 @@ class Built:
     data servers of this host can write portions to; `factored` are the weights
     whose gradients the model can give as factors. `remote`: these arrays are the host's copies of
     what lies on a device, which must be told of what has changed and asked for what has come out;
-    `line` says to people what the worker computes on, where they asked."""
+    `line` says to people what the worker computes on, where they asked. With `consensus` the worker
+    steps on parameters of its own in there, and the vector is z."""
 
     layout: list[list[Any]]
     vector: Float32
@@ -37,6 +39,7 @@ class Built:
     remote: bool = False
     line: str = ""
     slots: Slots | None = None
+    consensus: Consensus | None = None
 
 
 @dataclass(frozen=True, slots=True)

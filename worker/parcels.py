@@ -17,6 +17,7 @@ from ..common import modes
 from ..common.cluster import parse_layout
 from ..common.codecs import Encoder, make_codec
 from ..common.job import Job
+from ..common.partition import is_consensus
 from ..common.rates import averaged_in, make_segments
 from ..common.sharding import Shards
 from ..common.types import Array, Float32
@@ -92,7 +93,9 @@ class Parcels:
         encoder = self._encoders.get(exchange.number)
         if encoder is None:
             codec = make_codec(train.compression, train.topk)
-            encoder = Encoder(codec, self._shards, train.error_feedback)
+            # Replicas push how far they are from z: what was left out of it once is in there again.
+            feedback = train.error_feedback and not is_consensus(self._job)
+            encoder = Encoder(codec, self._shards, feedback)
             self._encoders[exchange.number] = encoder
         begin, end = self._shards.span(shard)
         gradient = exchange.gradient[begin:end]

@@ -115,6 +115,7 @@ class Worker(Retiring):
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
             self.replica = Replica(self._built.vector, shards)
             self._make_lanes(self.job, self._built)
+            self.consensus = self._built.consensus
             built = self._built
             self.parcels = Parcels(self.job, shards, built.layout, built.factored)
         self.share_memory(self._built.segment)

@@ -305,6 +305,7 @@ class Checkpointing(Admission):
             rule.slots,
             work.position,
             tuple(sorted(work.files, key=lambda file: file.name)),
+            self.cluster.starts,
         )
 
     def happened(self, event: object) -> None:
