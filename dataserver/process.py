@@ -68,6 +68,10 @@ class Store:
             soft,
         )
 
+    def perform(self, wanted: Prepare | LookUp) -> Prepared | LookedUp:
+        """What the data server's state asks for."""
+        return self.prepare(wanted) if isinstance(wanted, Prepare) else self.look_up(wanted)
+
     def prepare(self, wanted: Prepare) -> Prepared:
         """The arrays of one portion."""
         if not wanted.test:
@@ -114,12 +118,9 @@ class DataServerProcess:
         return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
 
     def _perform(self, action: Action) -> None:
-        if isinstance(action, Prepare):
+        if isinstance(action, Prepare | LookUp):
             assert self._store is not None
-            self._beside.submit(partial(self._store.prepare, action))
-        elif isinstance(action, LookUp):
-            assert self._store is not None
-            self._beside.submit(partial(self._store.look_up, action))
+            self._beside.submit(partial(self._store.perform, action))
         else:
             assert isinstance(action, Welcomed)
             self._runtime.telemetry.rename(f"dataserver-{action.rank}")
