@@ -88,7 +88,7 @@ class Parcels:
             return self._encoded(exchange.number, shard, gradient)
         planned = None
         if factors and self._names:
-            planned = self._plan(len(exchange.batches[-1].labels))[shard]
+            planned = self._plan(len(exchange.batches[-1].inputs))[shard]
         if planned is None:
             return Parcel("f32", gradient, NOTHING)
         key = (exchange.number, shard)

@@ -22,7 +22,6 @@ from ..common.types import Member, Role
 from .batches import Lease, Minibatch
 from .boundary.boundary import Boundary, Event, Learnt
 from .boundary.couplings import make_boundary
-from .boundary.early import Early
 from .exchange import Exchange
 from .retiring import Retiring
 

@@ -325,7 +325,7 @@ class Worker(Retiring):
             apart = [self.far(m.address) and not self.shares_memory(m.address) for m in servers]
             factors = any(apart)
             if all(apart):
-                skip = self.parcels.skipped(len(batches[0].labels))
+                skip = self.parcels.skipped(len(batches[0].inputs))
         return Compute(
             lane.number, batches, accumulate, announce=announce, factors=factors, skip=skip
         )
@@ -373,7 +373,7 @@ class Worker(Retiring):
         assert self.job is not None
         before = self.counters["steps"]
         for batch, metrics in zip(lane.batches, event.metrics, strict=True):
-            samples = len(batch.labels)
+            samples = len(batch.inputs)
             batch.lease.add("samples", samples)
             batch.lease.add("steps", 1)
             for name, value in metrics.items():
