@@ -219,14 +219,16 @@ class Exchanger(ShardClient):
         assert isinstance(push, Push)
         lease = exchange.batches[-1].lease
         if isinstance(reply, Shard):
-            _count(lease, [-1 if reply.late else reply.staleness])
+            staleness = [-1 if reply.late else reply.staleness]
             lease.add("bytes_pulled", reply.values.nbytes)
             self.take_shard(reply)
         else:
             assert isinstance(reply, Pushed)
-            _count(lease, reply.staleness)
+            staleness = list(reply.staleness)
             if push.fetch:
                 lease.add("bytes_pulled", self._arrived(reply))
+        _count(lease, staleness)
+        self._left_out(push.shards, staleness)
         self._minibatches = max(self._minibatches, reply.minibatches)
         if reply.steps:
             exchange.steps = reply.steps
@@ -272,6 +274,13 @@ class Exchanger(ShardClient):
         if not exchange.batches:  # also after a pull, where others had gone on without it
             self.anchor()
         self.go_on()
+
+    def _left_out(self, shards: Sequence[int], staleness: Sequence[int]) -> None:
+        """Consensus has to know of what came late."""
+        assert self.replica is not None
+        for shard, late in zip(shards, staleness, strict=True):
+            if late < 0 and self.consensus is not None:
+                self.consensus.leave_out(*self.replica.shards.span(shard))
 
     def _agree(self, lease: Lease) -> None:
         """A round of consensus is over: the multiplier takes its step."""
