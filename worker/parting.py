@@ -10,7 +10,6 @@ they learnt of them: when a leg ends, the servers have all of it.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,18 +20,11 @@ from ..common.messages import AskSamples, Message, Portion, Refused, Samples
 from ..common.types import Member, Role
 from .batches import Lease, Minibatch
 from .boundary.boundary import Boundary, Event, Learnt
-from .boundary.couplings import make_boundary
+from .boundary.events import Backed, Forwarded, Trained
+from .boundary.making import make_boundary
+from .events import ComputePart
 from .exchange import Exchange
 from .retiring import Retiring
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Action: compute an action of `boundary.events`, at the rate of `progress` (how much of the
-    job is done, 0 to 1), then post its event."""
-
-    action: object
-    progress: float
 
 
 class Parting(Retiring):
@@ -68,6 +60,11 @@ class Parting(Retiring):
 
     # Computing.
 
+    @property
+    def busy(self) -> bool:
+        """Whether something of the part is being computed."""
+        return self._busy_since is not None
+
     def compute_part(self) -> None:
         """Go on with the part, if it is at rest."""
         exchange, boundary = self.exchanges[0], self.boundary
@@ -87,7 +84,7 @@ class Parting(Retiring):
             exchange.versions = list(self.replica.versions)
             exchange.began_at = self.now
         self._busy_since = self.now
-        self.do(Part(action, self.progress(exchange)))
+        self.do(ComputePart(action, self.progress(exchange)))
 
     def _feed(self, boundary: Boundary) -> None:
         while boundary.wants() and (batches := self._ring.take_portion()):
@@ -110,8 +107,13 @@ class Parting(Retiring):
         self.boundary.know((asked.epoch, asked.begin), reply)
         self.go_on()
 
-    def computed(self, event: Event) -> None:
-        """An action is done."""
+    def happened(self, event: object) -> None:
+        if isinstance(event, Forwarded | Trained | Backed):
+            self._computed_part(event)
+        else:
+            super().happened(event)
+
+    def _computed_part(self, event: Event) -> None:
         assert self.boundary is not None
         assert self._busy_since is not None
         self._aside[f"busy.{self._part}"] += self.now - self._busy_since
@@ -206,9 +208,9 @@ class Parting(Retiring):
 
     # The end, and what goes wrong.
 
-    def settled(self) -> bool:
-        if self.boundary is None:
-            return super().settled()
+    def part_settled(self) -> bool:
+        """`settled`, of a part: the bottom one waits for the rounds that are under way."""
+        assert self.boundary is not None
         if self.replica is None or self.replica.missing or not self.exchanges:
             return True
         exchange = self.exchanges[0]
