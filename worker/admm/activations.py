@@ -23,9 +23,13 @@ import numpy as np
 from ...common.compiled import compiled
 from ...common.errors import RemoteError
 from ...common.types import Array, Float32
+from ..nn.native.program import readable
+from .residuals import rms
 
 
-def weight_of_distance(rho: float, below_top: int, c: float, c_middle: float, gamma: float) -> float:
+def weight_of_distance(
+    rho: float, below_top: int, c: float, c_middle: float, gamma: float
+) -> float:
     """What the squared distance to the targets is multiplied by in a lower part, for ρ in A.4.
 
     A.4 as it stands has gradients of ρ (1 + γ) / (ρ + c) times those of backprop: with plain SGD
@@ -62,7 +66,7 @@ class Multipliers:
         count = len(indices)
         if not self._kept:
             return np.zeros(count * width, np.float32)
-        if count and not (0 <= indices.min() and indices.max() < self._samples):
+        if count and (indices.min() < 0 or indices.max() >= self._samples):
             least, most = int(indices.min()), int(indices.max())
             raise RemoteError(f"samples {least} to {most} of a data set of {self._samples}")
         if not self._rows.size:
@@ -75,9 +79,55 @@ class Multipliers:
             self._rows[indices] = values.reshape(len(indices), -1)
 
 
+class Free:
+    """y of one round: inputs that the part may change, n samples of `width` numbers."""
+
+    def __init__(
+        self, inputs: Array, indices: Array, multipliers: Multipliers, gamma: float, rho: float
+    ) -> None:
+        """`inputs` are x, (n, ...); `indices` (n,) says whose they are; `rho` holds for the round.
+
+        Raises:
+            RemoteError: a number is not that of a sample.
+        """
+        self._shape, self._indices, self._kept = inputs.shape, indices, multipliers
+        self._width = inputs.size // len(inputs)
+        self._x = readable(inputs, np.float32).reshape(-1)
+        self._gamma, self._rho = np.float32(gamma), np.float32(rho)
+        self._inverse = np.float32(1 / rho)
+        self._multipliers = multipliers.take(indices, self._width)
+        self._y = np.empty_like(self._x)
+        begin(self._x, self._multipliers, self._inverse, self._y)
+
+    def of(self, rows: slice) -> Float32:
+        """y of some samples, in the shape of the inputs."""
+        return self._y.reshape(self._shape)[rows]
+
+    def step(self, rows: slice, slopes: Float32, gain: float, damping: float) -> None:
+        """y -= [gain slopes + ρ (y - x - u)] / (ρ + damping) of some samples. (A.2)
+
+        Arguments:
+            slopes: d(what the part minimises) / dy, whatever it was divided by, flat.
+            gain: makes them G: for a mean over n samples n.
+            damping: c in the top part, ρ c_m in one in the middle.
+        """
+        span = slice(rows.start * self._width, rows.stop * self._width)
+        y, x, multipliers = self._y[span], self._x[span], self._multipliers[span]
+        rate = np.float32(1 / (float(self._rho) + damping))
+        step(y, x, multipliers, slopes, np.float32(gain), self._rho, rate)
+
+    def finish(self) -> tuple[Float32, float]:
+        """New multipliers; T, (n, ...), and the primal residual. (A.3)"""
+        targets = np.empty_like(self._y)
+        numbers = self._gamma, self._rho, self._inverse
+        squares = finish(self._x, self._y, self._multipliers, *numbers, targets)
+        self._kept.put(self._indices, self._multipliers)
+        return targets.reshape(self._shape), rms(squares, targets.size)
+
+
 @compiled
 def begin(x: Float32, multipliers: Float32, inverse: np.float32, y: Float32) -> None:
-    """y = x + u; `inverse` is 1 / ρ. (A.2)"""
+    """y = x + u; `inverse` is 1 / ρ."""
     for i in range(x.size):
         y[i] = x[i] + multipliers[i] * inverse
 
@@ -92,13 +142,7 @@ def step(
     rho: np.float32,
     rate: np.float32,
 ) -> None:
-    """y -= rate [gain slopes + ρ (y - x - u)], in place. (A.2)
-
-    Arguments:
-        slopes: d(what the part minimises) / dy, whatever it was divided by.
-        gain: makes them G: for a mean over n samples n.
-        rate: 1 / (ρ + c), or 1 / (ρ (1 + c_m)).
-    """
+    """y -= rate [gain slopes + ρ (y - x - u)], in place."""
     for i in range(y.size):
         y[i] -= rate * (gain * slopes[i] + rho * (y[i] - x[i]) - multipliers[i])
 
@@ -113,7 +157,7 @@ def finish(
     inverse: np.float32,
     targets: Float32,
 ) -> float:
-    """New multipliers in place, T into `targets`; the sum of (x - y)^2. (A.3)"""
+    """New multipliers in place, T into `targets`; the sum of (x - y)^2."""
     squares = 0.0
     for i in range(x.size):
         difference = x[i] - y[i]

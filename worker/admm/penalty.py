@@ -10,7 +10,7 @@
 The last one is residual balancing: S. Boyd, N. Parikh, E. Chu, B. Peleato, J. Eckstein,
 "Distributed optimization and statistical learning via the alternating direction method of
 multipliers", 2011, equation 3.13 with μ = 10 and τ = 2. Scaled multipliers u = λ/ρ change with ρ
-(there, below 3.13); whoever keeps λ itself, as `activations` and `weights` do, has that for nothing.
+(there, below 3.13); whoever keeps λ itself, as `activations` and `weights` do, need not care.
 
 `x10` is the text of the method taken literally. It makes nets worse: a step of plain SGD is stable
 only where rate times ρ times curvature is below 2, so that it diverges in the end; where steps are

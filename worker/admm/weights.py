@@ -1,9 +1,9 @@
 """Consensus on two copies of a boundary layer: the formulas of ADMM.md, section B. Pure.
 
-The lower part's copy Wx and the upper part's Wy of the layer just above a cut are to agree. To what
-each part minimises comes ρ/2 ‖Wx - Wy + u‖², and u ← u + Wx - Wy after each round (Boyd et al. 2011,
-equations 3.5 to 3.7). Each side keeps a u of its own, with what it last heard of the other side;
-as λ = ρ u, so that it needs no care when ρ changes.
+The lower part's copy Wx and the upper part's Wy of the layer just above a cut are to agree. To
+what each part minimises comes ρ/2 ‖Wx - Wy + u‖², and u ← u + Wx - Wy after each round (Boyd et
+al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, with what it last heard of the
+other side; as λ = ρ u, so that it needs no care when ρ changes.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class Agreement:
         self._other: Float32 | None = None
 
     def hear(self, other: Array) -> None:
-        """The other side's copy, (size,) float32; it is not written."""
-        self._other = np.ascontiguousarray(other, np.float32)
+        """The other side's copy, (size,) float32."""
+        self._other = np.array(other, np.float32)
 
     def add_slope(self, own: Float32, gradient: Float32, rho: float) -> None:
         """Add the slope of the penalty at `own`, (size,), to its gradient; nothing before a copy
@@ -53,9 +53,7 @@ class Agreement:
         """End a round: u += Wx - Wy; the sum of (Wx - Wy)^2, 0 before a copy has come."""
         if self._other is None:
             return 0.0
-        _advance(
-            own, self._other, np.float32(self._sign), np.float32(rho), self._multipliers
-        )
+        _advance(own, self._other, np.float32(self._sign), np.float32(rho), self._multipliers)
         return squared_distance(own, self._other)
 
 
