@@ -9,7 +9,8 @@ The bottom part holds back the word that its last portions are done until all pa
 they learnt of them: when a leg ends, the servers have all of it.
 """
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Parting(Retiring):
         self._busy_since: float | None = None
         self._pushes = 0
         self._pushed: list[tuple[int, Minibatch]] = []  # by push: data servers are not told yet
-        self._aside: Counter[str] = Counter()  # measures that belong to no portion yet
+        self._aside = defaultdict[str, float](float)  # measures that belong to no portion yet
         self.replies[AskSamples] = self._on_samples
 
     def configure(self, job: Job) -> None:
@@ -158,11 +159,15 @@ class Parting(Retiring):
         if self.boundary is None:
             super().applied(batch)
         elif self._part:
-            self._aside.update(batch.lease.measures)
+            self._set_aside(batch.lease.measures)
             batch.lease.measures.clear()
         else:
             self._tell_done(self._pushes)
             self._pushed.append((self._pushes, batch))
+
+    def _set_aside(self, measures: Mapping[str, float]) -> None:
+        for name, value in measures.items():
+            self._aside[name] += value
 
     def _tell_done(self, before: int) -> None:
         """Tell data servers of what was in the pushes before this one."""
@@ -194,7 +199,7 @@ class Parting(Retiring):
         if not self._part and not self._pushed:
             return  # nothing was learnt since
         if boundary.settle(pushed=True) and not self._part:
-            self._aside.update(boundary.take_measures())
+            self._set_aside(boundary.take_measures())
             self._tell_done(self._pushes + 1)
 
     def progress(self, exchange: Exchange) -> float:

@@ -14,7 +14,7 @@ from functools import partial
 
 from ..common.clock import Clock
 from ..common.loop import Background, attempt
-from .events import Compute, ComputePart, Computed, Partly
+from .events import Compute, Computed, ComputePart, Partly
 from .model import Factors
 from .parts.stepper import PartStepper
 from .step import Announce, Stepper

@@ -121,7 +121,7 @@ class Boundary(ABC):
 
     @abstractmethod
     def add(self, measures: Mapping[str, float]) -> None:
-        """Sums of the worker's own, which travel down to the bottom part like those of `measures`."""
+        """Sums of the worker's own, to travel down to the bottom part as the others do."""
 
     @abstractmethod
     def take_measures(self) -> dict[str, float]:

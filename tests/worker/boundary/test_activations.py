@@ -1,9 +1,7 @@
 """Coupling `activations`: who is trained on what, in which order, and what is measured."""
 
 import pytest
-from cut_net import BATCH, CutNet, job_of
-
-from dualshard.worker.boundary.events import Forward, Train
+from cut_net import CutNet, job_of
 
 WAITING = pytest.mark.parametrize("wait", [True, False])
 
