@@ -194,7 +194,8 @@ class Simulation:
         self.actors: dict[str, Actor] = {}
         self.rows: list[dict[str, Any]] = []
         self.model: Float32 | None = None
-        self.steppers: dict[str, Stepper | PartStepper] = {}
+        self.steppers: dict[str, Stepper] = {}
+        self.parts: dict[str, PartStepper] = {}
         self.stores: dict[str, Store] = {}
         self.disks: dict[str, Disk] = {}
         self.full: set[str] = set()
@@ -370,9 +371,7 @@ class Simulation:
         return batches * (1 / 3 if isinstance(part, Forward) else job.admm.passes)
 
     def _compute_part(self, name: str, action: ComputePart) -> object:
-        stepper = self.steppers[name]
-        assert isinstance(stepper, PartStepper)
-        return stepper.perform(action.action, action.progress)
+        return self.parts[name].perform(action.action, action.progress)
 
     def _tell_early(self, actor: Actor, action: Compute, seconds: float) -> None:
         """A step whose gradient appears part by part: before its moment a part holds NaN."""
@@ -403,7 +402,7 @@ class Simulation:
         assert isinstance(node, Worker)
         if partition.is_cut(self.job):
             part = partition.place(self.job, node.rank)[1]
-            made = self.steppers[name] = PartStepper(self.job, action.cluster.data, part)
+            made = self.parts[name] = PartStepper(self.job, action.cluster.data, part)
             return replace(made.built(), slots=self._slots(node) if self._shelved else None)
         stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
         # Shards are small here, and so is what is worth telling.
@@ -422,7 +421,8 @@ class Simulation:
         return Slots(memory, Shelf("memory", worker.courier.incarnation, 0, count, 4 * elements))
 
     def _measure(self, name: str, action: Measure) -> Measured:
-        return Measured(*self.steppers[name].evaluate(action.vector, action.portions))
+        stepper = self.parts.get(name) or self.steppers[name]
+        return Measured(*stepper.evaluate(action.vector, action.portions))
 
     # Time.
 

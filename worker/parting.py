@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..common import partition
-from ..common.delivery import Courier, Open
+from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
-from ..common.messages import AskSamples, Message, Portion, Refused, Samples
+from ..common.messages import AskSamples, Envelope, Message, Portion, Refused, Samples
 from ..common.types import Member, Role
 from .batches import Lease, Minibatch
 from .boundary.boundary import Boundary, Event, Learnt
@@ -46,8 +46,18 @@ class Parting(Retiring):
         if partition.is_cut(job):
             _, self._part = partition.place(job, self.rank)
             self.boundary = make_boundary(self, job, self.rank)
-            self.requests |= self.boundary.requests
-            self.replies |= self.boundary.replies
+            self.requests |= dict.fromkeys(self.boundary.requests, self._from_neighbour)
+            self.replies |= dict.fromkeys(self.boundary.replies, self._neighbour_answered)
+
+    def _from_neighbour(self, peer: Peer, envelope: Envelope) -> None:
+        assert self.boundary is not None
+        self.boundary.requests[type(envelope.message)](peer, envelope)
+        self.go_on()
+
+    def _neighbour_answered(self, request: Open, reply: Message) -> None:
+        assert self.boundary is not None
+        self.boundary.replies[type(request.message)](request, reply)
+        self.go_on()
 
     def meet_neighbours(self) -> None:
         """The view has changed: who holds the next parts now."""
