@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ..common import modes
 from ..common.cluster import Cluster
 from ..common.job import Job, RuleSection
+from ..common.partition import is_consensus
 from ..common.rates import Segments, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
@@ -38,7 +39,7 @@ def _update(job: Job, rule: Rule) -> Update:
     if job.train.mode == "easgd":
         return Elastic(min(job.outer.lr / job.worker.count, MOST_ELASTIC))
     if modes.closes_steps(job):
-        return Together(rule, schedule)
+        return Together(rule, schedule, evenly=is_consensus(job))
     if job.train.mode in ("local", "admm"):
         return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
     return AtOnce(

@@ -3,8 +3,9 @@
 Gradient modes (`async`, `ssp`, `bsp`) push a lane's mean gradient. In `local` and `admm` it has
 stepped its own parameters, and pushes how far they went, so that the servers can take it for a
 gradient: w_then - w_now (the outer gradient of Reddi et al. 2021, "Adaptive federated
-optimization", algorithm 1). In `easgd` it pushes its parameters. How much is gathered before, and
-who computes it, is the business of `state`.
+optimization", algorithm 1). In `easgd` it pushes its parameters. Replicas that agree by ADMM push
+how far z is from their w + u (`admm.replicas`). How much is gathered before, and who computes it,
+is the business of `state`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ..common.cluster import Parameter
 from ..common.delivery import Courier, Open
 from ..common.messages import Message, Pull, Push, Pushed, Refused, Shard
 from ..common.types import Float32, stale_class
+from .admm.replicas import Consensus
 from .batches import Lease, Minibatch
 from .exchange import Exchange, Lane, Replica
 from .layout import nonfinite
@@ -41,6 +43,7 @@ class Exchanger(ShardClient):
         self.lanes: list[Lane] = []
         self.exchanges: list[Exchange] = []
         self.parcels: Parcels | None = None
+        self.consensus: Consensus | None = None
         self._anchor: Float32 = NOTHING
         self._unasked: list[int] | None = None
         self._minibatches = 0
@@ -69,7 +72,9 @@ class Exchanger(ShardClient):
         """Remember where the worker's own steps begin."""
         assert self.job is not None
         assert self.replica is not None
-        if self.job.train.mode in ("local", "admm"):
+        if self.consensus is not None:
+            self.consensus.take(self.replica.vector)
+        elif self.job.train.mode in ("local", "admm"):
             if self._anchor.size != self.replica.vector.size:
                 self._anchor = np.empty_like(self.replica.vector)
             np.copyto(self._anchor, self.replica.vector)
@@ -108,7 +113,9 @@ class Exchanger(ShardClient):
         assert self.job is not None
         assert self.replica is not None
         count, mode = len(exchange.batches), self.job.train.mode
-        if mode in ("local", "admm"):
+        if self.consensus is not None:
+            self.consensus.outgoing(exchange.gradient)
+        elif mode in ("local", "admm"):
             np.subtract(self._anchor, self.replica.vector, out=exchange.gradient)
         elif mode == "easgd":
             np.copyto(exchange.gradient, self.replica.vector)
@@ -212,14 +219,16 @@ class Exchanger(ShardClient):
         assert isinstance(push, Push)
         lease = exchange.batches[-1].lease
         if isinstance(reply, Shard):
-            _count(lease, [-1 if reply.late else reply.staleness])
+            staleness = [-1 if reply.late else reply.staleness]
             lease.add("bytes_pulled", reply.values.nbytes)
             self.take_shard(reply)
         else:
             assert isinstance(reply, Pushed)
-            _count(lease, reply.staleness)
+            staleness = list(reply.staleness)
             if push.fetch:
                 lease.add("bytes_pulled", self._arrived(reply))
+        _count(lease, staleness)
+        self._left_out(push.shards, staleness)
         self._minibatches = max(self._minibatches, reply.minibatches)
         if reply.steps:
             exchange.steps = reply.steps
@@ -259,11 +268,29 @@ class Exchanger(ShardClient):
             if exchange.fetch:
                 exchange.since_fetch = 0
             batches, exchange.batches = exchange.batches, []
+            self._agree(batches[-1].lease)
             for batch in batches:
                 self.applied(batch)
         if not exchange.batches:  # also after a pull, where others had gone on without it
             self.anchor()
         self.go_on()
+
+    def _left_out(self, shards: Sequence[int], staleness: Sequence[int]) -> None:
+        """Consensus has to know of what came late."""
+        assert self.replica is not None
+        for shard, late in zip(shards, staleness, strict=True):
+            if late < 0 and self.consensus is not None:
+                self.consensus.leave_out(*self.replica.shards.span(shard))
+
+    def _agree(self, lease: Lease) -> None:
+        """A round of consensus is over: the multiplier takes its step."""
+        if self.consensus is None or not self.consensus.takes_part:
+            return
+        assert self.replica is not None
+        found = self.consensus.answered(self.replica.vector)
+        lease.add("rounds", 1)
+        for name, value in found._asdict().items():
+            lease.add(name, value)
 
     def _on_pulled(self, request: Open, reply: Message) -> None:
         if self.wrong_owner(request, reply):
@@ -291,6 +318,8 @@ class Exchanger(ShardClient):
             exchange = self.exchanges[request.tag]
             why = self._not_finite(exchange) if reply.code == "nonfinite" else ""
             self.note("warning", f"push refused: {reply.detail}{why}")
+            if self.consensus is not None:
+                self.consensus.begin_anew()
             exchange.landed(request.peer)
             for shard in request.message.shards:
                 self._ask_for(shard, request.tag)

@@ -17,6 +17,7 @@ from ..common import modes
 from ..common.cluster import parse_layout
 from ..common.codecs import Encoder, make_codec
 from ..common.job import Job
+from ..common.partition import is_consensus
 from ..common.rates import averaged_in, make_segments
 from ..common.sharding import Shards
 from ..common.types import Array, Float32
@@ -87,7 +88,7 @@ class Parcels:
             return self._encoded(exchange.number, shard, gradient)
         planned = None
         if factors and self._names:
-            planned = self._plan(len(exchange.batches[-1].labels))[shard]
+            planned = self._plan(len(exchange.batches[-1].inputs))[shard]
         if planned is None:
             return Parcel("f32", gradient, NOTHING)
         key = (exchange.number, shard)
@@ -102,7 +103,9 @@ class Parcels:
         encoder = self._encoders.get(number)
         if encoder is None:
             codec = make_codec(train.compression, train.topk)
-            encoder = Encoder(codec, self._shards, train.error_feedback, self._numbers)
+            # Replicas push how far they are from z: what was left out of it once is in there again.
+            feedback = train.error_feedback and not is_consensus(self._job)
+            encoder = Encoder(codec, self._shards, feedback, self._numbers)
             self._encoders[number] = encoder
         averaged = self._taken_out(gradient, *self._shards.span(shard))
         code = encoder.encode(shard, gradient)

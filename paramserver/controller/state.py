@@ -31,6 +31,7 @@ from ...common.messages import (
     Status,
 )
 from ...common.node import Failed
+from ...common.partition import takes_data
 from ...common.types import Float32, Member, Role
 from .checkpoints import NO_SUMS, Place
 from .epochs import Ledger, Stretch
@@ -154,8 +155,9 @@ class Controller(Replacing):
         ledger = self.ledger
         if ledger is None or self.between_legs or self.cluster.phase != "training":
             return
-        workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
-        over = ledger.ended(workers, self.job.job.epoch_quorum)
+        workers = [seat.member for seat in self.roster.of_role(Role.WORKER)]
+        takers = [one.incarnation for one in workers if takes_data(self.job, one.rank)]
+        over = ledger.ended(takers, self.job.job.epoch_quorum)
         ends = over and ledger.stretch.ends_epoch
         if over:
             self._close(ledger)
