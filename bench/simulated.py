@@ -237,7 +237,7 @@ class Simulation:
         }
         kind, base, perform = kinds[role]
         number = base + rank + 1000 * life
-        address = "" if role is Role.WORKER else f"tcp://10.0.0.2:{number}"
+        address = f"tcp://10.0.0.2:{number}"
         more: dict[str, Any] = {}
         if role is Role.DATASERVER:
             more["shelves"] = Shelves(lambda offered: self._shelves[offered.pid])

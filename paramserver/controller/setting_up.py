@@ -11,6 +11,7 @@ from ...common.messages import Ack, DataFacts, Describe, Envelope, Ready
 from ...common.sharding import Table, assign
 from ...common.types import Role
 from .checkpoints import Checkpointing, Place
+from .membership import Seat
 from .resuming import Resumed
 
 
@@ -101,7 +102,11 @@ class SettingUp(Checkpointing):
         else:
             return ""
         cut = f"into parts from elements {list(starts)} on" if starts else "nowhere"
-        return f"{who} cut the net {cut}, expected {expected}; give all the same dualshard and job"
+        return f"{who} cut the net {cut}, expected {expected}; install the same dualshard on all"
+
+    def has_model(self, seat: Seat) -> bool:
+        """Whether a worker has built its model."""
+        return seat.member.incarnation in self._described
 
     def joined(self) -> None:
         """Somebody has joined: all servers may be there now."""

@@ -8,6 +8,12 @@ parameters w_k and a scaled multiplier u_k of its own, and knows the consensus z
     z   = mean_k(w_k + u_k)                          the parameter servers' update
     u_k = u_k + w_k - z
 
+A round may close without some (the partial barrier of Zhang and Kwok 2014, "Asynchronous
+distributed ADMM for consensus optimization", section 3): z is the mean over those that were in
+time, and only their u_k take the step, so that the multipliers that a round was made with add up to
+zero when it is over. That of one whose answer was dropped stays: it would move away from z in each
+such round, and take z along when it is in time again.
+
 Where Boyd's first step is exact, here its own optimizer makes a few steps and goes on from where it
 is in the next round: w_k never becomes z. Averaged state (running statistics) has no multiplier and
 no penalty: it becomes the mean of all, as in mode `local`.
@@ -52,6 +58,7 @@ class Consensus:
         self._averaged = list(averaged)
         self._trained = list(_between(averaged, size))
         self._elements = sum(span.stop - span.start for span in self._trained)
+        self._left_out: list[slice] = []
         self._takes_part = False
 
     @property
@@ -71,18 +78,25 @@ class Consensus:
         self._takes_part = True
         _outgoing(self.w, self.u, self.z, out)
 
+    def leave_out(self, begin: int, end: int) -> None:
+        """The servers have dropped the elements [begin, end) of what it sent: they came late."""
+        self._left_out.append(slice(begin, end))
+
     def answered(self, z: Float32) -> Residuals:
         """A round is over, and this (n,) is what came of it."""
         primal = dual = 0.0
         for span in self._trained:
-            fresh, old = z[span], self.z[span]
-            apart, moved = _squares(self.w[span], fresh, old)
+            apart, moved = _squares(self.w[span], z[span], self.z[span])
             primal, dual = primal + apart, dual + moved
-            _answer(self.w[span], self.u[span], old, fresh)
-        for span in self._averaged:
-            self.w[span] = self.z[span] = z[span]
+        for span in _between(self._untouched(), self.u.size):
+            _step_multiplier(self.w[span], self.u[span], z[span])
+        self._left_out.clear()
+        self.take(z)
         count = max(self._elements, 1)
         return Residuals(sqrt(primal / count), self.rho * sqrt(dual / count), self.rho)
+
+    def _untouched(self) -> list[slice]:
+        return sorted([*self._averaged, *self._left_out], key=lambda span: span.start)
 
     def take(self, z: Float32) -> None:
         """This (n,) is z, though no round of this worker has ended with it: others have gone on
@@ -97,6 +111,7 @@ class Consensus:
     def begin_anew(self) -> None:
         """What it has computed is worth nothing: w becomes z with the next `take`."""
         self._takes_part = False
+        self._left_out.clear()
 
     def weigh(self, rho: float) -> None:
         """Change ρ, and u with it, so that the multiplier ρu stays as it is (Boyd et al. 2011,
@@ -106,13 +121,13 @@ class Consensus:
             self.rho = rho
 
 
-def _between(averaged: Sequence[slice], size: int) -> Iterator[slice]:
-    """What lies between ascending slices of a vector, none empty."""
+def _between(spans: Sequence[slice], size: int) -> Iterator[slice]:
+    """What no slice of a vector covers, none empty; they ascend, and may overlap."""
     begin = 0
-    for span in (*averaged, slice(size, size)):
+    for span in (*spans, slice(size, size)):
         if begin < span.start:
             yield slice(begin, span.start)
-        begin = span.stop
+        begin = max(begin, span.stop)
 
 
 @compiled_exactly
@@ -128,10 +143,9 @@ def _outgoing(w: Float32, u: Float32, z: Float32, out: Float32) -> None:
 
 
 @compiled_exactly
-def _answer(w: Float32, u: Float32, z: Float32, fresh: Float32) -> None:
+def _step_multiplier(w: Float32, u: Float32, z: Float32) -> None:
     for i in range(w.size):
-        u[i] += w[i] - fresh[i]
-        z[i] = fresh[i]
+        u[i] += w[i] - z[i]
 
 
 @compiled
