@@ -30,7 +30,7 @@ from ..common.session import Session, Welcomed, own_versions
 from ..common.telemetry import Telemetry
 from ..common.types import Float32, Role
 from ..common.wire import Frames
-from ..dataserver.events import Opened, Prepare
+from ..dataserver.events import LookUp, Opened, Prepare
 from ..dataserver.process import Store
 from ..dataserver.shelves import Shelves
 from ..dataserver.state import DataServer
@@ -153,6 +153,9 @@ class Simulation:
         writing: seconds that a server takes to write one shard.
     """
 
+    worker: type[Worker] = Worker
+    """What workers are."""
+
     def __init__(
         self,
         job: Job,
@@ -230,11 +233,11 @@ class Simulation:
         kinds: dict[Role, tuple[type[Session], int, Callable[[Actor, Action], None]]] = {
             Role.PARAMSERVER: (ParameterServer, 100, self._paramserver_does),
             Role.DATASERVER: (DataServer, 200, self._dataserver_does),
-            Role.WORKER: (Worker, 300, self._worker_does),
+            Role.WORKER: (self.worker, 300, self._worker_does),
         }
         kind, base, perform = kinds[role]
         number = base + rank + 1000 * life
-        address = "" if role is Role.WORKER else f"tcp://10.0.0.2:{number}"
+        address = f"tcp://10.0.0.2:{number}"
         more: dict[str, Any] = {}
         if role is Role.DATASERVER:
             more["shelves"] = Shelves(lambda offered: self._shelves[offered.pid])
@@ -314,8 +317,8 @@ class Simulation:
         actor.node.configure(Job.from_dict(action.job))
 
     def _dataserver_does(self, actor: Actor, action: Action) -> None:
-        if isinstance(action, Prepare):
-            self._work(actor, lambda: self.stores[actor.name].prepare(action))
+        if isinstance(action, Prepare | LookUp):
+            self._work(actor, lambda: self.stores[actor.name].perform(action))
         else:
             assert isinstance(action, Welcomed)
             assert isinstance(actor.node, DataServer)

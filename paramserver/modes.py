@@ -40,7 +40,7 @@ def _update(job: Job, rule: Rule) -> Update:
         return Elastic(min(job.outer.lr / job.worker.count, MOST_ELASTIC))
     if modes.closes_steps(job):
         return Together(rule, schedule, evenly=is_consensus(job))
-    if job.train.mode == "local":
+    if job.train.mode in ("local", "admm"):
         return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
     return AtOnce(
         rule,

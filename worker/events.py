@@ -23,7 +23,9 @@ class Build:
 @dataclass(frozen=True, slots=True)
 class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
-    a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
+    a gradient vector a lane; all flat float32 of one size. Of a cut net they are those of the
+    worker's part, whereas `layout` has the rows of all, and `starts` the elements at which the
+    parts begin. `segment` is where they lie in memory
     that servers of this host can share, None if in this process alone, and `slots` the memory that
     data servers of this host can write portions to; `factored` are the weights
     whose gradients the model can give as factors. `remote`: these arrays are the host's copies of
@@ -39,6 +41,7 @@ class Built:
     remote: bool = False
     line: str = ""
     slots: Slots | None = None
+    starts: tuple[int, ...] = ()
     consensus: Consensus | None = None
 
 

@@ -28,7 +28,7 @@ class WorkerProcess:
     """Performs a worker's actions."""
 
     def __init__(self, options: Options) -> None:
-        self._runtime = Runtime(Role.WORKER, options, listens=False)
+        self._runtime = Runtime(Role.WORKER, options, listens=True)
         self._state = Worker(self._runtime.courier(), **self._runtime.session())
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "worker")

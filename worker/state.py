@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open
 from ..common.job import Job
@@ -86,7 +86,7 @@ class Worker(Retiring):
             self._building = False
             self._built = event
             self.do(Lend(event.vector))
-            self.tell(Describe(event.layout, event.line))
+            self.tell(Describe(event.layout, event.line, list(event.starts)))
         elif isinstance(event, Computed):
             self._computed(event)
         elif isinstance(event, Partly):
@@ -113,17 +113,23 @@ class Worker(Retiring):
         if self.replica is None:
             paramserver = self.job.paramserver
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
-            self.replica = Replica(self._built.vector, shards)
-            self._make_lanes(self.job, self._built)
-            self.consensus = self._built.consensus
-            built = self._built
-            self.parcels = Parcels(self.job, shards, built.layout, built.factored)
+            built, part = self._built, partition.place(self.job, self.rank)[1]
+            numbers, (begin, end) = shards.of_part(part), shards.elements_of_part(part)
+            assert built.vector.size == end - begin
+            self.replica = Replica(built.vector, shards, numbers, begin)
+            self._make_lanes(self.job, built)
+            self.consensus = built.consensus
+            self.parcels = Parcels(self.job, shards, built.layout, built.factored, numbers)
         self.share_memory(self._built.segment)
         self.offer_shelf(self._built.slots)
-        first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
+        parts = partition.parts(self.job)
+        alike = (
+            m.rank for m in self.cluster.of_role(Role.WORKER) if m.rank % parts == self.rank % parts
+        )
+        first = next(alike, -1) == self.rank
         # A job that goes on from a checkpoint has its values there.
         if self.cluster.phase == "preparing" and first and not self.job.job.resume:
-            for shard in range(self.replica.shards.count):
+            for shard in self.replica.numbers:
                 if shard not in self._started:
                     self._started.add(shard)
                     values = self.replica.view(self._built.vector, shard)
@@ -319,7 +325,7 @@ class Worker(Retiring):
             apart = [self.far(m.address) and not self.shares_memory(m.address) for m in servers]
             factors = any(apart)
             if all(apart):
-                skip = self.parcels.skipped(len(batches[0].labels))
+                skip = self.parcels.skipped(len(batches[0].inputs))
         return Compute(
             lane.number, batches, accumulate, announce=announce, factors=factors, skip=skip
         )
@@ -367,7 +373,7 @@ class Worker(Retiring):
         assert self.job is not None
         before = self.counters["steps"]
         for batch, metrics in zip(lane.batches, event.metrics, strict=True):
-            samples = len(batch.labels)
+            samples = len(batch.inputs)
             batch.lease.add("samples", samples)
             batch.lease.add("steps", 1)
             for name, value in metrics.items():
