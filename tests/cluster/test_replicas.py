@@ -150,9 +150,7 @@ def with_a_slow_one(tmp_path: Path, **settings: Any) -> Simulation:
     return sim
 
 
-def test_rounds_close_without_a_slow_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounds_close_without_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the replicas is three times slower: twice as fast as with all of them."""
     waiting = with_a_slow_one(tmp_path)
     left_out: list[tuple[int, int]] = []
@@ -283,3 +281,19 @@ def test_compressed_answers_agree_all_the_same(tmp_path: Path, name: str) -> Non
     sim.check()
     assert sim.evaluations()[-1]["accuracy"] > 0.95
     assert max(row["primal"] for row in sim.epochs()[-2:]) < 0.05
+
+
+def test_rho_is_the_same_for_one_that_comes_late(tmp_path: Path) -> None:
+    more = {"admm__rho": 1e-3, "admm__cap": 0.5, "job__epochs": 8}
+    job = make_job(blobs(tmp_path, 480), **{**REPLICAS, **more})
+    sim = Simulation(job)
+    sim.run_until(lambda: len(sim.epochs()) == 1)
+    sim.kill("worker-1")
+    sim.run_until(lambda: "worker-1" in sim.controller.roster.missing())
+    sim.add(Role.WORKER, 1, life=1)
+    sim.run()
+    sim.check()
+    assert 1e-3 < sim.epochs()[0]["rho"] < 0.5
+    assert sim.epochs()[-1]["rho"] == pytest.approx(0.5)
+    found = [worker.consensus.rho for worker in sim.workers() if worker.consensus is not None]
+    assert found == [0.5] * 3

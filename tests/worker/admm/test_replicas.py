@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dualshard.worker.admm.penalty import Penalty
 from dualshard.worker.admm.replicas import Consensus
 
 SIZE, RHO, LR = 11, 0.3, 0.2
@@ -61,9 +62,9 @@ class Oracle:
 
 
 def begun(count: int, start: Any, averaged: Any = AVERAGED) -> list[Consensus]:
-    made = [Consensus(SIZE, RHO, averaged) for _ in range(count)]
+    made = [Consensus(SIZE, Penalty(RHO), averaged) for _ in range(count)]
     for one in made:
-        one.take(start)
+        one.take(start, 0)
     return made
 
 
@@ -95,7 +96,7 @@ def test_rounds_equal_the_formulas(workers: int) -> None:
         for one, task in zip(ones, tasks, strict=True):
             step(one, task, 5)
         z = pushed(ones, z)
-        found, *_ = [one.answered(z) for one in ones]
+        found, *_ = [one.answered(z, 0) for one in ones]
         expected = oracle.round(RHO, 5, list(range(workers)))
         np.testing.assert_allclose(z, oracle.z, atol=1e-6)
         for k, one in enumerate(ones):
@@ -120,7 +121,7 @@ def test_a_round_without_one_leaves_its_multiplier_alone() -> None:
             ones[late].leave_out(6, 11)
             ones[late].leave_out(0, 6)
         for one in ones:
-            one.answered(z)
+            one.answered(z, 0)
         oracle.round(RHO, 4, in_time)
         np.testing.assert_allclose(z, oracle.z, atol=2e-6)
         for k, one in enumerate(ones):
@@ -133,10 +134,10 @@ def test_only_the_shards_that_came_late_are_left_out() -> None:
     one.w += 1
     one.outgoing(np.empty(SIZE, np.float32))
     one.leave_out(2, 7)
-    one.answered(START)
+    one.answered(START, 0)
     expected = [1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0]
     np.testing.assert_allclose(one.u, expected, atol=1e-6)
-    one.answered(START)
+    one.answered(START, 0)
     np.testing.assert_allclose(one.u, [2, 2, 1, 0, 0, 1, 1, 2, 2, 0, 0], atol=1e-6)
 
 
@@ -153,7 +154,7 @@ def test_many_rounds_end_where_the_sum_of_all_losses_is_least() -> None:
                 one.penalty_gradient(gradient, one.w)
                 one.w -= np.float32(LR) * gradient
         z = pushed(ones, z)
-        found = [one.answered(z) for one in ones]
+        found = [one.answered(z, 0) for one in ones]
     np.testing.assert_allclose(z, best, atol=1e-5)
     for one, task in zip(ones, tasks, strict=True):
         np.testing.assert_allclose(one.w, best, atol=1e-4)
@@ -177,7 +178,7 @@ def test_until_it_has_pushed_it_begins_where_the_servers_are() -> None:
     (one,) = begun(1, START)
     assert not one.takes_part
     one.w += 1
-    one.take(START + 2)
+    one.take(START + 2, 0)
     np.testing.assert_array_equal(one.w, START + 2)
     np.testing.assert_array_equal(one.z, START + 2)
     assert not one.u.any()
@@ -187,9 +188,9 @@ def test_after_a_rest_it_goes_on_from_where_it_was() -> None:
     (one,) = begun(1, START)
     one.w += 1
     one.outgoing(np.empty(SIZE, np.float32))
-    one.answered(START)
+    one.answered(START, 0)
     w, u = one.w.copy(), one.u.copy()
-    one.take(START - 3)
+    one.take(START - 3, 0)
     np.testing.assert_array_equal(one.u, u)
     np.testing.assert_array_equal(one.w[TRAINED], w[TRAINED])
     for span in AVERAGED:
@@ -204,32 +205,42 @@ def test_what_was_worth_nothing_is_forgotten() -> None:
     one.leave_out(0, 4)
     one.begin_anew()
     assert not one.takes_part
-    one.take(START)
+    one.take(START, 0)
     np.testing.assert_array_equal(one.w, START)
     assert not one.u.any()
     one.w += 1
     one.outgoing(np.empty(SIZE, np.float32))
-    one.answered(START)
+    one.answered(START, 0)
     assert one.u[TRAINED].all(), "nothing of it is left out any more"
 
 
-@pytest.mark.parametrize("rho", [0.03, 3.0])
-def test_another_rho_keeps_the_multiplier(rho: float) -> None:
-    (one,) = begun(1, START)
+@pytest.mark.parametrize(("schedule", "rho"), [("capped", [3.0, 20.0, 20.0]), ("fixed", [0.3] * 3)])
+def test_rho_goes_on_with_the_rounds_and_keeps_the_multiplier(
+    schedule: str, rho: list[float]
+) -> None:
+    one, late = (Consensus(SIZE, Penalty(RHO, schedule, 20.0)) for _ in range(2))
+    one.take(START, 0)
+    one.outgoing(np.empty(SIZE, np.float32))
     one.u[:] = np.arange(SIZE)
-    one.weigh(rho)
-    assert one.rho == rho
-    np.testing.assert_allclose(rho * one.u, RHO * np.arange(SIZE), rtol=1e-6)
+    for closed, expected in enumerate(rho, 1):
+        found = one.answered(one.w, closed)
+        assert one.rho == pytest.approx(expected)
+        assert found.rho == pytest.approx([RHO, *rho][closed - 1]), "that of the round itself"
+        np.testing.assert_allclose(one.rho * one.u, RHO * np.arange(SIZE), rtol=1e-5)
+    one.take(START, 3)
+    one.take(START, 2)
+    late.take(START, 3)
+    assert late.rho == one.rho == pytest.approx(rho[-1])
 
 
 @pytest.mark.parametrize("rho", [0.1, np.float64(0.1)])
 def test_everything_stays_float32(rho: Any) -> None:
-    one, gradient = Consensus(SIZE, rho, AVERAGED), np.zeros(SIZE, np.float32)
-    one.take(START)
+    one, gradient = Consensus(SIZE, Penalty(rho, "x10"), AVERAGED), np.zeros(SIZE, np.float32)
+    one.take(START, 0)
     one.penalty_gradient(gradient, one.w)
     one.outgoing(gradient)
-    one.answered(START)
-    one.weigh(np.float64(0.7))
+    one.answered(START, 1)
+    assert one.rho == pytest.approx(1.0)
     assert {array.dtype for array in (one.w, one.u, one.z, gradient)} == {np.dtype(np.float32)}
 
 
@@ -240,7 +251,7 @@ def test_averaged_state_may_lie_anywhere(averaged: list[slice]) -> None:
     out = np.empty(SIZE, np.float32)
     one.outgoing(out)
     np.testing.assert_allclose(out, -1, rtol=1e-5)
-    found = one.answered(START)
+    found = one.answered(START, 0)
     assert found.primal == pytest.approx(0.0 if averaged == [slice(0, SIZE)] else 1.0, rel=1e-5)
     expected = np.ones(SIZE)
     for span in averaged:
