@@ -9,6 +9,7 @@ from ..common.messages import Attach
 from ..common.types import Arrays, Float32, Metrics
 from .admm.replicas import Consensus
 from .batches import Minibatch
+from .boundary.events import Ahead, Back, Forward, Train
 from .model import Factors
 from .shelf import Slots
 
@@ -70,6 +71,15 @@ class Compute:
     skip: frozenset[str] = frozenset()
     fresh: tuple[tuple[int, int], ...] = ()
     bring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComputePart:
+    """Action: compute an action of `boundary.events`, at the rate of `progress` (how much of the
+    job is done, 0 to 1), then post its event."""
+
+    action: Forward | Train | Ahead | Back
+    progress: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,30 +9,23 @@ The bottom part holds back the word that its last portions are done until all pa
 they learnt of them: when a leg ends, the servers have all of it.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..common import partition
-from ..common.delivery import Courier, Open
+from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
-from ..common.messages import AskSamples, Message, Portion, Refused, Samples
+from ..common.messages import AskSamples, Envelope, Message, Portion, Refused, Samples
 from ..common.types import Member, Role
 from .batches import Lease, Minibatch
 from .boundary.boundary import Boundary, Event, Learnt
-from .boundary.couplings import make_boundary
+from .boundary.events import Backed, Forwarded, Trained
+from .boundary.making import make_boundary
+from .events import ComputePart
 from .exchange import Exchange
 from .retiring import Retiring
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Action: compute an action of `boundary.events`, at the rate of `progress` (how much of the
-    job is done, 0 to 1), then post its event."""
-
-    action: object
-    progress: float
 
 
 class Parting(Retiring):
@@ -45,7 +38,7 @@ class Parting(Retiring):
         self._busy_since: float | None = None
         self._pushes = 0
         self._pushed: list[tuple[int, Minibatch]] = []  # by push: data servers are not told yet
-        self._aside: Counter[str] = Counter()  # measures that belong to no portion yet
+        self._aside = defaultdict[str, float](float)  # measures that belong to no portion yet
         self.replies[AskSamples] = self._on_samples
 
     def configure(self, job: Job) -> None:
@@ -53,8 +46,18 @@ class Parting(Retiring):
         if partition.is_cut(job):
             _, self._part = partition.place(job, self.rank)
             self.boundary = make_boundary(self, job, self.rank)
-            self.requests |= self.boundary.requests
-            self.replies |= self.boundary.replies
+            self.requests |= dict.fromkeys(self.boundary.requests, self._from_neighbour)
+            self.replies |= dict.fromkeys(self.boundary.replies, self._neighbour_answered)
+
+    def _from_neighbour(self, peer: Peer, envelope: Envelope) -> None:
+        assert self.boundary is not None
+        self.boundary.requests[type(envelope.message)](peer, envelope)
+        self.go_on()
+
+    def _neighbour_answered(self, request: Open, reply: Message) -> None:
+        assert self.boundary is not None
+        self.boundary.replies[type(request.message)](request, reply)
+        self.go_on()
 
     def meet_neighbours(self) -> None:
         """The view has changed: who holds the next parts now."""
@@ -67,6 +70,11 @@ class Parting(Retiring):
         self.boundary.meet(below, None if top else workers.get(self.rank + 1))
 
     # Computing.
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of the part is being computed."""
+        return self._busy_since is not None
 
     def compute_part(self) -> None:
         """Go on with the part, if it is at rest."""
@@ -87,7 +95,7 @@ class Parting(Retiring):
             exchange.versions = list(self.replica.versions)
             exchange.began_at = self.now
         self._busy_since = self.now
-        self.do(Part(action, self.progress(exchange)))
+        self.do(ComputePart(action, self.progress(exchange)))
 
     def _feed(self, boundary: Boundary) -> None:
         while boundary.wants() and (batches := self._ring.take_portion()):
@@ -110,8 +118,13 @@ class Parting(Retiring):
         self.boundary.know((asked.epoch, asked.begin), reply)
         self.go_on()
 
-    def computed(self, event: Event) -> None:
-        """An action is done."""
+    def happened(self, event: object) -> None:
+        if isinstance(event, Forwarded | Trained | Backed):
+            self._computed_part(event)
+        else:
+            super().happened(event)
+
+    def _computed_part(self, event: Event) -> None:
         assert self.boundary is not None
         assert self._busy_since is not None
         self._aside[f"busy.{self._part}"] += self.now - self._busy_since
@@ -156,11 +169,15 @@ class Parting(Retiring):
         if self.boundary is None:
             super().applied(batch)
         elif self._part:
-            self._aside.update(batch.lease.measures)
+            self._set_aside(batch.lease.measures)
             batch.lease.measures.clear()
         else:
             self._tell_done(self._pushes)
             self._pushed.append((self._pushes, batch))
+
+    def _set_aside(self, measures: Mapping[str, float]) -> None:
+        for name, value in measures.items():
+            self._aside[name] += value
 
     def _tell_done(self, before: int) -> None:
         """Tell data servers of what was in the pushes before this one."""
@@ -192,7 +209,7 @@ class Parting(Retiring):
         if not self._part and not self._pushed:
             return  # nothing was learnt since
         if boundary.settle(pushed=True) and not self._part:
-            self._aside.update(boundary.take_measures())
+            self._set_aside(boundary.take_measures())
             self._tell_done(self._pushes + 1)
 
     def progress(self, exchange: Exchange) -> float:
@@ -206,9 +223,9 @@ class Parting(Retiring):
 
     # The end, and what goes wrong.
 
-    def settled(self) -> bool:
-        if self.boundary is None:
-            return super().settled()
+    def part_settled(self) -> bool:
+        """`settled`, of a part: the bottom one waits for the rounds that are under way."""
+        assert self.boundary is not None
         if self.replica is None or self.replica.missing or not self.exchanges:
             return True
         exchange = self.exchanges[0]

@@ -28,7 +28,7 @@ from .exchange import Exchange, Lane, Replica
 from .exchanging import NO_FACTORS
 from .model import Factors
 from .parcels import Parcels
-from .retiring import Retiring
+from .parting import Parting
 
 BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
@@ -37,7 +37,7 @@ BURST_SECONDS = 0.02
 """What a burst lasts at most, once that is known."""
 
 
-class Worker(Retiring):
+class Worker(Parting):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
@@ -64,7 +64,8 @@ class Worker(Retiring):
             return self.cluster.phase
         if not self._active():
             return "waiting for the warm start"
-        return "training" if any(not lane.free for lane in self.lanes) else "idle"
+        busy = self.busy or any(not lane.free for lane in self.lanes)
+        return "training" if busy else "idle"
 
     def report(self) -> dict[str, float]:
         return dict(self.counters)
@@ -77,6 +78,7 @@ class Worker(Retiring):
             self.do(Build(new))
         self._wants_data = True
         self._set_up()
+        self.meet_neighbours()
         if new.leg != old.leg:
             self.counters["dropped_portions"] += self._ring.drop_before(new.leg)
         self.go_on()
@@ -169,6 +171,8 @@ class Worker(Retiring):
 
     def settled(self) -> bool:
         """Whether nothing is being computed or exchanged; what has been gathered is pushed."""
+        if self.boundary is not None:
+            return self.part_settled()
         if self.replica is None or self.replica.missing or self.attaching:
             return True  # it has not begun
         for lane in self.lanes:
@@ -196,14 +200,16 @@ class Worker(Retiring):
     # Steps.
 
     def _compute(self) -> None:
-        """Give free lanes their next minibatches."""
+        """Give free lanes their next minibatches, or a part of a cut net its next action."""
         assert self.job is not None
+        if self.boundary is not None:
+            self.compute_part()
         if self.retiring:
             self.retire()
             return
         if modes.in_order(self.job) and not modes.rounds(self.job):
             self._compute_in_turn()
-        else:
+        elif self.boundary is None:
             for lane in self.lanes:
                 if lane.free:
                     self._next_step(lane)

@@ -8,7 +8,7 @@ the loop.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -118,6 +118,10 @@ class Boundary(ABC):
         Returns:
             whether it is settled, all the way up, and the part below has been told.
         """
+
+    @abstractmethod
+    def add(self, measures: Mapping[str, float]) -> None:
+        """Sums of the worker's own, to travel down to the bottom part as the others do."""
 
     @abstractmethod
     def take_measures(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ former one is dropped and counted.
 
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from math import inf
 
 from ...common.delivery import Open, Peer
@@ -252,6 +253,9 @@ class Linked(Boundary):
         if request.tag == self._sent_up:  # else there was more to learn, meanwhile
             self._settled_above = True
             self.settled_above()
+
+    def add(self, measures: Mapping[str, float]) -> None:
+        self._sums.add_all(measures)
 
     def take_measures(self) -> dict[str, float]:
         return self._sums.take()

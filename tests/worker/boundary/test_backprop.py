@@ -1,9 +1,7 @@
 """Coupling `backprop`: minibatches in pieces, and the exact order of steps."""
 
 import pytest
-from cut_net import BATCH, CutNet, job_of
-
-from dualshard.worker.boundary.events import Ahead, Back
+from cut_net import CutNet, job_of
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 9])
