@@ -115,6 +115,7 @@ class Linked(Boundary):
             if member is not None:
                 for peer, envelope in self._early.take(member.incarnation):
                     self._arrived(peer, envelope)
+        self._early.viewed()
 
     def _leave(self, member: Member | None) -> None:
         if member is not None:
