@@ -1,4 +1,4 @@
-"""How arrays travel between parts. The oracle is the array itself, but for what a code leaves out."""
+"""How arrays travel between parts. The oracle is the array itself, but for what is left out."""
 
 from typing import Any
 
