@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dualshard.common.errors import RemoteError
+from dualshard.common.partition_sections import AdmmSection
 from dualshard.common.types import Float32
 from dualshard.worker.admm.activations import Free, Multipliers, pull, weight_of_distance
 
@@ -121,5 +122,5 @@ def test_the_weight_makes_one_pass_as_large_as_backprop() -> None:
         )
         free.step(slice(0, 1), slope.reshape(-1), 1, DAMPING)
         targets, _ = free.finish()
-        weight = weight_of_distance(RHO, 1, DAMPING, 1.0, gamma)
+        weight = weight_of_distance(AdmmSection(gamma=gamma, c=DAMPING), RHO, 1)
         np.testing.assert_allclose(weight * (1 - targets), slope, rtol=1e-5)

@@ -58,8 +58,9 @@ def test_two_sides_that_only_agree_meet_in_the_middle() -> None:
     x, y = np.zeros(6, np.float32), np.ones(6, np.float32)
     lower, upper = Agreement(6, 1), Agreement(6, -1)
     aim_x, aim_y, rho = x.copy(), y.copy(), 1.0
-    for _ in range(60):
-        lower.hear(y, x, rho)
+    for number in range(60):
+        if number:  # the lower side begins, and hears of nothing before
+            lower.hear(y, x, rho)
         gradient = np.zeros(6, np.float32)
         lower.add_slope(x, gradient, rho)
         # of (w - aim)²/2 + the penalty: curvature 1 + ρ, so that one step is exact
