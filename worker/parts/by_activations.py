@@ -67,7 +67,7 @@ class Lower(Trainer):
         """`samples` is the size of the data set."""
         self._admm, self._part, self._holding, self._runner = job.admm, part, holding, runner
         self._below_top = partition.parts(job) - 1 - part
-        self._multipliers = Multipliers(samples, job.admm.gamma)
+        self._multipliers = Multipliers(samples, job.admm.gamma_middle)
         self._slopes: Float32 = NONE
 
     def perform(self, action: Action, progress: float) -> Event:
@@ -97,7 +97,7 @@ class Lower(Trainer):
             return None
         assert action.known is not None
         inputs, indices = action.rows.inputs, action.known.indices
-        return Free(inputs, indices, self._multipliers, self._admm.gamma, action.rho)
+        return Free(inputs, indices, self._multipliers, self._admm.gamma_middle, action.rho)
 
     def _pass(
         self, action: Train, free: Free | None, targets: Float32, sent: Float32, progress: float
@@ -106,7 +106,7 @@ class Lower(Trainer):
         The squared distances of the outputs to the targets and to what was sent."""
         left, moved, rho = 0.0, 0.0, action.rho
         width = targets.size // len(action.rows.inputs)
-        weight = self._weight(rho)
+        weight = weight_of_distance(self._admm, rho, self._below_top)
         for part, seeds in minibatches(action.rows):
             count, span = part.stop - part.start, slice(part.start * width, part.stop * width)
             inputs = free.of(part) if free else action.rows.inputs[part]
@@ -121,10 +121,6 @@ class Lower(Trainer):
                 gain = rho * count / weight
                 free.step(part, flat_of(source), gain, rho * self._admm.c_middle)
         return left, moved
-
-    def _weight(self, rho: float) -> float:
-        admm = self._admm
-        return weight_of_distance(rho, self._below_top, admm.c, admm.c_middle, admm.gamma)
 
     def _take(self, size: int) -> Float32:
         """Scratch of this size."""
