@@ -81,7 +81,9 @@ def joined_hosts(delay: float = DELAY, rate: float = RATE) -> Iterator[tuple[Hos
         start_new_session=True,  # Ctrl-C is for the benchmark, which then leaves this context
     )
     with relay:
-        assert relay.stdin is not None and relay.stdout is not None and relay.stderr is not None
+        assert relay.stdin is not None
+        assert relay.stdout is not None
+        assert relay.stderr is not None
         try:
             if relay.stdout.readline() != "ready\n":
                 said = relay.stderr.read().strip().splitlines() or ["it wrote nothing"]

@@ -95,7 +95,9 @@ def run_job(
         RoleError: it failed, or ran for more than `ROLE_LIMIT` seconds.
     """
     folder.mkdir()
-    options = [part for key, value in settings.items() for part in ("--set", f"{key}={told(value)}")]
+    options = [
+        part for key, value in settings.items() for part in ("--set", f"{key}={told(value)}")
+    ]
     command = module_command("deploy", "train", "--out", folder / "run", *options)
     with (
         started(command, folder, output=subprocess.PIPE) as process,
