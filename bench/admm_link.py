@@ -211,8 +211,9 @@ def _watched(controller: subprocess.Popen[str], folder: Path, run: Path, target:
             if row["kind"] == "evaluation" and row["accuracy"] >= target:
                 return float(row["seconds"])
         if ended:
-            said = (folder / "controller-a.log").read_text().strip().splitlines()
-            raise RoleError(f"the controller ended with status {ended}: {(said or ['?'])[-1]}")
+            said = (folder / "controller-a.log").read_text().strip().rpartition("\n")[2]
+            words = said.removeprefix("dualshard: ") or "it wrote nothing"
+            raise RoleError(f"the controller ended with status {ended}: {words}")
         if ended == 0:
             return inf
         if monotonic() > deadline:

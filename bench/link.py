@@ -96,8 +96,8 @@ def joined_hosts(delay: float = DELAY, rate: float = RATE) -> Iterator[tuple[Hos
                 relay.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 relay.kill()
-                for namespace in names(link):
-                    remove(namespace)
+            for namespace in names(link):  # there only if the relay was killed
+                remove(namespace)
 
 
 def probe(asking: Host, serving: Host, folder: Path, rate: float = RATE) -> Speed:
