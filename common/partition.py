@@ -64,3 +64,16 @@ def rho_cap(job: Job) -> float:
 def under_way(job: Job) -> int:
     """Macro-batches that a lower part may have sent up without an answer."""
     return 1 if job.admm.wait else job.admm.ahead
+
+
+def takes_data(job: Job, rank: int) -> bool:
+    """Whether the worker of this rank fetches portions: only bottom parts see inputs."""
+    return place(job, rank)[1] == 0
+
+
+def portion_batches(job: Job) -> int:
+    """Minibatches of a portion: where parts agree by ADMM it is a macro-batch, what passes the cut
+    at once; else what `dataserver.portion` says."""
+    if is_cut(job) and job.partition.coupling != "backprop":
+        return max(1, job.admm.macro_batch // job.data.batch_size)
+    return job.dataserver.portion

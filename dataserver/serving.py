@@ -14,10 +14,8 @@ import numpy as np
 from ..common import modes
 from ..common.delivery import Courier, Peer
 from ..common.errors import RemoteError
-from ..common.job import Job
 from ..common.messages import (
     Ack,
-    DataFacts,
     Done,
     Envelope,
     Fetch,
@@ -30,9 +28,9 @@ from ..common.messages import (
 )
 from ..common.types import Role
 from .ahead import NextLeg
-from .events import Credit, Prepare, Prepared
+from .events import NO_LABELS, Credit, Prepare, Prepared
 from .leases import Leases
-from .reporting import Reporting
+from .looking_up import LookingUp
 from .shelves import Shelves
 
 AHEAD = 4
@@ -40,15 +38,13 @@ AHEAD = 4
 that, and one portion an open credit, bounds the memory of a server."""
 
 
-class Serving(Reporting):
+class Serving(LookingUp):
     """Hands out the portions of a leg, each to one worker at a time."""
 
     def __init__(
         self, courier: Courier, *, shelves: Shelves | None = None, **session: object
     ) -> None:
         super().__init__(courier, **session)
-        self._job = Job()
-        self._facts: DataFacts | None = None  # once the data is open
         self._serving = Serve(-1, 0, 0, [])
         self._given = 0
         self._todo: deque[int] = deque()
@@ -133,6 +129,7 @@ class Serving(Reporting):
         """
         fetch, credit = envelope.message, Credit(peer, envelope)
         if not isinstance(fetch, Fetch):
+            super().repeated(peer, envelope)
             return
         if fetch.test:
             self._on_fetch(peer, envelope)
@@ -220,8 +217,10 @@ class Serving(Reporting):
         fetch, wanted = credit.envelope.message, prepared.wanted
         inputs, labels = prepared.arrays
         assert isinstance(fetch, Fetch)
+        if not fetch.labels:
+            labels = NO_LABELS
         try:
-            shelved = len(labels) and self._shelves.write(*credit.key, fetch.slot, inputs)
+            shelved = len(inputs) and self._shelves.write(*credit.key, fetch.slot, inputs)
         except RemoteError:
             return  # it has the answer: it has gone on since
         number = wanted.leg, wanted.portion, prepared.last

@@ -209,19 +209,31 @@ def measures(epoch: Report, evaluation: Report, rate: float) -> str:
 
 
 def role_table(report: Report) -> Table:
-    """One line a role. The host is shown where there is more than one."""
+    """One line a role. The host is shown where there is more than one, the part of the net where it
+    is cut."""
     several = len({role["host"] for role in report["roles"]}) > 1
-    columns = ["role", *(["host"] if several else []), "pid", "state", "counters"]
+    cut = any("part" in role for role in report["roles"])
+    columns = ["role", *(["host"] if several else []), "pid", *(["part"] if cut else [])]
+    columns += ["state", "counters"]
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         # Where a line is too long, the counters are cut and nothing else.
         table.add_column(column, no_wrap=column != "counters")
     for role in report["roles"]:
         host = [role["host"]] if several else []
-        row = [role["name"], *host, str(role["pid"]), role["state"]]
+        part = [_part(role, report)] if cut else []
+        row = [role["name"], *host, str(role["pid"]), *part, role["state"]]
         counters = Text(_counters(role), no_wrap=True, overflow="ellipsis")
         table.add_row(*map(escape, row), counters)
     return table
+
+
+def _part(role: Report, report: Report) -> str:
+    """Which part of the net a worker holds, and of which replica where there are several."""
+    if "part" not in role:
+        return ""
+    several = len({other["replica"] for other in report["roles"] if "replica" in other}) > 1
+    return f"{role['part']} of replica {role['replica']}" if several else str(role["part"])
 
 
 def _counters(role: Report) -> str:

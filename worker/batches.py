@@ -3,6 +3,7 @@
 from collections import defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..common.errors import RemoteError
 from ..common.messages import Portion
@@ -32,7 +33,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Views of a portion's arrays: inputs (n, ...), labels (n,); the `number`-th of the portion."""
+    """Views of a portion's arrays: inputs (n, ...), labels (n, ...), or (0,) where they were not
+    asked for; the `number`-th of the portion."""
 
     lease: Lease
     number: int
@@ -65,12 +67,17 @@ class Ring:
         self._done_with: list[int] = []
 
     def add(self, source: str, portion: Portion, slot: int = -1) -> None:
-        """A portion has come; one without samples only gives its credit back.
+        """A portion has come, with labels or without; one without samples only gives its credit
+        back.
 
         Raises:
-            RemoteError: the numbers of its minibatches are not as many as it holds.
+            RemoteError: the numbers of its minibatches are not as many as it holds, or its labels
+                not as many as its samples.
         """
-        cuts = range(0, len(portion.labels), self._batch_size)
+        samples, labels = len(portion.inputs), portion.labels
+        if len(labels) not in (0, samples):
+            raise RemoteError(f"{len(labels)} labels of the {samples} samples of a portion")
+        cuts = range(0, samples, self._batch_size)
         numbers = portion.minibatches or list(range(len(cuts)))
         lease = Lease(source, portion, len(cuts), slot, list(numbers))
         if not cuts:
@@ -98,6 +105,21 @@ class Ring:
         first = min(self._waiting, key=lambda batch: batch.key)
         self._waiting.remove(first)
         return first
+
+    def take_portion(self) -> list[Minibatch]:
+        """All minibatches of the portion that waits longest, empty if none does; of one that has
+        been trained on in part, those that lie one behind the other."""
+        if not self._waiting:
+            return []
+        first = self._waiting[0]
+        taken = [first]
+        for batch in islice(self._waiting, 1, None):
+            if batch.lease is not first.lease or batch.number != first.number + len(taken):
+                break
+            taken.append(batch)
+        for _ in taken:
+            self._waiting.popleft()
+        return taken
 
     def has_next(self, expected: Collection[str] = ()) -> bool:
         """Whether `take` would give one."""

@@ -4,7 +4,6 @@ No thread starts here and nothing is sent; `threads` runs it beside the loop, te
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,19 @@ from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.messages import Attach, Portion
+from ..common.partition import first_rho, is_consensus
 from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
 from ..common.types import Array, Arrays, Float32, Metrics
+from .admm.replicas import Consensus
 from .batches import Lease, Minibatch
 from .building import build_model, guarded, learning, shapes_of
 from .checks import check_measures, check_same, check_start, check_written, spoil
 from .events import Built, Compute
 from .layout import Layout, Parameters
 from .local import Copies, LocalRule
+from .measuring import Examiner
 from .model import Factors
 from .randomness import BatchStream
 from .scaling import Scaling
@@ -84,7 +86,8 @@ class Stepper:
         self._gradient_views = [self.layout.views(gradient) for gradient in self.gradients]
         self._scratch: list[Float32 | None] = [None] * lanes
         self._streams = [BatchStream(job.job.seed) for _ in range(lanes)]
-        self._scalings = [Scaling(data) for _ in range(lanes + 1)]
+        self._scalings = [Scaling(data) for _ in range(lanes)]
+        self._examiner = Examiner(job, data, self._models[-1], self.layout)
         layout = parse_layout(self.layout_rows())
         trained = [parameter.name for parameter in layout if not parameter.averaged]
         check_rates(job.optimizer.rates, trained)
@@ -94,8 +97,14 @@ class Stepper:
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
         self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
+        self._consensus: Consensus | None = None
+        own = views
+        if is_consensus(job):
+            self._consensus = Consensus(self.layout.size, first_rho(job), self._averaged)
+            self._consensus.take(self.vector)
+            own = self.layout.views(self._consensus.w)
         every = modes.merge_every(job)
-        self._copies = Copies(self.layout, views, lanes, every, self._averaged)
+        self._copies = Copies(self.layout, own, lanes, every, self._averaged)
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:
@@ -121,7 +130,14 @@ class Stepper:
     def built(self, segment: Attach | None = None) -> Built:
         """What the worker's state has to know; `segment` is where the arrays are shared."""
         names = tuple(self._models[0].factors())
-        return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
+        return Built(
+            self.layout_rows(),
+            self.vector,
+            self.gradients,
+            segment,
+            names,
+            consensus=self._consensus,
+        )
 
     def layout_rows(self) -> list[list[Any]]:
         """(name, decays, averaged, dimension, ...) of every parameter, as in `Describe`."""
@@ -155,7 +171,8 @@ class Stepper:
         self, lane: int, views: Parameters, batches: Sequence[Minibatch], progress: float
     ) -> list[Metrics]:
         """A step for each minibatch: all in one go where rule and model allow it."""
-        if paces := self._local.paces(progress):
+        # A penalty has its gradient at the parameters of each step: no shortcut knows of it.
+        if self._consensus is None and (paces := self._local.paces(progress)):
             model, stream, scaling = self._models[lane], self._streams[lane], self._scalings[lane]
             inputs: Sequence[Array] = [batch.inputs for batch in batches]
             if scaling.normalises:  # else bytes may stay bytes
@@ -191,6 +208,8 @@ class Stepper:
         self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
         metrics = self._backprop(lane, parameters, into, batch)
+        if self._consensus is not None:
+            self._consensus.penalty_gradient(into.flat, parameters.flat)
         clip(into.flat, self._job.optimizer, self._averaged)
         return metrics
 
@@ -217,13 +236,4 @@ class Stepper:
 
     def evaluate(self, vector: Float32, portions: list[Arrays]) -> tuple[int, Metrics]:
         """The number of samples and the means over them, with the parameters in `vector`."""
-        views, model = self.layout.views(vector), self._models[-1]
-        total, sums = 0, dict[str, float]()
-        for inputs, labels in portions:
-            batch = (self._scalings[-1](inputs), labels)
-            found = guarded(self._job, "evaluating", partial(model.evaluate, views, batch))
-            metrics = check_measures(self._job, found, "evaluate")
-            total += len(labels)
-            for name, value in metrics.items():
-                sums[name] = sums.get(name, 0.0) + value * len(labels)
-        return total, {name: value / total for name, value in sums.items()}
+        return self._examiner.evaluate(vector, portions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MEANS = ("primal", "dual", "rho", "gap", "lateness")
-"""Sums over rounds that are shown as means; with more than one boundary also as `primal.1`."""
+"""Sums over rounds that are shown as means: of the lowest boundary, and as `primal.1` of others."""
 TOTALS = ("rounds", "bytes_up", "bytes_down")
 """What a run's totals are added up from."""
 
@@ -27,15 +27,19 @@ def boundary_row(sums: Mapping[str, float], seconds: float, replicas: int) -> di
         return {}
     row: dict[str, Any] = {
         "rounds": int(rounds),
-        "bytes_up": int(sums.get("boundary_up", 0.0)),
-        "bytes_down": int(sums.get("boundary_down", 0.0)),
+        "bytes_up": int(_over_all("boundary_up", sums)),
+        "bytes_down": int(_over_all("boundary_down", sums)),
     }
     for name in sorted(sums):
-        kind, _, boundary = name.partition(".")
-        if kind in MEANS:
-            row[name] = sums[name] / (sums.get(f"rounds.{boundary}", rounds) or 1.0)
+        if name.partition(".")[0] in MEANS:
+            row[name.removesuffix(".0")] = sums[name] / rounds
     busy = {name.partition(".")[2]: sums[name] for name in sorted(sums) if name.startswith("busy.")}
     if busy:
         time = max(seconds * replicas, 1e-9)
         row["idle"] = {part: max(0.0, 1.0 - spent / time) for part, spent in busy.items()}
     return row
+
+
+def _over_all(name: str, sums: Mapping[str, float]) -> float:
+    """The sum over all boundaries; where there are more, their numbers stand behind the name."""
+    return sum(value for key, value in sums.items() if key.partition(".")[0] == name)

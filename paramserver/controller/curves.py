@@ -51,7 +51,7 @@ def draw_curves(path: Path, epochs: Rows, evaluations: Rows) -> None:
     panels = [loss, accuracy, staleness, speed]
     if crossed:
         panels += list(third[0])
-        _draw_boundary(*third[0], crossed)
+        _draw_boundary(third[0][0], third[0][1], crossed)
     for panel in panels:
         panel.grid(alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
@@ -79,7 +79,7 @@ def _draw_boundary(residuals: Any, traffic: Any, rows: Rows) -> None:
     if parts:
         idle = traffic.twinx()
         for part in parts:
-            points = [100 * row["idle"][part] if "idle" in row else 0.0 for row in rows]
-            idle.plot(done, points, linestyle="--", label=f"part {part} idle (%)")
+            spent = [100 * row.get("idle", {}).get(part, 1.0) for row in rows]
+            idle.plot(done, spent, linestyle="--", label=f"part {part} idle (%)")
         idle.set(ylim=(0, 100), ylabel="%")
         idle.legend(loc="lower right")

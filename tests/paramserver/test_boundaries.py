@@ -31,10 +31,10 @@ def test_sums_become_means_over_rounds_and_idle_fractions() -> None:
     assert row == pytest.approx(means)
 
 
-def test_each_boundary_is_told_apart_where_there_are_more() -> None:
-    sums = {"rounds": 4.0, "rounds.1": 2.0, "primal": 2.0, "primal.1": 3.0}
+def test_each_boundary_is_told_apart_where_there_are_more_and_bytes_add_up() -> None:
+    sums = {"rounds": 4.0, "primal.0": 2.0, "primal.1": 3.0, "boundary_up.0": 8, "boundary_up.1": 4}
     row = boundary_row(sums, 1.0, 1)
-    assert (row["primal"], row["primal.1"]) == (0.5, 1.5)
+    assert (row["primal"], row["primal.1"], row["bytes_up"]) == (0.5, 0.75, 12)
     assert "idle" not in row
 
 

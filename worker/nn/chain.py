@@ -6,6 +6,7 @@ No loss, no flat vector; nothing is kept but the layers.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import ModuleType
+from typing import Self
 
 import numpy as np
 
@@ -22,6 +23,13 @@ class Chain:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = dict(_named(layers))
+
+    @classmethod
+    def of(cls, layers: Mapping[str, Layer]) -> Self:
+        """A row of layers that have their names already."""
+        made = cls(())
+        made.layers = dict(layers)
+        return made
 
     def use(self, xp: ModuleType) -> None:
         """Compute with the arrays of another module from now on."""

@@ -65,15 +65,15 @@ class Sequential(Model):
         """
         self._chain = Chain(layers)
         self.layers, self.loss, self.l2 = self._chain.layers, loss, l2
-        self._sample = _sample(layers) if sample_shape is None else tuple(sample_shape)
+        self.sample = _sample(layers) if sample_shape is None else tuple(sample_shape)
         self._fixed = sample_shape is not None
-        self._classes = _classes(self._chain, self._sample)
+        self._classes = _classes(self._chain, self.sample)
         self._shapes, self._averaged = self._chain.shapes(), self._chain.averaged()
         self._layout = Layout(self.shapes())
         # The table of a perceptron has L2 on weights and nothing else.
         plain = not l2 or type(self).decayed is Model.decayed
         program = Program.of(self.layers, loss, l2, self._layout) if plain else None
-        staged = (self.layers, loss, l2, self._layout, self._sample, self.decayed)
+        staged = (self.layers, loss, l2, self._layout, self.sample, self.decayed)
         self._program: Program | Staged = program or Staged(*staged)
         self._own = type(self).gradients is Sequential.gradients
         self._xp: ModuleType = np
@@ -230,18 +230,18 @@ class Sequential(Model):
                 f"({len(inputs)},), one label for each sample",
                 "mend the data set's read()",
             )
-        self._check_sample(inputs.shape[1:])
+        self.check_sample(inputs.shape[1:])
         if self._fixed:
-            inputs = inputs.reshape(len(inputs), *self._sample)
+            inputs = inputs.reshape(len(inputs), *self.sample)
         return inputs, labels
 
-    def _check_sample(self, shape: Sample) -> None:
+    def check_sample(self, shape: Sample) -> None:
         """Refuse samples of another shape; a last axis of one channel may be there or not."""
-        features = prod(self._sample)
-        if self._fixed and _channels(shape) != _channels(self._sample):
+        features = prod(self.sample)
+        if self._fixed and _channels(shape) != _channels(self.sample):
             raise UserError(
                 "model.args.sample_shape",
-                self._sample,
+                self.sample,
                 f"{shape}, the shape of a sample",
                 f"build the model for samples of shape {shape}",
             )

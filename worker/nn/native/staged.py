@@ -20,31 +20,21 @@ from ..convolution import Conv2D
 from ..dense import Dense
 from ..flatten import Flatten
 from ..layer import Layer, Sample
-from ..losses import Loss, check_labels, classes_of
+from ..losses import Loss
 from ..norm import BatchNorm
 from ..pooling import MaxPool
 from ..residual import Residual
 from ..windows import image_of
 from .conv_stage import ConvStage, can_convolve, make_plan
 from .dense_stage import DenseStage
-from .interpreter import (
-    LINEAR,
-    LOGISTIC,
-    RELU,
-    SIGMOID,
-    SOFTMAX,
-    TANH,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-)
+from .interpreter import LINEAR, RELU, SIGMOID, TANH
+from .judge import Judge
 from .norm_stage import Normaliser, NormStage
 from .other_stages import LayerStage, ResidualStage, Row, can_add
-from .program import kind_of, readable, separate
+from .program import readable
 from .stage import EMPTY, Buffer, Pass, Span, Stage
 
 _ACTIVATIONS: dict[type[Layer], int] = {ReLU: RELU, Sigmoid: SIGMOID, Tanh: TANH}
-
-_KERNELS = {SOFTMAX: softmax_cross_entropy, LOGISTIC: sigmoid_cross_entropy}
 
 Named = Sequence[tuple[str, Layer]]
 
@@ -63,12 +53,11 @@ class Staged:
     ) -> None:
         """`sample` is the shape of one sample of the inputs; `decays` says whether L2 is on a
         parameter, and is asked at the first step."""
-        self._loss, self._l2, self._spans = loss, l2, layout.spans()
-        self._row, outputs = _Translation(self._spans).row(list(layers.items()), sample)
-        self._classes, self._inputs = outputs[0], Buffer(prod(sample))
+        self._l2, self._spans = l2, layout.spans()
+        self._row, outputs = row_of(layers, self._spans, sample)
+        self._judge = Judge(loss, outputs[0])
+        self._inputs = Buffer(prod(sample))
         self._decays = decays
-        kind = kind_of(loss)
-        self._kernel = None if kind is None else _KERNELS[kind]
         self._ready: Ready | None = None
         self._stops: list[int] = [0]
 
@@ -85,14 +74,14 @@ class Staged:
         Raises:
             UserError: a label is not a class.
         """
-        check_labels(labels, self._classes)
+        self._judge.check(labels)
         n, parameters = len(labels), readable(parameters, np.float32)
         target = EMPTY if gradients is None else gradients
         work = Pass(n, parameters, target, None if gradients is None else rng)
         x = self._inputs.take(n)
         x.reshape(inputs.shape)[...] = inputs
         logits, slopes = self._row.forward(work, x), self._row.errors(n)
-        metrics = self._measures(logits, labels, slopes)
+        metrics = self._judge(logits, labels, slopes)
         if self._l2:
             weights = (parameters[begin:end] for begin, end in self._decayed)
             squares = sum(float(np.sum(np.square(w, dtype=float))) for w in weights)
@@ -105,17 +94,6 @@ class Staged:
     def _decayed(self) -> list[Span]:
         """Where the parameters with L2 lie."""
         return [span for name, span in self._spans.items() if self._decays(name)]
-
-    def _measures(self, logits: Float32, labels: Array, slopes: Float32) -> Metrics:
-        """Loss and accuracy; d(loss)/d(logits) into `slopes`."""
-        n, classes = len(labels), self._classes
-        if self._kernel is not None:
-            loss, right = self._kernel(logits, *separate(labels), slopes, classes)
-            return {"loss": loss / n, "accuracy": right / n}
-        rows = logits.reshape(n, classes)
-        slopes[:] = self._loss.slope(rows, labels).reshape(-1)
-        right = float(np.mean(rows.argmax(axis=1) == classes_of(labels)))
-        return {"loss": self._loss.value(rows, labels), "accuracy": right}
 
     def _back(self, work: Pass, slopes: Float32) -> None:
         stops, end = sorted(self._stops), work.gradients.size
@@ -151,6 +129,18 @@ class Staged:
         return {
             begin: pair for stage in self._row.stages for begin, pair in stage.factors().items()
         }
+
+
+def row_of(
+    layers: Mapping[str, Layer], spans: Mapping[str, Span], sample: Sample
+) -> tuple[Row, Sample]:
+    """Named layers as stages, and the shape of a sample behind the last one.
+
+    Arguments:
+        spans: where each parameter lies in the flat vector.
+        sample: the shape of a sample before the first.
+    """
+    return _Translation(spans).row(list(layers.items()), sample)
 
 
 class _Taken(NamedTuple):

@@ -1,0 +1,78 @@
+"""Consensus on two copies of a boundary layer: the formulas of ADMM.md, section B. Pure.
+
+The lower part's copy Wx and the upper part's Wy of the layer just above a cut are to agree. To
+what each part minimises comes ρ/2 ‖Wx - Wy + u‖², and u ← u + Wx - Wy after each round (Boyd et
+al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, with what it last heard of the
+other side; as λ = ρ u, so that it needs no care when ρ changes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...common.compiled import compiled
+from ...common.types import Array, Float32
+from .residuals import squared_distance
+
+
+class Agreement:
+    """One side of a boundary: its multipliers, and what it last heard of the other side.
+
+    Arguments:
+        size: elements of the layer's parameters.
+        sign: 1 in the lower part, whose copy is Wx; -1 in the upper part.
+        averaged: where running averages lie, which are not pulled.
+    """
+
+    def __init__(self, size: int, sign: int, averaged: Sequence[slice] = ()) -> None:
+        assert sign in (1, -1)
+        self._sign, self._averaged = sign, list(averaged)
+        self._multipliers = np.zeros(size, np.float32)
+        self._other: Float32 | None = None
+
+    def hear(self, other: Array) -> None:
+        """The other side's copy, (size,) float32."""
+        self._other = np.array(other, np.float32)
+
+    def add_slope(self, own: Float32, gradient: Float32, rho: float) -> None:
+        """Add the slope of the penalty at `own`, (size,), to its gradient; nothing before a copy
+        of the other side has come.
+
+        By either side's own copy W, with V the other one, it is ρ (W - V) + sign λ.
+        """
+        if self._other is None:
+            return
+        kept = [gradient[span].copy() for span in self._averaged]
+        _add_slope(
+            own, self._other, self._multipliers, np.float32(self._sign), np.float32(rho), gradient
+        )
+        for span, values in zip(self._averaged, kept, strict=True):
+            gradient[span] = values
+
+    def close(self, own: Float32, rho: float) -> float:
+        """End a round: u += Wx - Wy; the sum of (Wx - Wy)^2, 0 before a copy has come."""
+        if self._other is None:
+            return 0.0
+        _advance(own, self._other, np.float32(self._sign), np.float32(rho), self._multipliers)
+        return squared_distance(own, self._other)
+
+
+@compiled
+def _add_slope(
+    own: Float32,
+    other: Float32,
+    multipliers: Float32,
+    sign: np.float32,
+    rho: np.float32,
+    gradient: Float32,
+) -> None:
+    for i in range(own.size):
+        gradient[i] += rho * (own[i] - other[i]) + sign * multipliers[i]
+
+
+@compiled
+def _advance(
+    own: Float32, other: Float32, sign: np.float32, rho: np.float32, multipliers: Float32
+) -> None:
+    for i in range(own.size):
+        multipliers[i] += sign * rho * (own[i] - other[i])

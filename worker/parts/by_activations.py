@@ -1,0 +1,133 @@
+"""How a part trains in coupling `activations`: ADMM.md, section A; the formulas are in
+`admm.activations`.
+
+Random layers below the top draw the same numbers in all passes over a minibatch as when its outputs
+were sent, for which the targets are. The top part draws afresh in each pass.
+"""
+
+import numpy as np
+
+from ...common import partition
+from ...common.job import Job
+from ...common.types import Float32, Metrics
+from ..admm.activations import Free, Multipliers, pull, weight_of_distance
+from ..admm.penalty import Penalty
+from ..admm.residuals import closed, rms, squared_distance
+from ..boundary.events import NONE, Known, Train, Trained
+from ..nn.native.program import readable
+from .holding import Holding
+from .runner import Runner, flat_of, minibatches
+from .trainer import Action, Event, Trainer, go_forward
+
+
+class Top(Trainer):
+    """The part with the loss: it moves y along with its parameters, and it knows ρ."""
+
+    def __init__(self, job: Job, samples: int, holding: Holding, runner: Runner) -> None:
+        """`samples` is the size of the data set."""
+        self._admm, self._holding, self._runner = job.admm, holding, runner
+        self._multipliers = Multipliers(samples, job.admm.gamma)
+        self._penalty = Penalty.of(job)
+
+    def perform(self, action: Action, progress: float) -> Event:
+        assert isinstance(action, Train)
+        known, rows, rho = action.known, action.rows, self._penalty.rho
+        assert known is not None
+        free = Free(rows.inputs, known.indices, self._multipliers, self._admm.gamma, rho)
+        steps, metrics = self._holding.steps, self._pass(action, known, free, progress, 0)
+        for again in range(1, self._admm.passes):
+            self._pass(action, known, free, progress, again)
+        targets, primal = free.finish()
+        self._penalty.advance(primal, rows.dual)
+        steps = self._holding.steps - steps
+        return Trained(action.round, steps, targets, rho, metrics=metrics, primal=primal)
+
+    def _pass(
+        self, action: Train, known: Known, free: Free, progress: float, again: int
+    ) -> Metrics:
+        """One pass over the minibatches: a step of the parameters and one of y for each (A.2).
+        The measures, means over the samples before their steps."""
+        sums, samples = dict[str, float](), len(action.rows.inputs)
+        for part, seeds in minibatches(action.rows):
+            count = part.stop - part.start
+            outputs = self._runner.forward(free.of(part), seeds, again)
+            judged = self._runner.judge(outputs, known.labels[part])
+            slopes = flat_of(self._runner.backward(judged.slope))
+            self._holding.step(progress)
+            free.step(part, slopes, count, self._admm.c)
+            for name, value in judged.metrics.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+        return {name: value / samples for name, value in sums.items()}
+
+
+class Lower(Trainer):
+    """A part that is given targets: the lowest one, or one in the middle, which has a y too."""
+
+    def __init__(self, job: Job, part: int, samples: int, holding: Holding, runner: Runner) -> None:
+        """`samples` is the size of the data set."""
+        self._admm, self._part, self._holding, self._runner = job.admm, part, holding, runner
+        self._below_top = partition.parts(job) - 1 - part
+        self._multipliers = Multipliers(samples, job.admm.gamma)
+        self._slopes: Float32 = NONE
+
+    def perform(self, action: Action, progress: float) -> Event:
+        if not isinstance(action, Train):
+            return go_forward(self._runner, action)
+        steps, free = self._holding.steps, self._free(action)
+        targets, sent = (
+            readable(values, np.float32).reshape(-1) for values in (action.targets, action.outputs)
+        )
+        first = squared_distance(sent, targets)
+        for _ in range(self._admm.passes):
+            left, moved = self._pass(action, free, targets, sent, progress)
+        down, primal = free.finish() if free else (NONE, 0.0)
+        return Trained(
+            action.round,
+            self._holding.steps - steps,
+            down,
+            action.rho,
+            primal=primal,
+            dual=action.rho * rms(moved, sent.size),
+            gap=closed(left, first),
+        )
+
+    def _free(self, action: Train) -> Free | None:
+        """y, in all parts but the lowest."""
+        if not self._part:
+            return None
+        assert action.known is not None
+        inputs, indices = action.rows.inputs, action.known.indices
+        return Free(inputs, indices, self._multipliers, self._admm.gamma, action.rho)
+
+    def _pass(
+        self, action: Train, free: Free | None, targets: Float32, sent: Float32, progress: float
+    ) -> tuple[float, float]:
+        """One pass over the minibatches: a step towards the targets for each (A.4), and one of y.
+        The squared distances of the outputs to the targets and to what was sent."""
+        left, moved, rho = 0.0, 0.0, action.rho
+        width = targets.size // len(action.rows.inputs)
+        weight = self._weight(rho)
+        for part, seeds in minibatches(action.rows):
+            count, span = part.stop - part.start, slice(part.start * width, part.stop * width)
+            inputs = free.of(part) if free else action.rows.inputs[part]
+            outputs = self._runner.forward(inputs, seeds)
+            delta = self._take(span.stop - span.start)
+            per_sample = np.float32(weight / count)
+            found = pull(flat_of(outputs), targets[span], sent[span], per_sample, delta)
+            left, moved = left + found[0], moved + found[1]
+            source = self._runner.backward(delta.reshape(outputs.shape))
+            self._holding.step(progress)
+            if free:
+                gain = rho * count / weight
+                free.step(part, flat_of(source), gain, rho * self._admm.c_middle)
+        return left, moved
+
+    def _weight(self, rho: float) -> float:
+        admm = self._admm
+        return weight_of_distance(rho, self._below_top, admm.c, admm.c_middle, admm.gamma)
+
+    def _take(self, size: int) -> Float32:
+        """Scratch of this size."""
+        if self._slopes.size < size:
+            self._slopes = np.empty(size, np.float32)
+        return self._slopes[:size]
