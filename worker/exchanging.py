@@ -73,7 +73,7 @@ class Exchanger(ShardClient):
         assert self.job is not None
         assert self.replica is not None
         if self.consensus is not None:
-            self.consensus.take(self.replica.vector)
+            self.consensus.take(self.replica.vector, min(self.replica.versions))
         elif self.job.train.mode in ("local", "admm"):
             if self._anchor.size != self.replica.vector.size:
                 self._anchor = np.empty_like(self.replica.vector)
@@ -287,7 +287,7 @@ class Exchanger(ShardClient):
         if self.consensus is None or not self.consensus.takes_part:
             return
         assert self.replica is not None
-        found = self.consensus.answered(self.replica.vector)
+        found = self.consensus.answered(self.replica.vector, min(self.replica.versions))
         lease.add("rounds", 1)
         for name, value in found._asdict().items():
             lease.add(name, value)

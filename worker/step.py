@@ -14,11 +14,12 @@ from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.messages import Attach, Portion
-from ..common.partition import first_rho, is_consensus
+from ..common.partition import is_consensus
 from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
 from ..common.types import Array, Arrays, Float32, Metrics
+from .admm.penalty import Penalty
 from .admm.replicas import Consensus
 from .batches import Lease, Minibatch
 from .building import build_model, guarded, learning, shapes_of
@@ -100,8 +101,8 @@ class Stepper:
         self._consensus: Consensus | None = None
         own = views
         if is_consensus(job):
-            self._consensus = Consensus(self.layout.size, first_rho(job), self._averaged)
-            self._consensus.take(self.vector)
+            self._consensus = Consensus(self.layout.size, Penalty.of(job), self._averaged)
+            self._consensus.take(self.vector, 0)
             own = self.layout.views(self._consensus.w)
         every = modes.merge_every(job)
         self._copies = Copies(self.layout, own, lanes, every, self._averaged)

@@ -30,6 +30,7 @@ import numpy as np
 
 from ...common.compiled import compiled, compiled_exactly
 from ...common.types import Float32
+from .penalty import Penalty
 
 
 class Residuals(NamedTuple):
@@ -48,18 +49,25 @@ class Consensus:
 
     Arguments:
         size: n.
-        rho: ρ of the first round.
+        penalty: ρ and its schedule; its residuals do not count, lest each worker come to a ρ of
+            its own. It goes on with each round that the servers have closed, with this worker or
+            without, so that it is the same for all.
         averaged: where averaged state lies, ascending.
     """
 
-    def __init__(self, size: int, rho: float, averaged: Sequence[slice] = ()) -> None:
+    def __init__(self, size: int, penalty: Penalty, averaged: Sequence[slice] = ()) -> None:
         self.w, self.u, self.z = np.zeros((3, size), np.float32)
-        self.rho = rho
+        self._penalty, self._closed = penalty, 0
         self._averaged = list(averaged)
         self._trained = list(_between(averaged, size))
         self._elements = sum(span.stop - span.start for span in self._trained)
         self._left_out: list[slice] = []
         self._takes_part = False
+
+    @property
+    def rho(self) -> float:
+        """ρ of this round."""
+        return self._penalty.rho
 
     @property
     def takes_part(self) -> bool:
@@ -82,8 +90,8 @@ class Consensus:
         """The servers have dropped the elements [begin, end) of what it sent: they came late."""
         self._left_out.append(slice(begin, end))
 
-    def answered(self, z: Float32) -> Residuals:
-        """A round is over, and this (n,) is what came of it."""
+    def answered(self, z: Float32, closed: int) -> Residuals:
+        """A round is over, and this (n,) is what came of it; the servers have closed so many."""
         primal = dual = 0.0
         for span in self._trained:
             apart, moved = _squares(self.w[span], z[span], self.z[span])
@@ -91,16 +99,18 @@ class Consensus:
         for span in _between(self._untouched(), self.u.size):
             _step_multiplier(self.w[span], self.u[span], z[span])
         self._left_out.clear()
-        self.take(z)
-        count = max(self._elements, 1)
-        return Residuals(sqrt(primal / count), self.rho * sqrt(dual / count), self.rho)
+        count, rho = max(self._elements, 1), self.rho
+        self.take(z, closed)
+        return Residuals(sqrt(primal / count), rho * sqrt(dual / count), rho)
 
     def _untouched(self) -> list[slice]:
         return sorted([*self._averaged, *self._left_out], key=lambda span: span.start)
 
-    def take(self, z: Float32) -> None:
-        """This (n,) is z, though no round of this worker has ended with it: others have gone on
-        while it had no data. One that takes no part yet begins there, without a multiplier."""
+    def take(self, z: Float32, closed: int) -> None:
+        """This (n,) is z after so many rounds, though none of this worker may have ended with it:
+        others have gone on while it had no data. One that takes no part yet begins there, without
+        a multiplier."""
+        self._follow(closed)
         np.copyto(self.z, z)
         if not self._takes_part:
             np.copyto(self.w, z)
@@ -113,12 +123,15 @@ class Consensus:
         self._takes_part = False
         self._left_out.clear()
 
-    def weigh(self, rho: float) -> None:
-        """Change ρ, and u with it, so that the multiplier ρu stays as it is (Boyd et al. 2011,
-        section 3.4.1)."""
-        if rho != self.rho:
-            np.multiply(self.u, np.float32(self.rho / rho), out=self.u)
-            self.rho = rho
+    def _follow(self, closed: int) -> None:
+        """ρ of the round that is open after so many; u changes with it, so that the multiplier ρu
+        stays as it is (Boyd et al. 2011, section 3.4.1)."""
+        before = self.rho
+        for _ in range(self._closed, closed):
+            self._penalty.advance(0.0, 0.0)
+        self._closed = max(self._closed, closed)
+        if self.rho != before:
+            np.multiply(self.u, np.float32(before / self.rho), out=self.u)
 
 
 def _between(spans: Sequence[slice], size: int) -> Iterator[slice]:

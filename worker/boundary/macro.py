@@ -149,6 +149,11 @@ class ByMacroBatch(Linked):
         """Whether the part above has, or will have, to answer a round."""
         return round.message is not None and not round.answered
 
+    def new_below(self) -> None:
+        super().new_below()
+        for round in self._rounds.values():
+            round.below = -1  # the new part below counts its rounds from the beginning
+
     def drop_below(self) -> None:
         dropped = [round for round in self._rounds.values() if not round.learnt]
         for round in dropped:
