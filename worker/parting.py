@@ -17,15 +17,31 @@ import numpy as np
 from ..common import partition
 from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
-from ..common.messages import AskSamples, Envelope, Message, Portion, Refused, Samples
+from ..common.messages import (
+    Activations,
+    AskSamples,
+    Copies,
+    Envelope,
+    Gradients,
+    Message,
+    Portion,
+    Refused,
+    Samples,
+    Settle,
+    Targets,
+)
 from ..common.types import Member, Role
 from .batches import Lease, Minibatch
 from .boundary.boundary import Boundary, Event, Learnt
+from .boundary.early import Early
 from .boundary.events import Backed, Forwarded, Trained
 from .boundary.making import make_boundary
 from .events import ComputePart
 from .exchange import Exchange
 from .retiring import Retiring
+
+BETWEEN_PARTS = (Activations, Targets, Gradients, Copies, Settle)
+"""The requests that neighbours make of each other."""
 
 
 class Parting(Retiring):
@@ -39,13 +55,18 @@ class Parting(Retiring):
         self._pushes = 0
         self._pushed: list[tuple[int, Minibatch]] = []  # by push: data servers are not told yet
         self._aside = defaultdict[str, float](float)  # measures that belong to no portion yet
+        # A neighbour's view may be ahead of our welcome.
+        self._early = Early(self)
+        self.requests |= dict.fromkeys(BETWEEN_PARTS, self._early.hold)
         self.replies[AskSamples] = self._on_samples
 
     def configure(self, job: Job) -> None:
         super().configure(job)
+        for kind in BETWEEN_PARTS:
+            del self.requests[kind]
         if partition.is_cut(job):
             _, self._part = partition.place(job, self.rank)
-            self.boundary = make_boundary(self, job, self.rank)
+            self.boundary = make_boundary(self, job, self.rank, self._early)
             self.requests |= dict.fromkeys(self.boundary.requests, self._from_neighbour)
             self.replies |= dict.fromkeys(self.boundary.replies, self._neighbour_answered)
 
