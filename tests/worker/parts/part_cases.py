@@ -84,7 +84,7 @@ def make(
         "train": {"mode": "admm"},
         "optimizer": {"rule": "sgd", "lr": 0.1, "schedule": "constant"},
         "partition": {"cuts": list(cuts), "coupling": coupling},
-        "worker": {"count": (len(cuts) + 1) or 2},
+        "worker": {"count": len(cuts) + 1 if cuts else 2},
     }
     for name, section in sections.items():
         tables[name] = {**tables.get(name, {}), **section}

@@ -120,7 +120,7 @@ def test_passes_take_minibatches_in_turn_and_count_their_steps() -> None:
 
 
 def test_a_lower_part_says_how_far_it_has_come() -> None:
-    """Many small steps towards fixed targets close the gap; the dual residual is ρ times the way."""
+    """Many small steps towards fixed targets close the gap; ρ times the way is the residual."""
     job = make("dense", ["relu1"], admm={"passes": 400, "c": 1.0}, optimizer={"lr": 0.3})
     below, _ = wired(job).steppers
     rows = Rows(arrays()[0], SAMPLES, (0, 0, 0))
