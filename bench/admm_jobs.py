@@ -12,13 +12,15 @@ PASSES = 3
 """Passes over a macro-batch: epochs of compute in one sweep."""
 BATCH, MACRO, LARGE = 128, 1024, 1024
 """Samples of a minibatch, of a macro-batch, and of the large-batch baseline's minibatch."""
-RATE, SIGMOID_RATE, LARGE_RATE = 1e-3, 3e-3, 4e-3
+RATE, SIGMOID_RATE, LARGE_RATE = 1e-3, 1.2e-2, 4e-3
 """Of Adam."""
 TWO, FOUR = ("relu2",), ("relu1", "relu2", "relu3")
 """The layers behind which the net is cut."""
 SIGMOID = ("sigmoid2",)
-LATE = 11
-"""Macro-batches that are under way at once: all but one of a sweep over 12,000 images."""
+UNDER_WAY, LATE = 12, 30.0
+"""Macro-batches under way at once, a whole sweep over 12,000 images; and how many times slower the
+upper machine must be for the lower one to send them all before the first targets come. These are 0
+rounds late, the next ones 1, and the last ones 11."""
 
 Settings = dict[str, Any]
 

@@ -72,11 +72,12 @@ def read_outcome(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that are compared: keys of its job file, and the rank of the worker whose
-    machine is slow, if one is."""
+    """One of those that are compared: keys of its job file, the rank of the worker whose machine is
+    slow, if one is, and how many times slower."""
 
     settings: Mapping[str, object]
     slow: int | None = None
+    times: float = SLOWER
 
 
 Found = Mapping[str, Sequence[Outcome]]
@@ -142,7 +143,7 @@ def run_side(side: Side, folder: Path, seed: int) -> Outcome:
     settings = {**side.settings, "job.seed": seed}
     if side.slow is None:
         return read_outcome(*run_job(folder, settings))
-    beside = partial(slower, rank=side.slow, times=SLOWER)
+    beside = partial(slower, rank=side.slow, times=side.times)
     return read_outcome(*run_job(folder, settings, beside))
 
 
