@@ -190,7 +190,7 @@ def read_mnist(folder: Path | None, trained: int = TRAINED) -> tuple[Arrays, lis
     samples = read_idx(Origin("data.source", f"idx:{source}"), source, "train")
     assert samples is not None
     inputs, labels = samples.inputs, samples.labels.astype(np.int64)
-    held = [
+    held: list[Arrays] = [
         (inputs[begin : begin + 1000], labels[begin : begin + 1000])
         for begin in range(trained, trained + HELD_OUT, 1000)
     ]

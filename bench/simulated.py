@@ -164,7 +164,7 @@ class Simulation:
         writing: seconds that a server takes to write one shard.
     """
 
-    worker: type[Worker] = Worker
+    worker: type[Session] = Worker
     """What workers are."""
 
     def __init__(

@@ -89,6 +89,9 @@ class AdmmSection(Section):
         minimum=0,
         maximum=1,
     )
+    gamma_middle: float = setting(
+        Kind.NUMBER, 0.0, "activations: the same in middle parts", minimum=0, maximum=1
+    )
     c: float = setting(
         Kind.NUMBER, 0.1, "activations: damping of the step of y in the top part", above=0
     )

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..common.errors import UserError
 from ..common.types import Array, Arrays
-from .attached import AttachedTransform
 from .augment.mixup import Mixup
 from .corrupt import CorruptSamples, Skipped, first_whole
 from .dataset import Dataset, Transform
@@ -102,8 +101,8 @@ class Pipeline:
         self._transforms = tuple(transforms)
         self._seed, self._classes = seed, classes
         self._labels, self._skips = labels, skips
-        # A user's transform may do anything to labels, ours keep them, but for mixup.
-        self._relabels = any(isinstance(one, Mixup | AttachedTransform) for one in transforms)
+        # A user's transform may do anything to labels; ours keep them, but for mixup.
+        self._relabels = any(isinstance(one, Mixup) or _reference(one) for one in transforms)
         self._sampling = sampling or Sampling(cut.samples)
         # An immutable tuple, replaced whole: two threads may both compute one, and read the same.
         self._orders: tuple[tuple[int, Order], ...] = ((0, self._sampling.order(seed, 0)),)
@@ -126,8 +125,8 @@ class Pipeline:
 
     def _misshapen(self, expected: str, fix: str) -> UserError:
         """The error of shapes that differ: ours keep to one, so a user's transform made them."""
-        users = [getattr(transform, "reference", "") for transform in self._transforms]
-        return UserError("data.augment", ", ".join(filter(None, users)), expected, fix)
+        users = filter(None, map(_reference, self._transforms))
+        return UserError("data.augment", ", ".join(users), expected, fix)
 
     def portion(self, epoch: int, number: int, first: int = 0) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each; portions
@@ -229,3 +228,8 @@ class Pipeline:
         order = self._sampling.order(self._seed, epoch)
         self._orders = ((epoch, order), orders[0])
         return order
+
+
+def _reference(transform: Transform) -> str:
+    """What the job file calls a user's transform; empty for one of ours."""
+    return str(getattr(transform, "reference", ""))

@@ -5,7 +5,6 @@ servers have told it what it holds.
 """
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,22 +13,40 @@ import pytest
 from simulation import Simulation, make_job, write_npz
 
 from dualshard.common import partition
+from dualshard.common.cluster import Cluster
 from dualshard.common.delivery import Courier, Open, Peer
 from dualshard.common.job import Job
 from dualshard.common.memory import FaultPlan
-from dualshard.common.messages import AskSamples, Describe, Fetch, Message, Samples
-from dualshard.common.types import Array
+from dualshard.common.messages import (
+    AskSamples,
+    Describe,
+    Envelope,
+    Evaluate,
+    Evaluated,
+    Fetch,
+    Message,
+    Samples,
+    Shelf,
+    Start,
+)
+from dualshard.common.node import Action
+from dualshard.common.session import Welcomed
+from dualshard.common.types import Array, Role
 from dualshard.worker.batches import Minibatch
+from dualshard.worker.exchange import Replica
 from dualshard.worker.feeding import Feeding
-from dualshard.worker.state import Worker
+from dualshard.worker.shelf import Slots
 
 SAMPLES, BATCH, MACRO = 330, 16, 32
+ELEMENTS = 100
+"""Parameters of a part."""
 Place = tuple[int, int]
 """Epoch, and where a portion begins in its order."""
 
 
-class Feeder(Worker):
-    """Takes whole portions, asks every data server for the samples of each, and is done."""
+class Feeder(Feeding):
+    """A worker that takes whole portions, asks every data server for the samples of each, and is
+    done with it."""
 
     taken: ClassVar[list[tuple[int, Place, list[Minibatch], Array]]] = []
     told: ClassVar[dict[tuple[int, Place], Samples]] = {}
@@ -39,16 +56,33 @@ class Feeder(Worker):
     def __init__(self, courier: Courier, **session: object) -> None:
         super().__init__(courier, **session)
         self._waiting: dict[Place, list[Minibatch]] = {}
-        self.replies[AskSamples] = self._on_told
+        self._described = False
+        self.slots: Slots | None = None
+        self.requests[Evaluate] = self._on_evaluate_nothing
+        self.replies |= {
+            AskSamples: self._on_told,
+            Describe: lambda request, reply: None,
+            Start: self.wrong_owner,
+        }
 
-    def configure(self, job: Job) -> None:
-        Feeding.configure(self, job)
-
-    def tell(self, message: Message) -> None:
-        if isinstance(message, Describe):
-            assert self.job is not None
-            message = replace(message, starts=list(range(partition.parts(self.job))))
-        super().tell(message)
+    def viewed(self, old: Cluster, new: Cluster) -> None:
+        assert self.job is not None
+        parts = partition.parts(self.job)
+        if not self._described and new.data is not None:
+            self._described = True
+            starts = [ELEMENTS * part for part in range(parts)]
+            self.tell(Describe([["w", True, False, ELEMENTS * parts]], "", starts))
+        if self.replica is None and new.table.owners:
+            section, (replica, part) = self.job.paramserver, partition.place(self.job, self.rank)
+            shards = new.shards(section.shard_bytes, section.buckets)
+            numbers, vector = shards.of_part(part), np.zeros(ELEMENTS, np.float32)
+            self.replica = Replica(vector, shards, numbers, ELEMENTS * part)
+            self.offer_shelf(self.slots)
+            for shard in numbers if replica == 0 else ():
+                begin, end = shards.span(shard)
+                values = np.zeros(end - begin, np.float32)
+                self.ask_owner(Start(new.table.epoch, shard, values), None)
+        self.go_on()
 
     def ask(self, peer: Peer, message: Message, *more: Any, **others: Any) -> None:
         if isinstance(message, Fetch) and not message.test:
@@ -56,7 +90,7 @@ class Feeder(Worker):
         super().ask(peer, message, *more, **others)
 
     def go_on(self) -> None:
-        if not self._active() or self.replica is None or self.leaving is not None:
+        if self.cluster.phase != "training" or self.replica is None:
             return
         while batches := self._ring.take_portion():
             portion = batches[0].lease.portion
@@ -80,15 +114,30 @@ class Feeder(Worker):
                 self.applied(batch)
             self.go_on()
 
+    def _on_evaluate_nothing(self, peer: Peer, envelope: Envelope) -> None:
+        assert isinstance(envelope.message, Evaluate)
+        self.answer(peer, envelope, Evaluated(envelope.message.number, 1, {"accuracy": 0.0}))
+
 
 class Fed(Simulation):
-    """A cluster of feeders; counts which of them ask for portions, and how."""
+    """A cluster of feeders, whose shelves are always there."""
 
     worker = Feeder
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         Feeder.taken, Feeder.told, Feeder.asked = [], {}, Counter()
         super().__init__(*arguments, **settings)
+
+    def _worker_does(self, actor: Any, action: Action) -> None:
+        if isinstance(action, Welcomed):
+            job = Job.from_dict(action.job)
+            actor.node.configure(job)
+            number, memory = actor.node.courier.incarnation, np.empty((99, 2 * MACRO), np.float32)
+            self._shelves[number] = memory
+            actor.node.slots = Slots(memory, Shelf("memory", number, 0, 99, 8 * MACRO))
+
+    def feeders(self) -> list[Feeder]:
+        return [actor.node for actor in self.of(Role.WORKER) if isinstance(actor.node, Feeder)]
 
 
 def cut_job(folder: Path, **settings: Any) -> Job:
@@ -99,7 +148,6 @@ def cut_job(folder: Path, **settings: Any) -> Job:
         "train__mode": "admm",
         "admm__macro_batch": MACRO,
         "data__batch_size": BATCH,
-        "model__ref": "mlp",
         "worker__count": 4,
         "dataserver__count": 2,
         **settings,
@@ -110,7 +158,7 @@ def cut_job(folder: Path, **settings: Any) -> Job:
 def check_fed(sim: Fed, job: Job) -> None:
     """Each sample came once an epoch, to bottom parts alone; all servers tell the same of it."""
     takers = {rank for rank in range(job.worker.count) if partition.takes_data(job, rank)}
-    assert {rank for rank, *_ in Feeder.taken} == takers
+    assert {rank for rank, *_ in Feeder.taken} <= Feeder.asked.keys() == takers
     for epoch in range(job.job.epochs):
         of_epoch = [inputs for _, place, _, inputs in Feeder.taken if place[0] == epoch]
         numbers = np.concatenate(of_epoch)[:, 1].astype(np.int64)
@@ -120,8 +168,9 @@ def check_fed(sim: Fed, job: Job) -> None:
             samples = Feeder.told[server, place]
             np.testing.assert_array_equal(samples.indices, inputs[:, 1])
             np.testing.assert_array_equal(samples.labels, inputs[:, 1] % 3)
-    for worker in sim.workers():
-        assert worker.undrained() == set() or worker.rank in takers
+    for feeder in sim.feeders():
+        assert not feeder.undrained() or feeder.rank in takers
+        assert feeder._ring.held == 0
 
 
 def labels_came() -> set[bool]:
@@ -142,12 +191,13 @@ def test_only_bottom_parts_fetch_and_with_labels_only_where_they_have_a_head(
     sim.run()
     sim.check()
     check_fed(sim, job)
+    assert {rank for rank, *_ in Feeder.taken} == {0, 2}
     assert labels_came() == {labels}
     assert sum(server.counters["shelved"] for server in sim.dataservers()) == len(Feeder.taken)
 
 
 def test_a_portion_is_a_macro_batch_and_a_stretch_is_fair_to_replicas(tmp_path: Path) -> None:
-    job = cut_job(tmp_path, job__checkpoint_every=0.3)
+    job = cut_job(tmp_path, job__checkpoint_every=0.15)
     sim = Fed(job, run=tmp_path / "run")
     ends = set()
     for server in sim.dataservers():
@@ -161,10 +211,9 @@ def test_a_portion_is_a_macro_batch_and_a_stretch_is_fair_to_replicas(tmp_path: 
     check_fed(sim, job)
     sizes = Counter(len(inputs) for *_, inputs in Feeder.taken)
     assert sizes[MACRO] == sum(sizes.values()) - sizes[SAMPLES % MACRO]
-    # 0.3 epochs are 99 samples: two rounds of two portions; four workers would need 128 each.
-    assert (0, 2 * 2 * MACRO) in ends
-    assert all(end in (SAMPLES, begin + 2 * 2 * MACRO, begin + 2 * MACRO) for begin, end in ends)
-    assert len({begin for begin, _ in ends}) >= 3
+    # 0.15 epochs are 49.5 samples: a portion for each replica, and not for each of four workers.
+    assert ends == {(begin, min(begin + 2 * MACRO, SAMPLES)) for begin, _ in ends}
+    assert {begin for begin, _ in ends} == set(range(0, SAMPLES, 2 * MACRO))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -100,6 +100,7 @@ CONTRACT = {
         "gamma": 0.5,
         "c": 0.1,
         "c_middle": 1.0,
+        "gamma_middle": 0.0,
         "macro_batch": 1024,
         "passes": 3,
         "wait": True,

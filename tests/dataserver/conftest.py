@@ -1,4 +1,4 @@
-"""Makes `desk` importable by the tests of this folder, which is no package."""
+"""Makes `serving_bench` importable by the tests of this folder, which is no package."""
 
 import sys
 from pathlib import Path

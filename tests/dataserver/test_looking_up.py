@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from desk import FACTS, ONE, TWO, Bench
+from serving_bench import FACTS, ONE, TWO, Bench
 
 from dualshard.common.job import Job
 from dualshard.common.messages import AskSamples, Fetch, Portion, Refused, Samples

@@ -3,7 +3,7 @@
 from itertools import chain
 
 import numpy as np
-from desk import BOSS, FACTS, ONE, TWO, Bench
+from serving_bench import BOSS, FACTS, ONE, TWO, Bench
 
 from dualshard.common.job import Job
 from dualshard.common.messages import (

@@ -12,7 +12,10 @@ The upper part goes along gradients in W2 and y, with G_i = d loss_i / d y_i of 
 and the lower one along those of ρ/2 ‖f1(d_i; W1) - T_i‖², the mean over a minibatch    (A.4). With
 γ = 0 this is the quadratic penalty method (M. Carreira-Perpiñán, W. Wang, "Distributed optimization
 of deeply nested systems", AISTATS 2014). A part in the middle has both: the loss in A.2 is its own
-distance ρ/2 ‖f(y) - T‖², and the step is 1 / (ρ (1 + c_m)).
+distance ρ/2 ‖f(y) - T‖², and the step is 1 / (ρ (1 + c_m)). Its γ is 0 by itself, and what it sends
+up is f of the real x. With the γ of the top part its y begins where the last sweep's error put it,
+beyond x, and a few steps do not bring it back: nets of three and four parts lost 1 to 1.5 points
+(12,000 images of MNIST, four sweeps: 93.7 instead of 95.2 on held-out images with four).
 
 Multipliers are kept as λ = ρ u: when ρ changes u is λ / ρ by itself, as Boyd et al. 2011, section
 3.4.1, ask for.
@@ -22,14 +25,13 @@ import numpy as np
 
 from ...common.compiled import compiled
 from ...common.errors import RemoteError
+from ...common.partition_sections import AdmmSection
 from ...common.types import Array, Float32
 from ..nn.native.program import readable
 from .residuals import rms
 
 
-def weight_of_distance(
-    rho: float, below_top: int, c: float, c_middle: float, gamma: float
-) -> float:
+def weight_of_distance(admm: AdmmSection, rho: float, below_top: int) -> float:
     """What the squared distance to the targets is multiplied by in a lower part, for ρ in A.4.
 
     A.4 as it stands has gradients of ρ (1 + γ) / (ρ + c) times those of backprop: with plain SGD
@@ -43,7 +45,8 @@ def weight_of_distance(
     Arguments:
         below_top: how many cuts lie between this part and the top one, 1 or more.
     """
-    return (rho + c) / (1 + gamma) * ((1 + c_middle) / (1 + gamma)) ** (below_top - 1)
+    middle = (1 + admm.c_middle) / (1 + admm.gamma_middle)
+    return (rho + admm.c) / (1 + admm.gamma) * float(middle ** (below_top - 1))
 
 
 class Multipliers:

@@ -2,8 +2,11 @@
 
 The lower part's copy Wx and the upper part's Wy of the layer just above a cut are to agree. To
 what each part minimises comes ρ/2 ‖Wx - Wy + u‖², and u ← u + Wx - Wy after each round (Boyd et
-al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, with what it last heard of the
-other side; as λ = ρ u, so that it needs no care when ρ changes.
+al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, as λ = ρ u, so that it needs no
+care when ρ changes. The lower side goes first in a round and knows how the upper one ends it when
+it hears of it, before the next: only then does its u advance. So both add up the same, while parts
+take turns; were it at the end of its own round, the two would differ for ever by how far Wy has
+come, and the copies would settle elsewhere.
 """
 
 from collections.abc import Sequence
@@ -30,9 +33,12 @@ class Agreement:
         self._multipliers = np.zeros(size, np.float32)
         self._other: Float32 | None = None
 
-    def hear(self, other: Array) -> None:
-        """The other side's copy, (size,) float32."""
+    def hear(self, other: Array, own: Float32, rho: float) -> None:
+        """The other side's copy, (size,) float32, before a round; `own` and `rho` are those of the
+        round that is over."""
         self._other = np.array(other, np.float32)
+        if self._sign > 0:
+            self._advance(own, rho)
 
     def add_slope(self, own: Float32, gradient: Float32, rho: float) -> None:
         """Add the slope of the penalty at `own`, (size,), to its gradient; nothing before a copy
@@ -50,11 +56,17 @@ class Agreement:
             gradient[span] = values
 
     def close(self, own: Float32, rho: float) -> float:
-        """End a round: u += Wx - Wy; the sum of (Wx - Wy)^2, 0 before a copy has come."""
+        """End a round; the sum of (Wx - Wy)^2, 0 before a copy has come."""
         if self._other is None:
             return 0.0
-        _advance(own, self._other, np.float32(self._sign), np.float32(rho), self._multipliers)
+        if self._sign < 0:
+            self._advance(own, rho)
         return squared_distance(own, self._other)
+
+    def _advance(self, own: Float32, rho: float) -> None:
+        """u += Wx - Wy."""
+        assert self._other is not None
+        _advance(own, self._other, np.float32(self._sign * rho), self._multipliers)
 
 
 @compiled
@@ -71,8 +83,6 @@ def _add_slope(
 
 
 @compiled
-def _advance(
-    own: Float32, other: Float32, sign: np.float32, rho: np.float32, multipliers: Float32
-) -> None:
+def _advance(own: Float32, other: Float32, rho: np.float32, multipliers: Float32) -> None:
     for i in range(own.size):
-        multipliers[i] += sign * rho * (own[i] - other[i])
+        multipliers[i] += rho * (own[i] - other[i])

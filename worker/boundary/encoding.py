@@ -42,11 +42,6 @@ class Coded:
     extra: Array
     finite: bool
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the payload."""
-        return self.values.nbytes + self.extra.nbytes
-
 
 def encode(name: str, array: Float32) -> Coded:
     """The code of a float32 array (n, ...) in fresh buffers, for f32 the array itself."""

@@ -101,21 +101,22 @@ class Linked(Boundary):
     # Neighbours.
 
     def meet(self, below: Member | None, above: Member | None) -> None:
+        if _life(below) != _life(self._below):
+            self._leave(self._below)
+            self._below = below
+            self._settles.clear()
+            self.new_below()
         if _life(above) != _life(self._above):
             self._leave(self._above)
             self._above = above
             self._asked_settle = self._settled_above = False
             if above is not None:
                 self.send_again()
-        if _life(below) != _life(self._below):
-            self._leave(self._below)
-            self._below = below
-            self._settles.clear()
-            self.new_below()
         for member in (below, above):
             if member is not None:
                 for peer, envelope in self._early.take(member.incarnation):
                     self._arrived(peer, envelope)
+        self._early.viewed()
 
     def _leave(self, member: Member | None) -> None:
         if member is not None:

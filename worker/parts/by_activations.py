@@ -34,13 +34,26 @@ class Top(Trainer):
         known, rows, rho = action.known, action.rows, self._penalty.rho
         assert known is not None
         free = Free(rows.inputs, known.indices, self._multipliers, self._admm.gamma, rho)
-        steps, metrics = self._holding.steps, self._pass(action, known, free, progress, 0)
+        metrics = self._measure(action, known)
+        steps, found = self._holding.steps, self._pass(action, known, free, progress, 0)
         for again in range(1, self._admm.passes):
             self._pass(action, known, free, progress, again)
         targets, primal = free.finish()
         self._penalty.advance(primal, rows.dual)
         steps = self._holding.steps - steps
+        metrics = metrics or found
         return Trained(action.round, steps, targets, rho, metrics=metrics, primal=primal)
+
+    def _measure(self, action: Train, known: Known) -> Metrics:
+        """Where there are multipliers: the measures of one minibatch of the round at the real
+        inputs. What the first pass sees is y, which they have moved beyond these, to where the loss
+        is larger: on curves it would look as if nothing were learnt."""
+        if not self._admm.gamma:
+            return {}
+        batches = [part for part, _ in minibatches(action.rows)]
+        part = batches[action.round % len(batches)]
+        outputs = self._runner.forward(action.rows.inputs[part], None)
+        return self._runner.judge(outputs, known.labels[part]).metrics
 
     def _pass(
         self, action: Train, known: Known, free: Free, progress: float, again: int
@@ -67,7 +80,7 @@ class Lower(Trainer):
         """`samples` is the size of the data set."""
         self._admm, self._part, self._holding, self._runner = job.admm, part, holding, runner
         self._below_top = partition.parts(job) - 1 - part
-        self._multipliers = Multipliers(samples, job.admm.gamma)
+        self._multipliers = Multipliers(samples, job.admm.gamma_middle)
         self._slopes: Float32 = NONE
 
     def perform(self, action: Action, progress: float) -> Event:
@@ -97,7 +110,7 @@ class Lower(Trainer):
             return None
         assert action.known is not None
         inputs, indices = action.rows.inputs, action.known.indices
-        return Free(inputs, indices, self._multipliers, self._admm.gamma, action.rho)
+        return Free(inputs, indices, self._multipliers, self._admm.gamma_middle, action.rho)
 
     def _pass(
         self, action: Train, free: Free | None, targets: Float32, sent: Float32, progress: float
@@ -106,7 +119,7 @@ class Lower(Trainer):
         The squared distances of the outputs to the targets and to what was sent."""
         left, moved, rho = 0.0, 0.0, action.rho
         width = targets.size // len(action.rows.inputs)
-        weight = self._weight(rho)
+        weight = weight_of_distance(self._admm, rho, self._below_top)
         for part, seeds in minibatches(action.rows):
             count, span = part.stop - part.start, slice(part.start * width, part.stop * width)
             inputs = free.of(part) if free else action.rows.inputs[part]
@@ -121,10 +134,6 @@ class Lower(Trainer):
                 gain = rho * count / weight
                 free.step(part, flat_of(source), gain, rho * self._admm.c_middle)
         return left, moved
-
-    def _weight(self, rho: float) -> float:
-        admm = self._admm
-        return weight_of_distance(rho, self._below_top, admm.c, admm.c_middle, admm.gamma)
 
     def _take(self, size: int) -> Float32:
         """Scratch of this size."""

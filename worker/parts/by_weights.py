@@ -47,17 +47,20 @@ class ByWeights(Trainer):
         self._passes, self._learns = job.admm.passes, side is None or job.admm.head
         self._holding, self._runner, self._side = holding, runner, side
         self._boundaries, self._penalty = boundaries, Penalty.of(job)
+        self._rho = self._penalty.rho  # that of the last round
 
     def perform(self, action: Action, progress: float) -> Event:
         if not isinstance(action, Train):
             return go_forward(self._runner, action)
         for number, copy in action.other.items():
-            self._boundaries[number].agreement.hear(copy)
+            boundary = self._boundaries[number]
+            boundary.agreement.hear(copy, self._holding.vector[boundary.copy], self._rho)
+        rho = self._rho = self._penalty.rho
         before, steps = self._copies(), self._holding.steps
         metrics = self._pass(action, progress, 0)
         for again in range(1, self._passes):
             self._pass(action, progress, again)
-        primal, dual, rho = *self._close(before), self._penalty.rho
+        primal, dual = self._close(before)
         self._penalty.advance(primal, dual)
         return Trained(
             action.round,
@@ -82,7 +85,7 @@ class ByWeights(Trainer):
                     sums[name] = sums.get(name, 0.0) + value * (part.stop - part.start)
             for boundary in self._boundaries.values():
                 own = self._holding.vector[boundary.copy]
-                boundary.agreement.add_slope(own, gradient[boundary.copy], self._penalty.rho)
+                boundary.agreement.add_slope(own, gradient[boundary.copy], self._rho)
             self._holding.step(progress)
         return {name: value / len(rows.inputs) for name, value in sums.items()}
 
@@ -111,7 +114,7 @@ class ByWeights(Trainer):
 
     def _close(self, before: dict[int, Float32]) -> tuple[float, float]:
         """End the round; the primal and the dual residual over all boundaries."""
-        apart, moved, size, rho = 0.0, 0.0, 0, self._penalty.rho
+        apart, moved, size, rho = 0.0, 0.0, 0, self._rho
         for number, boundary in self._boundaries.items():
             own = self._holding.vector[boundary.copy]
             apart += boundary.agreement.close(own, rho)

@@ -290,6 +290,11 @@ class CutNet:
 
     # Invariants.
 
+    @property
+    def dead(self) -> set[int]:
+        """Incarnations of lives that are over."""
+        return {member.incarnation for member in self.gone}
+
     def counted(self, name: str) -> int:
         """A counter of the boundaries, over all lives."""
         lives = [part for part in (*self.living, *self._dead) if part.boundary is not None]
@@ -310,7 +315,9 @@ class CutNet:
         for part in self.living:
             boundary = part.boundary
             assert boundary is not None
-            assert (part.failure, part.unpushed, len(part.early)) == ("", 0, 0)
+            assert (part.failure, part.unpushed) == ("", 0)
+            # One that has died may have spoken before the view named it.
+            assert {held.source for _, _, held in part.early._held} <= self.dead
             assert boundary.idle
             assert not boundary.settling
             assert not part.courier.open_requests()

@@ -123,11 +123,11 @@ class Part(Node):
         boundary = self.boundary
         if boundary is None or self.failure:
             return
-        for ask in boundary.unknown():
-            self.world.answer_samples(self, ask)
         if boundary.bottom:
             while self.world.supply and boundary.wants():
                 boundary.feed(self.world.hand_out())
+        for ask in boundary.unknown():
+            self.world.answer_samples(self, ask)
         if self.free and not self.pushing and (action := boundary.next()) is not None:
             self.free = False
             self.log.append(action)

@@ -1,5 +1,6 @@
 """Coupling `activations`: who is trained on what, in which order, and what is measured."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -141,3 +142,30 @@ def test_one_sample_is_a_portion() -> None:
     net.run()
     net.check()
     assert [len(numbers) for numbers in net.part(1).trained] == [2, 1]
+
+
+@pytest.mark.parametrize("coupling", ["activations", "weights", "backprop"])
+def test_a_portion_that_comes_in_part_goes_up_as_the_runs_that_are_left(coupling: str) -> None:
+    net = CutNet(job_of(3, coupling), portions=3)
+    net.learnt[0, 1, 1] = 1  # somebody else has: numbers 0 and 2 of the second portion come
+    net.run()
+    net.check(killed=True)
+    done = set(map(int, net._portions[1][4:8]))
+    for part in net.living:
+        assert net.trained(part.rank) == Counter(set(range(net.samples)) - done)
+    if coupling == "activations":
+        assert net.measures["rounds"] == 4
+
+
+def test_not_waiting_pays_where_the_link_is_far() -> None:
+    """A link whose latency is four times what a part computes (ADMM.md, "Where it wins")."""
+    ends = {}
+    for wait in (True, False):
+        net = CutNet(job_of(2, admm__wait=wait), portions=30, compute=lambda rank: 0.1)
+        bottom, top = (net._actors[rank].endpoint for rank in (0, 1))
+        net.network.limit(bottom, top, delay=0.4, bandwidth=float("inf"))
+        net.run()
+        net.check()
+        ends[wait] = net.clock.now()
+    assert ends[True] > 30 * (2 * 0.4 + 3 * 0.1)
+    assert ends[False] < ends[True] / 2

@@ -13,12 +13,12 @@ JOBS: dict[str, dict[str, Any]] = {
     "headless": {"coupling": "weights", "admm__head": False},
 }
 COUPLINGS = pytest.mark.parametrize("name", JOBS)
-MOMENTS = (0.36, 0.405, 0.45, 0.507, 0.6)
+MOMENTS = (0.36, 0.45, 0.6)
 
 
 @COUPLINGS
 @pytest.mark.parametrize("parts", [2, 4])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_bad_network_changes_nothing(name: str, parts: int, seed: int) -> None:
     net = CutNet(job_of(parts, **JOBS[name]), seed=seed, plan=FAULTS)
     net.run()
