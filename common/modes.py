@@ -12,7 +12,7 @@
 """
 
 from .job import Job
-from .partition import is_consensus
+from .partition import is_consensus, is_cut, replicas
 
 CROWD = 8
 """Threads of a whole job beyond which `in_flight` leaves each a single lane."""
@@ -96,7 +96,10 @@ def told_the_end(job: Job) -> bool:
 
 def in_order(job: Job) -> bool:
     """Whether it is fixed which worker trains on which minibatch in which step: then equal jobs
-    give equal bits however the messages travel."""
+    give equal bits however the messages travel. So it is where one net is cut into parts, and these
+    wait for each other."""
+    if is_cut(job):
+        return replicas(job) == 1
     return job.train.mode in ("bsp", "local") and job.train.quorum == 1.0
 
 

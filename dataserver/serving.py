@@ -26,6 +26,7 @@ from ..common.messages import (
     Shelf,
     Shelved,
 )
+from ..common.partition import replicas
 from ..common.types import Role
 from .ahead import NextLeg
 from .events import NO_LABELS, Credit, Prepare, Prepared
@@ -192,7 +193,7 @@ class Serving(LookingUp):
         has its own as long as it is there."""
         if not modes.in_order(self._job):
             return True
-        rank = portion % self._job.worker.count
+        rank = portion % replicas(self._job)
         if self.cluster.active not in (-1, rank):  # it does not train yet
             return True
         owners = [m for m in self.cluster.of_role(Role.WORKER) if m.rank == rank]
@@ -257,7 +258,7 @@ class Serving(LookingUp):
         room = self._room()
         if not modes.in_order(self._job):
             return self._todo[0] if self._todo and len(ahead) < room else None
-        workers = self._job.worker.count
+        workers = replicas(self._job)
         held = Counter(portion % workers for portion in ahead)
         each = max(2, room // workers)
         if all(held[rank] >= each for rank in range(workers)):

@@ -3,7 +3,6 @@
 from collections import defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import islice
 
 from ..common.errors import RemoteError
 from ..common.messages import Portion
@@ -106,19 +105,20 @@ class Ring:
         self._waiting.remove(first)
         return first
 
-    def take_portion(self) -> list[Minibatch]:
-        """All minibatches of the portion that waits longest, empty if none does; of one that has
-        been trained on in part, those that lie one behind the other."""
-        if not self._waiting:
-            return []
-        first = self._waiting[0]
-        taken = [first]
-        for batch in islice(self._waiting, 1, None):
-            if batch.lease is not first.lease or batch.number != first.number + len(taken):
+    def take_portion(self, expected: Collection[str] = ()) -> list[Minibatch]:
+        """All minibatches of the next portion, empty if it is not here; of one that has been
+        trained on in part, those that lie one behind the other. `expected` as in `take`."""
+        taken: list[Minibatch] = []
+        if (first := self.take(expected)) is None:
+            return taken
+        taken.append(first)
+        for batch in list(self._waiting):
+            if batch.lease is not first.lease:
+                continue
+            if batch.number != first.number + len(taken):
                 break
+            self._waiting.remove(batch)
             taken.append(batch)
-        for _ in taken:
-            self._waiting.popleft()
         return taken
 
     def has_next(self, expected: Collection[str] = ()) -> bool:

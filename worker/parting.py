@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..common import partition
+from ..common import modes, partition
 from ..common.delivery import Courier, Open, Peer
 from ..common.job import Job
 from ..common.messages import (
@@ -119,7 +119,9 @@ class Parting(Retiring):
         self.do(ComputePart(action, self.progress(exchange)))
 
     def _feed(self, boundary: Boundary) -> None:
-        while boundary.wants() and (batches := self._ring.take_portion()):
+        assert self.job is not None
+        expected = self.undrained() if modes.in_order(self.job) else ()
+        while boundary.wants() and (batches := self._ring.take_portion(expected)):
             self._wants_data = True
             boundary.feed(batches)
 
