@@ -17,7 +17,7 @@ from dualshard.worker.layout import Layout
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.parts.stepper import PartStepper
 
-ONE_PASS = {"passes": 1, "gamma": 0.0, "rho": 0.01, "schedule": "fixed"}
+ONE_PASS = {"passes": 1, "gamma": 0.0, "rho": 0.01, "c": 0.1, "schedule": "fixed"}
 KNOWN = Known(np.arange(SAMPLES), arrays()[1])
 
 
