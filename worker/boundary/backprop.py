@@ -52,7 +52,7 @@ class ByBackprop(Linked):
         inputs = decode(message, self._job.partition.encoding)
         base = message.round - message.piece
         if base < self._heard or (base == self._heard and self._step is None):
-            self.late(message)  # of a minibatch that the part below has given up
+            self.late()  # of a minibatch that the part below has given up
             return
         if base > self._heard:
             self.drop_below()
@@ -82,7 +82,7 @@ class ByBackprop(Linked):
         step = self._step
         piece = step.pieces[message.round - step.base] if step and step.has(message.round) else None
         if piece is None or piece.stage is not Stage.UP or piece.message is None:
-            self.late(message)
+            self.late()
             return
         shape = piece.message.shape
         piece.gradient = decode(message, self._job.partition.encoding, shape)
