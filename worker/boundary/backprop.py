@@ -20,7 +20,7 @@ from .early import Early
 from .encoding import Misfit, decode, need
 from .events import Ahead, Back, Backed, Forwarded, Rows
 from .linked import Linked, check_activations, payload
-from .pieces import Piece, Stage, Step, piece_seeds
+from .pieces import Piece, Stage, Step
 
 
 class ByBackprop(Linked):
@@ -63,8 +63,9 @@ class ByBackprop(Linked):
         assert step is not None
         self.takes = inputs.shape[1:]
         piece = step.pieces[message.piece]
-        seeds = (message.epoch, message.begin, message.minibatch, message.piece, self._most)
-        piece.rows = Rows(inputs, message.batch, piece_seeds(*seeds))
+        # All pieces have the minibatch's own: the slot tells them apart.
+        seeds = (message.epoch, message.begin, message.minibatch)
+        piece.rows = Rows(inputs, message.batch, seeds)
         piece.stage, piece.below, piece.first = Stage.WAITING, message.round, message.first
         if self.top:
             self._knowing.want(step.key)
