@@ -6,8 +6,8 @@ directory and begin when training does: processes are up and kernels are compile
 
 import json
 import subprocess
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -28,6 +28,12 @@ PEER_LIMIT = 60.0
 PEER_START = 120.0
 """Seconds that a peer may take beside its training."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Beside = Callable[[subprocess.Popen[str], Path], AbstractContextManager[object]]
+
+
+def _nothing(process: subprocess.Popen[str], run: Path) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,40 @@ def train_cluster(source: str, folder: Path, settings: Mapping[str, object]) -> 
     Raises:
         RoleError: it failed, or ran for more than `ROLE_LIMIT` seconds.
     """
-    folder.mkdir()
     net = {} if "model.ref" in settings else {"model.args": NET}
     wanted = {"data.source": source, "data.batch_size": BATCH, **net, **settings}
-    options = [part for item in wanted.items() for part in ("--set", f"{item[0]}={told(item[1])}")]
+    return read_run(*run_job(folder, wanted))
+
+
+def run_job(
+    folder: Path, settings: Mapping[str, object], beside: Beside = _nothing
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run `dualshard train` in a new `folder`: summary.json, and the lines of metrics.jsonl.
+
+    Arguments:
+        settings: keys of the job file; the rest are defaults.
+        beside: what goes on while it runs, given its process and its run directory.
+    Raises:
+        RoleError: it failed, or ran for more than `ROLE_LIMIT` seconds.
+    """
+    folder.mkdir()
+    options = [
+        part for key, value in settings.items() for part in ("--set", f"{key}={told(value)}")
+    ]
     command = module_command("deploy", "train", "--out", folder / "run", *options)
-    with started(command, folder, output=subprocess.PIPE) as process:
+    with (
+        started(command, folder, output=subprocess.PIPE) as process,
+        beside(process, folder / "run"),
+    ):
         finish(process, "dualshard train", ROLE_LIMIT)
-    rows = (folder / "run" / "metrics.jsonl").read_text().splitlines()
-    return read_run(
-        json.loads((folder / "run" / "summary.json").read_text()), [json.loads(row) for row in rows]
-    )
+    return json.loads((folder / "run" / "summary.json").read_text()), read_rows(folder / "run")
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """The complete lines of a run's metrics.jsonl; none before it is there."""
+    path = run / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def told(value: object) -> str:

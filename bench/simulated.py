@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.clock import ManualClock
 from ..common.delivery import Courier, Peer
 from ..common.errors import DualshardError
@@ -30,7 +30,7 @@ from ..common.session import Session, Welcomed, own_versions
 from ..common.telemetry import Telemetry
 from ..common.types import Float32, Role
 from ..common.wire import Frames
-from ..dataserver.events import Opened, Prepare
+from ..dataserver.events import LookUp, Opened, Prepare
 from ..dataserver.process import Store
 from ..dataserver.shelves import Shelves
 from ..dataserver.state import DataServer
@@ -49,8 +49,19 @@ from ..paramserver.controller.state import Controller, Saved, SaveModel
 from ..paramserver.disk import Disk, DiskAction
 from ..paramserver.saving import FileClosed
 from ..paramserver.state import ParameterServer
-from ..worker.events import Build, Built, Compute, Computed, Measure, Measured, Partly
+from ..worker.boundary.events import Ahead, Back, Forward
+from ..worker.events import (
+    Build,
+    Built,
+    Compute,
+    Computed,
+    ComputePart,
+    Measure,
+    Measured,
+    Partly,
+)
 from ..worker.feeding import CREDITS
+from ..worker.parts.stepper import PartStepper
 from ..worker.shelf import Slots, room
 from ..worker.state import Worker
 from ..worker.step import Stepper
@@ -153,6 +164,9 @@ class Simulation:
         writing: seconds that a server takes to write one shard.
     """
 
+    worker: type[Session] = Worker
+    """What workers are."""
+
     def __init__(
         self,
         job: Job,
@@ -181,6 +195,7 @@ class Simulation:
         self.rows: list[dict[str, Any]] = []
         self.model: Float32 | None = None
         self.steppers: dict[str, Stepper] = {}
+        self.parts: dict[str, PartStepper] = {}
         self.stores: dict[str, Store] = {}
         self.disks: dict[str, Disk] = {}
         self.full: set[str] = set()
@@ -230,11 +245,11 @@ class Simulation:
         kinds: dict[Role, tuple[type[Session], int, Callable[[Actor, Action], None]]] = {
             Role.PARAMSERVER: (ParameterServer, 100, self._paramserver_does),
             Role.DATASERVER: (DataServer, 200, self._dataserver_does),
-            Role.WORKER: (Worker, 300, self._worker_does),
+            Role.WORKER: (self.worker, 300, self._worker_does),
         }
         kind, base, perform = kinds[role]
         number = base + rank + 1000 * life
-        address = "" if role is Role.WORKER else f"tcp://10.0.0.2:{number}"
+        address = f"tcp://10.0.0.2:{number}"
         more: dict[str, Any] = {}
         if role is Role.DATASERVER:
             more["shelves"] = Shelves(lambda offered: self._shelves[offered.pid])
@@ -314,8 +329,8 @@ class Simulation:
         actor.node.configure(Job.from_dict(action.job))
 
     def _dataserver_does(self, actor: Actor, action: Action) -> None:
-        if isinstance(action, Prepare):
-            self._work(actor, lambda: self.stores[actor.name].prepare(action))
+        if isinstance(action, Prepare | LookUp):
+            self._work(actor, lambda: self.stores[actor.name].perform(action))
         else:
             assert isinstance(action, Welcomed)
             assert isinstance(actor.node, DataServer)
@@ -336,6 +351,9 @@ class Simulation:
                 self._tell_early(actor, action, seconds)
             else:
                 self._work(actor, lambda: step(self.steppers[actor.name], action), seconds)
+        elif isinstance(action, ComputePart):
+            seconds = self._compute(actor.node.rank) * self._minibatches(action)
+            self._work(actor, lambda: self._compute_part(actor.name, action), seconds)
         elif isinstance(action, Measure):
             self._work(actor, lambda: self._measure(actor.name, action))
         elif isinstance(action, Build):
@@ -343,6 +361,17 @@ class Simulation:
         else:
             assert isinstance(action, Welcomed)
             actor.node.configure(Job.from_dict(action.job))
+
+    def _minibatches(self, action: ComputePart) -> float:
+        """How many minibatches' time an action takes; going forward is a third of a step."""
+        part, job = action.action, self.job
+        if isinstance(part, Ahead | Back):
+            return (1 / 3 if isinstance(part, Ahead) else 2 / 3) / job.partition.micro_batches
+        batches = -(-len(part.rows.inputs) // part.rows.batch)
+        return batches * (1 / 3 if isinstance(part, Forward) else job.admm.passes)
+
+    def _compute_part(self, name: str, action: ComputePart) -> object:
+        return self.parts[name].perform(action.action, action.progress)
 
     def _tell_early(self, actor: Actor, action: Compute, seconds: float) -> None:
         """A step whose gradient appears part by part: before its moment a part holds NaN."""
@@ -371,6 +400,10 @@ class Simulation:
         assert action.cluster.data is not None
         node = self.actors[name].node
         assert isinstance(node, Worker)
+        if partition.is_cut(self.job):
+            part = partition.place(self.job, node.rank)[1]
+            made = self.parts[name] = PartStepper(self.job, action.cluster.data, part)
+            return replace(made.built(), slots=self._slots(node) if self._shelved else None)
         stepper = self.steppers[name] = Stepper(self.job, action.cluster.data)
         # Shards are small here, and so is what is worth telling.
         granule = self.job.paramserver.shard_bytes // 4
@@ -388,7 +421,8 @@ class Simulation:
         return Slots(memory, Shelf("memory", worker.courier.incarnation, 0, count, 4 * elements))
 
     def _measure(self, name: str, action: Measure) -> Measured:
-        return Measured(*self.steppers[name].evaluate(action.vector, action.portions))
+        stepper = self.parts.get(name) or self.steppers[name]
+        return Measured(*stepper.evaluate(action.vector, action.portions))
 
     # Time.
 

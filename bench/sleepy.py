@@ -5,7 +5,7 @@ sleeps longer.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import sleep
 
 import numpy as np
@@ -15,14 +15,21 @@ from ..worker.model import Model, Shapes
 from ..worker.zoo import ZOO
 
 
-def build(inputs: int, classes: int, seconds: float, slower: float, straggler: int) -> Model:
-    """A net with 32 hidden units.
+def build(
+    inputs: int,
+    classes: int,
+    seconds: float,
+    slower: float,
+    straggler: int,
+    hidden: Sequence[int] = (32,),
+) -> Model:
+    """A net with so many hidden units.
 
     Arguments:
         seconds: how long a step sleeps.
         slower: times as long, in the worker of rank `straggler`.
     """
-    net = ZOO["mlp"](inputs=inputs, classes=classes, hidden=[32])
+    net = ZOO["mlp"](inputs=inputs, classes=classes, hidden=hidden)
     return Sleepy(net, seconds * (slower if own_rank(sys.argv) == straggler else 1))
 
 

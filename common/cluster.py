@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import RemoteError
 from .messages import DataFacts, View
-from .sharding import Shards, Table
+from .sharding import Shards, Table, check_starts
 from .types import Member, Role
 
 ELEMENTS_LIMIT = 1 << 40
@@ -105,7 +105,8 @@ class DataShape:
 @dataclass(frozen=True)
 class Cluster:
     """One numbered view. `leg` is the stretch of training that runs (see `messages.Serve`), or
-    will run first; `active` the only worker rank that trains (warm start), or -1."""
+    will run first; `active` the only worker rank that trains (warm start), or -1; `starts` are the
+    elements at which the parts of a cut net begin (see `Shards`)."""
 
     number: int
     phase: str
@@ -117,6 +118,7 @@ class Cluster:
     layout: tuple[Parameter, ...]
     status: int
     reason: str
+    starts: tuple[int, ...] = ()
 
     @cached_property
     def _by_role(self) -> dict[Role, list[Member]]:
@@ -136,11 +138,11 @@ class Cluster:
     @property
     def size(self) -> int:
         """float32 elements of all parameters."""
-        return sum(prod(parameter.shape) for parameter in self.layout)
+        return size_of(self.layout)
 
     def shards(self, shard_bytes: int, buckets: int) -> Shards:
         """How the flat vector is cut."""
-        return Shards(self.size, shard_bytes // 4, buckets)
+        return Shards(self.size, shard_bytes // 4, buckets, self.starts)
 
 
 EMPTY = Cluster(0, "joining", 0, -1, (), Table(0, ()), None, (), 0, "")
@@ -159,6 +161,7 @@ def parse_view(view: View) -> Cluster:
             for role, rank, incarnation, address, host, pid in view.members
         )
         layout = parse_layout(view.layout)
+        starts = parse_starts(view.starts, layout)
         data = None
         if view.data:
             data = DataShape(
@@ -188,6 +191,7 @@ def parse_view(view: View) -> Cluster:
         layout,
         view.status,
         view.reason,
+        starts,
     )
 
 
@@ -205,6 +209,7 @@ def make_view(cluster: Cluster) -> View:
         layout_rows(cluster.layout),
         cluster.status,
         cluster.reason,
+        list(cluster.starts),
     )
 
 
@@ -220,9 +225,25 @@ def parse_layout(rows: Iterable[Sequence[Any]]) -> tuple[Parameter, ...]:
     )
     if any(size < 1 for parameter in parameters for size in parameter.shape):
         raise ValueError("a parameter with an empty dimension")
-    if sum(prod(parameter.shape) for parameter in parameters) > ELEMENTS_LIMIT:
+    if size_of(parameters) > ELEMENTS_LIMIT:
         raise ValueError(f"more than {ELEMENTS_LIMIT} elements")
     return parameters
+
+
+def parse_starts(starts: Sequence[object], layout: Iterable[Parameter]) -> tuple[int, ...]:
+    """The elements at which the parts of a net of these parameters begin.
+
+    Raises:
+        ValueError, TypeError: they cannot.
+    """
+    found = tuple(map(_int, starts))
+    check_starts(found, size_of(layout))
+    return found
+
+
+def size_of(layout: Iterable[Parameter]) -> int:
+    """float32 elements of these parameters."""
+    return sum(prod(parameter.shape) for parameter in layout)
 
 
 def layout_rows(layout: Iterable[Parameter]) -> list[list[Any]]:

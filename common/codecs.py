@@ -366,22 +366,29 @@ class Encoder:
     not be encoded again while its push is open; a push that is sent once more (another owner, no
     answer) is the same `Encoded`, for the residual has moved on. One thread at a time may call it.
 
+    Arguments:
+        numbers: the shards that are pushed, one behind the other; None: all.
     Attributes:
-        residual: float32 (shards.size,), zero at first; empty without feedback (and for `f32`).
+        residual: float32, theirs, zero at first; empty without feedback (and for `f32`).
     """
 
-    def __init__(self, codec: Codec, shards: Shards, feedback: bool) -> None:
+    def __init__(
+        self, codec: Codec, shards: Shards, feedback: bool, numbers: range | None = None
+    ) -> None:
         self.codec, self.shards = codec, shards
         self.feedback = feedback and isinstance(codec, Lossy)
-        self.residual = np.zeros(shards.size if self.feedback else 0, np.float32)
-        spans = [shards.span(shard) for shard in range(shards.count)]
-        self._buffers = [codec.buffers(end - begin) for begin, end in spans]
+        spans = {n: shards.span(n) for n in (range(shards.count) if numbers is None else numbers)}
+        self._begin = min((begin for begin, _ in spans.values()), default=0)
+        size = sum(end - begin for begin, end in spans.values())
+        self.residual = np.zeros(size if self.feedback else 0, np.float32)
+        self._buffers = {n: codec.buffers(end - begin) for n, (begin, end) in spans.items()}
 
     def encode(self, shard: int, gradient: Float32) -> Encoded:
         """The code of a shard's gradient, contiguous float32 of the shard's size; only read."""
         begin, end = self.shards.span(shard)
         assert gradient.shape == (end - begin,)
-        residual = self.residual[begin:end] if self.feedback else None
+        kept = self.residual[begin - self._begin : end - self._begin]
+        residual = kept if self.feedback else None
         return self.codec.encode(gradient, self._buffers[shard], residual)
 
 

@@ -16,7 +16,7 @@ from .data_sections import DataserverSection as DataserverSection
 from .errors import UserError
 from .partition_sections import AdmmSection as AdmmSection
 from .partition_sections import PartitionSection as PartitionSection
-from .partition_sections import check_cut
+from .partition_sections import check_cut, check_replicas
 from .rule_sections import OptimizerSection as OptimizerSection
 from .rule_sections import OuterSection as OuterSection
 from .rule_sections import RuleSection as RuleSection
@@ -264,6 +264,8 @@ class Job:
             "dataserver.backup": (self.dataserver.backup, False),
         }
         check_cut(self.partition, mode, worker.count, hand_in_hand)
+        if mode == "admm" and self.partition.coupling == "replicas":
+            check_replicas(self.admm.schedule, worker.device, self.train.compression)
 
     @classmethod
     def from_dict(cls, tables: object) -> Self:

@@ -36,12 +36,23 @@ class FaultPlan:
     jitter: float = 0.0
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a slow link between two endpoints does to each message, either way by itself: it takes
+    its bytes divided by `bandwidth` (bytes per second) to leave, once those before it have left,
+    and `delay` seconds more to arrive."""
+
+    delay: float
+    bandwidth: float
+
+
 class Network:
     """Endpoints, messages in flight, and the faults between them.
 
     `counts` and `trace` hold every decision: `drop`, `duplicate`, `delay`, `reorder`, `cut`,
-    `deliver`, `nobody` (nobody has that name or address) and `lost` (one of the two ends was gone
-    before it arrived). `counts["sent"]` is the number of messages handed in.
+    `limit` (it went over a link with a limit), `deliver`, `nobody` (nobody has that name or
+    address) and `lost` (one of the two ends was gone before it arrived). `counts["sent"]` is the
+    number of messages handed in.
     """
 
     def __init__(self, clock: ManualClock, seed: int = 0, plan: FaultPlan | None = None) -> None:
@@ -56,6 +67,8 @@ class Network:
         self._launched = 0
         self._order: dict[tuple[bytes, bytes], float] = {}
         self._cuts: set[frozenset[bytes]] = set()
+        self._limits: dict[frozenset[bytes], Limit] = {}
+        self._left: dict[tuple[bytes, bytes], float] = {}
 
     def transport(self, incarnation: int, address: str = "") -> "MemoryTransport":
         """A new endpoint; `address` is where others reach it."""
@@ -72,6 +85,18 @@ class Network:
     def heal(self) -> None:
         """Undo all cuts."""
         self._cuts.clear()
+
+    def limit(
+        self, one: "MemoryTransport", other: "MemoryTransport", delay: float, bandwidth: float
+    ) -> None:
+        """Make a slow link of that between two endpoints, from the next message on.
+
+        Arguments:
+            delay: seconds, instead of the plan's; jitter and faults come on top.
+            bandwidth: bytes per second, above 0; infinity for a link that is only far.
+        """
+        assert bandwidth > 0
+        self._limits[frozenset((one.name, other.name))] = Limit(delay, bandwidth)
 
     def remove(self, endpoint: "MemoryTransport") -> None:
         """A process is gone: nothing reaches it any more."""
@@ -106,7 +131,7 @@ class Network:
         late = self.plan.jitter * self._random.random()
         if late > 0:
             self._decide("delay", source, target, frames)
-        moment = self.clock.now() + self.plan.delay + late
+        moment = self._arrival(source, target, frames) + late
         moment = max(moment, self._order.get((source, target), 0.0))
         if self._random.random() < self.plan.reorder:
             moment += self.plan.reorder_delay * self._random.random()
@@ -115,6 +140,17 @@ class Network:
             self._order[source, target] = moment
         self._launched += 1
         heapq.heappush(self._flights, (moment, self._launched, source, target, frames))
+
+    def _arrival(self, source: bytes, target: bytes, frames: Frames) -> float:
+        """When a message that is sent now arrives, without jitter and faults."""
+        limit = self._limits.get(frozenset((source, target)))
+        if limit is None:
+            return self.clock.now() + self.plan.delay
+        self._decide("limit", source, target, frames)
+        begins = max(self.clock.now(), self._left.get((source, target), 0.0))
+        size = sum(len(frame) for frame in frames)
+        left = self._left[source, target] = begins + size / limit.bandwidth
+        return left + limit.delay
 
     def _is_cut(self, one: bytes, other: bytes) -> bool:
         return frozenset((one, other)) in self._cuts

@@ -7,16 +7,19 @@
 | bsp | a gradient | when the step closes: the mean of all | when the step closes |
 | local | how far its own steps led it | the mean when a round closes, or at once | then |
 | easgd | its parameters | moves the centre towards them | at once (Zhang et al. 2015) |
+| admm, parts of a net | how far its own steps led it | at once | at once |
+| admm, replicas | how far its copy is from z | the mean when a round closes | then |
 """
 
 from .job import Job
+from .partition import is_consensus, is_cut, replicas
 
 CROWD = 8
 """Threads of a whole job beyond which `in_flight` leaves each a single lane."""
 MERGE_EVERY = 16
 """Steps of a lane between two merges, where it has a copy of its own and the job does not say how
 many: fewer cost time, more cost freshness (docs/benchmarks.md, `threads`)."""
-_STEPS = {"local": 64, "easgd": 16}
+_STEPS = {"local": 64, "easgd": 16, "admm": 64}
 
 
 def n_push(job: Job) -> int:
@@ -52,7 +55,7 @@ def lanes(job: Job) -> int:
 
 def rounds(job: Job) -> bool:
     """Whether all lanes of a worker step on its own parameters and exchange them together."""
-    return job.train.mode in ("local", "easgd")
+    return job.train.mode in ("local", "easgd", "admm")
 
 
 def merge_every(job: Job) -> int:
@@ -70,7 +73,14 @@ def participants(job: Job) -> int:
 
 def closes_steps(job: Job) -> bool:
     """Whether updates wait until a quorum of pushes is there."""
+    if job.train.mode == "admm":
+        return is_consensus(job)
     return job.train.mode == "bsp" or (job.train.mode == "local" and job.train.quorum > 0)
+
+
+def quorum(job: Job) -> float:
+    """The fraction of the workers whose pushes close a step, where steps close."""
+    return job.admm.quorum if job.train.mode == "admm" else job.train.quorum
 
 
 def waits(job: Job) -> bool:
@@ -86,7 +96,10 @@ def told_the_end(job: Job) -> bool:
 
 def in_order(job: Job) -> bool:
     """Whether it is fixed which worker trains on which minibatch in which step: then equal jobs
-    give equal bits however the messages travel."""
+    give equal bits however the messages travel. So it is where one net is cut into parts, and these
+    wait for each other."""
+    if is_cut(job):
+        return replicas(job) == 1
     return job.train.mode in ("bsp", "local") and job.train.quorum == 1.0
 
 

@@ -5,12 +5,17 @@ r mod P of replica r // P, where P is the number of parts: part 0 is the lowest,
 inputs. `worker.count` is P times the number of replicas.
 """
 
+import re
+
 from .job import Job
 
 RHO_START, RHO_CAP = 1e-4, 0.01
 """ρ where boundary activations agree (ADMM.md: ×10 from 1e-4 capped at 0.01 is the best tested)."""
 RHO_PARAMETERS = 0.1
 """ρ where parameters agree: copies of a boundary layer, or replicas."""
+
+
+_EXTRA = re.compile(r"part\d+\.(copy|head)\.")
 
 
 def is_cut(job: Job) -> bool:
@@ -45,6 +50,12 @@ def has_head(job: Job, part: int) -> bool:
     return job.partition.coupling == "weights" and job.admm.head
 
 
+def is_extra(job: Job, name: str) -> bool:
+    """Whether a parameter is none of the net itself: what a lower part has at the end of its slice
+    in coupling `weights`, its copy of the boundary layer and its head."""
+    return is_cut(job) and job.partition.coupling == "weights" and bool(_EXTRA.match(name))
+
+
 def first_rho(job: Job) -> float:
     """The ρ that training begins with."""
     if job.admm.rho:
@@ -64,3 +75,16 @@ def rho_cap(job: Job) -> float:
 def under_way(job: Job) -> int:
     """Macro-batches that a lower part may have sent up without an answer."""
     return 1 if job.admm.wait else job.admm.ahead
+
+
+def takes_data(job: Job, rank: int) -> bool:
+    """Whether the worker of this rank fetches portions: only bottom parts see inputs."""
+    return place(job, rank)[1] == 0
+
+
+def portion_batches(job: Job) -> int:
+    """Minibatches of a portion: where parts agree by ADMM it is a macro-batch, what passes the cut
+    at once; else what `dataserver.portion` says."""
+    if is_cut(job) and job.partition.coupling != "backprop":
+        return max(1, job.admm.macro_batch // job.data.batch_size)
+    return job.dataserver.portion

@@ -155,3 +155,24 @@ def check_cut(
         if value != wanted:
             fix = "parts of one net work hand in hand: leave it out, or choose another train.mode"
             raise UserError(key, literal(value), f"{literal(wanted)} with a cut net", fix)
+
+
+def check_replicas(schedule: str, device: str, compression: str) -> None:
+    """Refuse settings that consensus between whole nets has no use for.
+
+    Arguments:
+        schedule, device, compression: of `[admm]`, `[worker]` and `[train]`.
+    Raises:
+        UserError: which one, and what to write.
+    """
+    if schedule == "residual":
+        fix = "each replica would come to a ρ of its own, and their multipliers not to zero"
+        expected = "capped, x10 or fixed with coupling replicas"
+        raise UserError("admm.schedule", schedule, expected, fix)
+    if device != "cpu":
+        fix = "leave it out: only the CPU's steps know of the penalty"
+        raise UserError("worker.device", device, "cpu with coupling replicas", fix)
+    if compression == "topk":
+        fix = "they push where they are, not gradients: write train.compression = int8"
+        expected = "one that keeps every element with coupling replicas"
+        raise UserError("train.compression", compression, expected, fix)

@@ -32,6 +32,8 @@ BEAT_FRACTION = 0.1
 """A heartbeat every tenth of the lease: nine may be lost."""
 JOIN_PAUSE = 0.5
 """Seconds between two tries to join: a seat's lease runs from the first that arrives."""
+PUT_OUT = "put out by the controller"
+"""How the reason begins for which a role ends whom the controller counts no more."""
 FAREWELL = 2.0
 """Seconds that a leaving role waits for the controller to take note."""
 
@@ -160,7 +162,7 @@ class Session(Node):
             self.do(self.leaving)
         elif isinstance(request.message, Heartbeat | Leave):
             # After a goodbye the controller knows us no more: that is no fault.
-            put_out = Exit(1, f"put out by the controller: {reply.detail}")
+            put_out = Exit(1, f"{PUT_OUT}: {reply.detail}")
             self.leaving = self.leaving or put_out
             self.do(self.leaving)
         else:

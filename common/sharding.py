@@ -7,6 +7,9 @@
 The first two steps never change during a job, so that every role can work them out by itself. Only
 the table changes, when servers come and go. Nothing here talks to anybody.
 
+Of a cut net each part's elements are cut into shards by themselves, so that each shard is of one
+part; shards are numbered through.
+
 **The hash** is multiplicative (Knuth, The Art of Computer Programming 3, section 6.4, Fibonacci
 hashing): bucket = (shard · m) mod B, where m is the least integer from ⌊B / φ⌋ up that shares no
 divisor with B, and φ = 1.618... is the golden ratio. Such an m permutes the residues of B: any B
@@ -16,9 +19,11 @@ tend to belong to one layer, far apart.
 **The table** balances bytes: `assign` says which bound it guarantees.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from math import gcd
 
 import numpy as np
@@ -38,12 +43,17 @@ _KNUTH = 2_654_435_769  # 2^32 / φ, rounded
 class Shards:
     """A vector of `size` float32 elements cut into shards, and the bucket of each.
 
-    Raises UserError where `shard_elements` or `buckets` is below 1. Any thread may use it.
+    `starts` are the elements at which the parts of a cut net begin, the first of them 0; empty: one
+    part. No shard lies in two parts.
+
+    Raises UserError where `shard_elements` or `buckets` is below 1, ValueError for starts that
+    cannot be (see `check_starts`). Any thread may use it.
     """
 
     size: int
     shard_elements: int = SHARD_ELEMENTS
     buckets: int = BUCKETS
+    starts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.size >= 0
@@ -54,20 +64,43 @@ class Shards:
         if self.buckets < 1:
             fix = f"try buckets = {BUCKETS}"
             raise UserError("paramserver.buckets", self.buckets, "at least 1", fix)
+        check_starts(self.starts, self.size)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """The number of shards; 0 for an empty vector."""
-        return -(-self.size // self.shard_elements)
+        return self._first[-1]
+
+    @property
+    def parts(self) -> int:
+        """The number of parts of the net."""
+        return len(self._first) - 1
+
+    def of_part(self, part: int) -> range:
+        """The shards of a part, ascending. Raises IndexError for a part that does not exist."""
+        if not 0 <= part < self.parts:
+            raise IndexError(f"part {part} of {self.parts}")
+        return range(self._first[part], self._first[part + 1])
+
+    def elements_of_part(self, part: int) -> tuple[int, int]:
+        """The elements [begin, end) of a part. Raises IndexError as `of_part` does."""
+        if not 0 <= part < self.parts:
+            raise IndexError(f"part {part} of {self.parts}")
+        return self._borders[part], self._borders[part + 1]
 
     def span(self, shard: int) -> tuple[int, int]:
-        """The elements [begin, end) of a shard; only the last one may be shorter than the others.
+        """The elements [begin, end) of a shard; only the last one of a part may be shorter than the
+        others.
 
         Raises IndexError for a shard that does not exist.
         """
         self._check(shard)
-        begin = shard * self.shard_elements
-        return begin, min(begin + self.shard_elements, self.size)
+        if not self.starts:
+            begin = shard * self.shard_elements
+            return begin, min(begin + self.shard_elements, self.size)
+        part = bisect_right(self._first, shard) - 1
+        begin = self._borders[part] + (shard - self._first[part]) * self.shard_elements
+        return begin, min(begin + self.shard_elements, self._borders[part + 1])
 
     def bucket(self, shard: int) -> int:
         """The bucket of a shard, from 0 to `buckets` - 1. Raises IndexError as `span` does."""
@@ -89,10 +122,23 @@ class Shards:
         shards = np.arange(self.count, dtype=np.int64)
         held = np.bincount(shards * self._multiplier % self.buckets, minlength=self.buckets)
         weights = held.astype(np.int64) * (self.shard_elements * ELEMENT_BYTES)
-        if self.count:
-            missing = self.count * self.shard_elements - self.size
-            weights[self.bucket(self.count - 1)] -= missing * ELEMENT_BYTES
+        for part in range(self.parts):
+            if numbers := self.of_part(part):
+                begin, end = self.span(numbers[-1])
+                missing = self.shard_elements - (end - begin)
+                weights[self.bucket(numbers[-1])] -= missing * ELEMENT_BYTES
         return weights
+
+    @cached_property
+    def _borders(self) -> tuple[int, ...]:
+        """Where each part begins, and where the last one ends."""
+        return (*(self.starts or (0,)), self.size)
+
+    @cached_property
+    def _first(self) -> tuple[int, ...]:
+        """The first shard of each part, and the number of all."""
+        sizes = (end - begin for begin, end in pairwise(self._borders))
+        return tuple(accumulate((-(-size // self.shard_elements) for size in sizes), initial=0))
 
     @cached_property
     def _multiplier(self) -> int:
@@ -104,6 +150,26 @@ class Shards:
     def _check(self, shard: int) -> None:
         if not 0 <= shard < self.count:
             raise IndexError(f"shard {shard} of {self.count}")
+
+
+def check_starts(starts: Sequence[int], size: int) -> None:
+    """That parts of a vector of `size` elements can begin at these, in this order.
+
+    Raises:
+        ValueError: which one cannot be; none at all are one part.
+    """
+    if not starts:
+        return
+    if starts[0] != 0:
+        raise ValueError(f"the first part begins at element {starts[0]}, not at 0")
+    for number, (before, start) in enumerate(pairwise(starts), 1):
+        if start <= before:
+            raise ValueError(
+                f"part {number} begins at element {start}, part {number - 1} at {before}"
+            )
+    if starts[-1] >= size:
+        last = len(starts) - 1
+        raise ValueError(f"part {last} begins at element {starts[-1]} of {size}")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,13 @@ that it keeps. Plain data. Pure.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..common.delivery import Peer
 from ..common.messages import DataFacts, Envelope
-from ..common.types import Arrays
+from ..common.types import Array, Arrays
+
+NO_LABELS: Array = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,28 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """Action: find which samples make the portion from position `begin` of the order of `epoch`,
+    and their labels if wanted, then post `LookedUp`."""
+
+    epoch: int
+    begin: int
+    labels: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """Local event: the numbers of a portion's samples (n,) int64, and their labels; `skipped` and
+    `counts` as in `Prepared`."""
+
+    wanted: LookUp
+    indices: Array
+    labels: Array
+    skipped: list[str] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """Local event: the data is open."""
 
@@ -54,7 +80,7 @@ class Opened:
 
 @dataclass(slots=True)
 class Credit:
-    """An open `Fetch`."""
+    """An open `Fetch` or `AskSamples`."""
 
     peer: Peer
     envelope: Envelope

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import UserError
-from ..common.types import Arrays
+from ..common.types import Array, Arrays
 from .augment.mixup import Mixup
 from .corrupt import CorruptSamples, Skipped, first_whole
 from .dataset import Dataset, Transform
+from .events import NO_LABELS
 from .randomness import Stream
 from .sampling import Indices, Order, Sampling
 
-PORTIONS_PER_WORKER = 4
+PORTIONS_PER_REPLICA = 4
 """Few samples give smaller portions, so that work handed out as workers become free stays even."""
 
 
@@ -41,16 +42,17 @@ class Portions:
         return begin, min(begin + self.size, self.samples)
 
 
-def portions(n: int, batch_size: int, portion_batches: int, workers: int) -> Portions:
+def portions(n: int, batch_size: int, portion_batches: int, replicas: int) -> Portions:
     """Cut n samples into portions of `portion_batches` minibatches, fewer where n is small.
 
-    A portion is a whole number of minibatches, and there are at least four portions a worker as
-    long as there are as many minibatches; only the end of the epoch is ragged.
+    A portion is a whole number of minibatches, and there are at least four portions a replica (a
+    worker, where the net is not cut) as long as there are as many minibatches; only the end of the
+    epoch is ragged.
     """
     assert n >= 1
-    assert min(batch_size, portion_batches, workers) >= 1
+    assert min(batch_size, portion_batches, replicas) >= 1
     batches = -(-n // batch_size)
-    fair = batches // (PORTIONS_PER_WORKER * workers)
+    fair = batches // (PORTIONS_PER_REPLICA * replicas)
     return Portions(n, batch_size * max(1, min(portion_batches, fair)))
 
 
@@ -81,9 +83,14 @@ class Pipeline:
         cut: Portions,
         sampling: Sampling | None = None,
         classes: int = 0,
+        labels: Indices | None = None,
+        *,
+        skips: bool = True,
     ) -> None:
         """`cut` must be of as many samples as `dataset` holds (see `portions`); without
-        `sampling` each of them is visited once an epoch. `classes` is for mixup alone.
+        `sampling` each of them is visited once an epoch. `classes` is for mixup alone. `labels`
+        (n,) are those of `dataset`, where they are known; without `skips` it names no sample as
+        damaged. Both spare `members` work.
 
         One sample is sent through, so that a transform that does not fit the data set fails here,
         and what has to be compiled is ready before the first portion is asked for.
@@ -93,6 +100,9 @@ class Pipeline:
         self._dataset = dataset
         self._transforms = tuple(transforms)
         self._seed, self._classes = seed, classes
+        self._labels, self._skips = labels, skips
+        # A user's transform may do anything to labels; ours keep them, but for mixup.
+        self._relabels = any(isinstance(one, Mixup) or _reference(one) for one in transforms)
         self._sampling = sampling or Sampling(cut.samples)
         # An immutable tuple, replaced whole: two threads may both compute one, and read the same.
         self._orders: tuple[tuple[int, Order], ...] = ((0, self._sampling.order(seed, 0)),)
@@ -115,8 +125,8 @@ class Pipeline:
 
     def _misshapen(self, expected: str, fix: str) -> UserError:
         """The error of shapes that differ: ours keep to one, so a user's transform made them."""
-        users = [getattr(transform, "reference", "") for transform in self._transforms]
-        return UserError("data.augment", ", ".join(filter(None, users)), expected, fix)
+        users = filter(None, map(_reference, self._transforms))
+        return UserError("data.augment", ", ".join(users), expected, fix)
 
     def portion(self, epoch: int, number: int, first: int = 0) -> tuple[Indices, Arrays]:
         """The sample numbers (m,) int64 of a portion, and its arrays, m samples each; portions
@@ -129,6 +139,25 @@ class Pipeline:
         begin, end = self.cut.span(number, first)
         drawn = self._epoch(epoch).span(begin, end)
         return self._whole(epoch, drawn.indices, drawn.occurrences)
+
+    def members(self, epoch: int, begin: int, *, labels: bool) -> tuple[Indices, Array]:
+        """The sample numbers (m,) int64 of the portion from position `begin` of an epoch's order,
+        as `portion` gives them, and their labels, empty if they are not wanted.
+
+        Inputs are not read where nothing depends on them: a label may by a transform, and by
+        damage what a portion holds. Raises what `portion` does, where they are.
+        """
+        first, end = self.cut.span(0, begin)
+        drawn = self._epoch(epoch).span(first, end)
+        indices = drawn.indices
+        if self._skips or (labels and self._relabels):
+            indices, arrays = self._whole(epoch, indices, drawn.occurrences)
+            return indices, arrays[1] if labels else NO_LABELS
+        if not labels:
+            return indices, NO_LABELS
+        if self._labels is not None:
+            return indices, self._labels[indices]
+        return indices, self._dataset.read(indices)[1]
 
     def samples(self, epoch: int, indices: Indices, occurrences: Indices | None = None) -> Arrays:
         """These samples, (m,) int64, as `epoch` sees them at these of their draws, the first;
@@ -199,3 +228,8 @@ class Pipeline:
         order = self._sampling.order(self._seed, epoch)
         self._orders = ((epoch, order), orders[0])
         return order
+
+
+def _reference(transform: Transform) -> str:
+    """What the job file calls a user's transform; empty for one of ours."""
+    return str(getattr(transform, "reference", ""))

@@ -10,18 +10,20 @@ from ..common.job import Job
 from ..common.loop import Background
 from ..common.messages import DataFacts
 from ..common.node import Action, Exit
+from ..common.partition import portion_batches, replicas
 from ..common.runtime import Options, Runtime
 from ..common.session import Welcomed
 from ..common.types import Arrays, Role
 from .augment import check_mixups, parse_augment, take_normalise
 from .cache import CachedDataset, cached
 from .corrupt import Skipped, read_whole
-from .events import Opened, Prepare, Prepared
+from .events import LookedUp, LookUp, Opened, Prepare, Prepared
 from .pipeline import Pipeline, chosen, portions
 from .sampling import make_sampling
 from .sharing import map_shelf
 from .shelves import Shelves
 from .source import open_source
+from .sources.samples import ArrayDataset
 from .split import Split
 from .state import DataServer
 
@@ -37,15 +39,18 @@ class Store:
         """
         data = job.data
         self.split: Split = open_source(data, job.job.seed, say)
-        cut = portions(
-            len(self.split.train), data.batch_size, job.dataserver.portion, job.worker.count
-        )
+        cut = portions(len(self.split.train), data.batch_size, portion_batches(job), replicas(job))
         transforms = parse_augment(data.augment)
         normalise, soft = take_normalise(transforms), check_mixups(transforms)
         train = cached(self.split.train, data)
         self._cache = train if isinstance(train, CachedDataset) else None
         sampling = make_sampling(data, len(train), self.split.labels)
-        self.pipeline = Pipeline(train, transforms, job.job.seed, cut, sampling, self.split.classes)
+        labels, classes = self.split.labels, self.split.classes
+        # What lies in memory was decoded when it was opened.
+        skips = data.corrupt == "skip" and not isinstance(train, ArrayDataset)
+        self.pipeline = Pipeline(
+            train, transforms, job.job.seed, cut, sampling, classes, labels, skips=skips
+        )
         """What training samples go through."""
         self._skipped_tests = Skipped()
         self._batch_size = data.batch_size
@@ -63,6 +68,10 @@ class Store:
             soft,
         )
 
+    def perform(self, wanted: Prepare | LookUp) -> Prepared | LookedUp:
+        """What the data server's state asks for."""
+        return self.prepare(wanted) if isinstance(wanted, Prepare) else self.look_up(wanted)
+
     def prepare(self, wanted: Prepare) -> Prepared:
         """The arrays of one portion."""
         if not wanted.test:
@@ -77,9 +86,16 @@ class Store:
         _, arrays = self.pipeline.portion(wanted.epoch, wanted.portion, wanted.begin)
         begin, _ = self.pipeline.cut.span(wanted.portion, wanted.begin)
         minibatches, arrays = chosen(arrays, wanted.minibatches, self._batch_size)
-        skipped = self.pipeline.skipped.take()
-        counts = dict(self._cache.counters) if self._cache else {}
-        return Prepared(wanted, False, arrays, begin, minibatches, skipped, counts)
+        return Prepared(wanted, False, arrays, begin, minibatches, *self._noticed())
+
+    def look_up(self, wanted: LookUp) -> LookedUp:
+        """The samples of one portion."""
+        indices, labels = self.pipeline.members(wanted.epoch, wanted.begin, labels=wanted.labels)
+        return LookedUp(wanted, indices, labels, *self._noticed())
+
+    def _noticed(self) -> tuple[list[str], dict[str, int]]:
+        """Samples that were found to be damaged since the last call, and the cache's counts."""
+        return self.pipeline.skipped.take(), dict(self._cache.counters) if self._cache else {}
 
     def _read_test(self, indices: NDArray[np.int64]) -> Arrays:
         return self.pipeline.at_test(read_whole(self.split.test, indices, self._skipped_tests))
@@ -102,9 +118,9 @@ class DataServerProcess:
         return self._runtime.run(self._loop, self._state.start(self._runtime.clock.now()))
 
     def _perform(self, action: Action) -> None:
-        if isinstance(action, Prepare):
+        if isinstance(action, Prepare | LookUp):
             assert self._store is not None
-            self._beside.submit(partial(self._store.prepare, action))
+            self._beside.submit(partial(self._store.perform, action))
         else:
             assert isinstance(action, Welcomed)
             self._runtime.telemetry.rename(f"dataserver-{action.rank}")

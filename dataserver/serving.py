@@ -14,10 +14,8 @@ import numpy as np
 from ..common import modes
 from ..common.delivery import Courier, Peer
 from ..common.errors import RemoteError
-from ..common.job import Job
 from ..common.messages import (
     Ack,
-    DataFacts,
     Done,
     Envelope,
     Fetch,
@@ -28,11 +26,12 @@ from ..common.messages import (
     Shelf,
     Shelved,
 )
+from ..common.partition import replicas
 from ..common.types import Role
 from .ahead import NextLeg
-from .events import Credit, Prepare, Prepared
+from .events import NO_LABELS, Credit, Prepare, Prepared
 from .leases import Leases
-from .reporting import Reporting
+from .looking_up import LookingUp
 from .shelves import Shelves
 
 AHEAD = 4
@@ -40,15 +39,13 @@ AHEAD = 4
 that, and one portion an open credit, bounds the memory of a server."""
 
 
-class Serving(Reporting):
+class Serving(LookingUp):
     """Hands out the portions of a leg, each to one worker at a time."""
 
     def __init__(
         self, courier: Courier, *, shelves: Shelves | None = None, **session: object
     ) -> None:
         super().__init__(courier, **session)
-        self._job = Job()
-        self._facts: DataFacts | None = None  # once the data is open
         self._serving = Serve(-1, 0, 0, [])
         self._given = 0
         self._todo: deque[int] = deque()
@@ -133,6 +130,7 @@ class Serving(Reporting):
         """
         fetch, credit = envelope.message, Credit(peer, envelope)
         if not isinstance(fetch, Fetch):
+            super().repeated(peer, envelope)
             return
         if fetch.test:
             self._on_fetch(peer, envelope)
@@ -195,7 +193,7 @@ class Serving(Reporting):
         has its own as long as it is there."""
         if not modes.in_order(self._job):
             return True
-        rank = portion % self._job.worker.count
+        rank = portion % replicas(self._job)
         if self.cluster.active not in (-1, rank):  # it does not train yet
             return True
         owners = [m for m in self.cluster.of_role(Role.WORKER) if m.rank == rank]
@@ -220,8 +218,10 @@ class Serving(Reporting):
         fetch, wanted = credit.envelope.message, prepared.wanted
         inputs, labels = prepared.arrays
         assert isinstance(fetch, Fetch)
+        if not fetch.labels:
+            labels = NO_LABELS
         try:
-            shelved = len(labels) and self._shelves.write(*credit.key, fetch.slot, inputs)
+            shelved = len(inputs) and self._shelves.write(*credit.key, fetch.slot, inputs)
         except RemoteError:
             return  # it has the answer: it has gone on since
         number = wanted.leg, wanted.portion, prepared.last
@@ -258,7 +258,7 @@ class Serving(Reporting):
         room = self._room()
         if not modes.in_order(self._job):
             return self._todo[0] if self._todo and len(ahead) < room else None
-        workers = self._job.worker.count
+        workers = replicas(self._job)
         held = Counter(portion % workers for portion in ahead)
         each = max(2, room // workers)
         if all(held[rank] >= each for rank in range(workers)):

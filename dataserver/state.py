@@ -12,7 +12,7 @@ from ..common.job import Job
 from ..common.messages import Ack, Backup, DataFacts, Envelope, Refused, Serve
 from ..common.types import Role
 from .ahead import leg_of
-from .events import Opened, Prepare, Prepared
+from .events import LookedUp, Opened, Prepare, Prepared
 from .serving import Serving
 from .shelves import Shelves
 
@@ -37,12 +37,14 @@ class DataServer(Serving):
 
     def happened(self, event: object) -> None:
         if isinstance(event, Opened):
-            self._facts = event.facts
+            self.opened(event.facts)
             self.tell(event.facts)
             for portion in self._tests:
                 self.do(Prepare(True, 0, portion))
             self._prepare_ahead()
-        if isinstance(event, Prepared):
+        if isinstance(event, LookedUp):
+            self.looked_up(event)
+        if isinstance(event, Prepared | LookedUp):
             self.note_skipped(event.skipped)
             self.counters |= Counter(event.counts)  # the larger of each: they only grow
         if isinstance(event, Prepared) and event.wanted.test:

@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,6 +53,14 @@ def _numbers(like: str) -> Callable[[click.Context, click.Parameter, str | None]
     return read
 
 
+def _names(text: str | None, table: Mapping[str, object]) -> list[str]:
+    """Keys of a table, separated by commas; nothing as all of them."""
+    parts = list(table) if text is None else text.split(",")
+    if not set(parts) <= table.keys():
+        raise click.BadParameter(f"{text!r} is not a list of {', '.join(table)}")
+    return parts
+
+
 def _rules(context: click.Context, option: click.Parameter, text: str) -> list[str]:
     """`sgd,adam` as names."""
     parts = text.split(",")
@@ -65,20 +73,21 @@ def _nets(context: click.Context, option: click.Parameter, text: str | None) -> 
     """`mlp,lenet` as names, nothing as all of them."""
     from ..bench.nets import NETS
 
-    parts = list(NETS) if text is None else text.split(",")
-    if not set(parts) <= NETS.keys():
-        raise click.BadParameter(f"{text!r} is not a list of {', '.join(NETS)}")
-    return parts
+    return _names(text, NETS)
 
 
 def _parts(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
     """`pixels,jpeg` as names, nothing as all of them."""
     from ..bench.data import PARTS
 
-    parts = list(PARTS) if text is None else text.split(",")
-    if not set(parts) <= PARTS.keys():
-        raise click.BadParameter(f"{text!r} is not a list of {', '.join(PARTS)}")
-    return parts
+    return _names(text, PARTS)
+
+
+def _admm_parts(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+    """`small,link` as names, nothing as all of them."""
+    from ..bench.admm import PARTS
+
+    return _names(text, PARTS)
 
 
 @click.group(invoke_without_command=True)
@@ -315,6 +324,31 @@ def data(json_file: Path | None, parts: list[str], rounds: int, seconds: float) 
     from ..bench.data import bench_data
 
     _report(json_file, lambda: bench_data(parts, rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
+@data_option
+@click.option(
+    "--part",
+    "parts",
+    metavar="NAME,...",
+    callback=_admm_parts,
+    help="Of small, sixty, slow, replicas and link; default: all.",
+)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--validation",
+    is_flag=True,
+    help="Test on images held out from training, to choose settings; nothing is promised then.",
+)
+def admm(
+    json_file: Path | None, data: Path | None, parts: list[str], seeds: int, validation: bool
+) -> None:
+    """Nets cut between machines by ADMM against exact backprop, local SGD and EASGD."""
+    from ..bench.admm import bench_admm
+
+    _report(json_file, lambda: bench_admm(parts, data, seeds, click.echo, validation=validation))
 
 
 def _report(json_file: Path | None, measure: Callable[[], "Sequence[Row]"]) -> None:

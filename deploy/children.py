@@ -28,13 +28,14 @@ AFTER_KILL = 1.0
 
 @dataclass
 class Child:
-    """One role's process."""
+    """One role's process; `replaced` by another one of the same rank, or `reported` dead."""
 
     role: Role
     rank: int
     process: subprocess.Popen[bytes]
     log: Path
     reported: bool = False
+    replaced: bool = False
 
     @property
     def name(self) -> str:

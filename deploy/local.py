@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..common import partition
 from ..common.clock import SystemClock
 from ..common.errors import RoleError, UserError
 from ..common.job import Job, to_toml
+from ..common.session import PUT_OUT
 from ..common.transport import parse_address
 from ..common.types import Role
 from .children import Child, Children
@@ -22,12 +24,15 @@ from .outfolder import OutFolder
 from .screen import Screen
 from .signals import Signals, signal_name
 
+BAD_INPUT = UserError.exit_status
 POLL = 0.2
 """Seconds between two looks at the children and the controller."""
 ANSWER = 1.0
 """Seconds to wait for one answer of the controller."""
 SILENCE = 5.0
 """Seconds beyond the lease without any answer after which the controller counts as hung."""
+RESTARTS = 3
+"""How often workers of a cut net are started again in one job."""
 GOODBYE = 3.5
 """Seconds that roles have to end by themselves once the job is over: longer than the controller
 waits for their goodbyes, shorter than the 5 s in which all must be gone."""
@@ -91,6 +96,7 @@ class LocalCluster:
         self._host = socket.gethostname()
         self._announce = (out / "logs" / "controller.address").resolve()
         self._heard_at = 0.0
+        self._restarts = 0
 
     def __enter__(self) -> "LocalCluster":
         return self
@@ -133,7 +139,7 @@ class LocalCluster:
         self._children.end(0 if killed else GOODBYE, self._hurry)
         if self._controller.status:
             raise self._controller_failed()
-        return [child for child in self._children.all if child.status]
+        return [child for child in self._children.all if child.status and not child.replaced]
 
     def _start(self) -> None:
         """Start all roles at once: each waits for the controller's address by itself."""
@@ -141,7 +147,7 @@ class LocalCluster:
         self._announce.unlink(missing_ok=True)  # of the life before, where the job goes on
         job_file = self.out / "logs" / "job.toml"
         job_file.write_text(to_toml(self.job))
-        timeout = ["--start-timeout", f"{self.job.job.start_timeout}s"]
+        timeout = self._timeout()
         out = ["--out", str(self.out.resolve())]
         listen = ["--bind", "127.0.0.1:0", "--announce", str(self._announce)]
         self._children.start(Role.CONTROLLER, 0, [str(job_file.resolve()), *out, *listen, *timeout])
@@ -151,8 +157,15 @@ class LocalCluster:
             (Role.WORKER, self.job.worker.count),
         ):
             for rank in range(count):
-                where = ["--controller", f"@{self._announce}", "--rank", str(rank)]
-                self._children.start(role, rank, [*where, *timeout])
+                self._join(role, rank)
+
+    def _timeout(self) -> list[str]:
+        return ["--start-timeout", f"{self.job.job.start_timeout}s"]
+
+    def _join(self, role: Role, rank: int) -> None:
+        """Start a role that joins the controller."""
+        where = ["--controller", f"@{self._announce}", "--rank", str(rank)]
+        self._children.start(role, rank, [*where, *self._timeout()])
 
     def _wait_for_controller(self) -> str:
         """The controller's address, once it listens."""
@@ -185,13 +198,36 @@ class LocalCluster:
                 self._operator.report_death(self._host, child.process.pid, child.status)
                 if child.status and self.screen.joining:
                     raise child.blame()
+        dead = [child for child in self._children.all if self._wants_another(child)]
         report = self._operator.status(ANSWER)
         if report is not None:
             self._heard_at = self._clock.now()
             self.screen.show(report)
+            # A word that is newer than the deaths: at the end of a job workers end, too.
+            if report["phase"] == "training":
+                self._replace(dead)
         elif self._controller.status is None:
             self._check_silence()
         return not self._pause(POLL)
+
+    def _wants_another(self, child: Child) -> bool:
+        """Whether this was a worker of a cut net that has failed by itself: its neighbours wait for
+        another one in its place. What bad input it found would be found again."""
+        if child.role is not Role.WORKER or not partition.is_cut(self.job) or child.replaced:
+            return False
+        status = child.status
+        if status is None or status in (0, BAD_INPUT):
+            return False
+        return status < 0 or not child.last_words().startswith(PUT_OUT)
+
+    def _replace(self, dead: list[Child]) -> None:
+        """Start workers again, as often as a job may."""
+        for child in dead[: RESTARTS - self._restarts]:
+            self._restarts += 1
+            child.replaced = True
+            count = f"{self._restarts} of {RESTARTS} times"
+            self.screen.say(f"{child.ending()}: started again, {count}")
+            self._join(child.role, child.rank)
 
     def _pause(self, seconds: float) -> bool:
         """Wait; True at once when the controller ends."""

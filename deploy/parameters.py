@@ -1,12 +1,13 @@
 """The parameters that a run has left, by name: from its latest checkpoint or its final model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 from ..common.config import read_job
 from ..common.errors import UserError
 from ..common.job import Job
+from ..common.partition import is_extra
 from ..common.types import Float32
 from ..paramserver.checkpoint import has_checkpoint, open_checkpoint, read_vector, run_of
 
@@ -17,8 +18,8 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What was found: the run's job, each parameter by name in the model's order, and where it
-    came from, in words."""
+    """What was found: the run's job, each parameter of the net by name in the model's order, and
+    where it came from, in words."""
 
     job: Job
     named: dict[str, Float32]
@@ -34,11 +35,17 @@ def read_parameters(path: Path) -> Parameters:
     run = run_of(path, KEY)
     job = read_job(run / "job.toml")
     if path != run or has_checkpoint(run):
-        return _from_checkpoint(path, job)
+        return _of_the_net(_from_checkpoint(path, job))
     if (run / MODEL).is_file():
-        return Parameters(job, _read_model(run), MODEL)
+        return _of_the_net(Parameters(job, _read_model(run), MODEL))
     fix = "its job was not complete; train with job.checkpoint_every above 0"
     raise UserError(KEY, str(run), f"a run with a checkpoint or a {MODEL}", fix)
+
+
+def _of_the_net(found: Parameters) -> Parameters:
+    """Without what the parts of a cut net had for their training alone."""
+    named = {n: view for n, view in found.named.items() if not is_extra(found.job, n)}
+    return replace(found, named=named)
 
 
 def _from_checkpoint(path: Path, job: Job) -> Parameters:

@@ -119,7 +119,8 @@ class Screen:
         if epoch and epoch["seconds"] - self._epoch_shown_at >= EPOCH_LINES:
             self._epoch_shown_at = epoch["seconds"]
             numbers = measures(epoch, report["last_evaluation"], epoch["samples_per_second"])
-            parts = [f"epoch {epoch['epoch'] + 1}/{report['epochs']}", numbers, waits(epoch)]
+            place = f"epoch {epoch['epoch'] + 1}/{report['epochs']}"
+            parts = [place, numbers, waits(epoch), idles(epoch)]
             text = "  ".join(filter(None, parts))
             self.say(_timed(epoch["seconds"], text))
 
@@ -135,6 +136,10 @@ class Screen:
                 f"{totals['staleness_mean']:.1f}, wait for data "
                 f"{totals['wait_per_step_ms']:.3f} ms/step"
             )
+            if totals.get("bytes_up"):
+                up, down = totals["bytes_up"] / 1e6, totals["bytes_down"] / 1e6
+                rounds = f"{totals['rounds']:,} rounds"
+                self.say(f"across the cut {rounds}, {up:.1f} MB up, {down:.1f} MB down")
         else:
             self.say("ended before the job was complete: there is no final model")
         self.say(f"run directory: {self._out}")
@@ -165,6 +170,7 @@ def epoch_bar(report: Report) -> Table:
         f"{100 * done / epochs:.0f} %",
         f"{report['summary']['wall_seconds']:.0f} s",
         waits(report["last_epoch"]),
+        idles(report["last_epoch"]),
     )
     return line
 
@@ -184,6 +190,12 @@ def waits(epoch: Report) -> str:
     return f"wait {1000 * epoch['wait_seconds_per_step']:.3f} ms/step"
 
 
+def idles(epoch: Report) -> str:
+    """How much of an epoch the workers of each part of a cut net computed nothing, lowest first."""
+    idle = epoch.get("idle", {})
+    return f"idle {' / '.join(f'{100 * part:.0f}' for part in idle.values())} %" if idle else ""
+
+
 def measures(epoch: Report, evaluation: Report, rate: float) -> str:
     """The numbers of an epoch and an evaluation, either of which may be empty."""
     parts = [f"{rate:,.0f} samples/s"] if rate else []
@@ -197,19 +209,31 @@ def measures(epoch: Report, evaluation: Report, rate: float) -> str:
 
 
 def role_table(report: Report) -> Table:
-    """One line a role. The host is shown where there is more than one."""
+    """One line a role. The host is shown where there is more than one, the part of the net where it
+    is cut."""
     several = len({role["host"] for role in report["roles"]}) > 1
-    columns = ["role", *(["host"] if several else []), "pid", "state", "counters"]
+    cut = any("part" in role for role in report["roles"])
+    columns = ["role", *(["host"] if several else []), "pid", *(["part"] if cut else [])]
+    columns += ["state", "counters"]
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         # Where a line is too long, the counters are cut and nothing else.
         table.add_column(column, no_wrap=column != "counters")
     for role in report["roles"]:
         host = [role["host"]] if several else []
-        row = [role["name"], *host, str(role["pid"]), role["state"]]
+        part = [_part(role, report)] if cut else []
+        row = [role["name"], *host, str(role["pid"]), *part, role["state"]]
         counters = Text(_counters(role), no_wrap=True, overflow="ellipsis")
         table.add_row(*map(escape, row), counters)
     return table
+
+
+def _part(role: Report, report: Report) -> str:
+    """Which part of the net a worker holds, and of which replica where there are several."""
+    if "part" not in role:
+        return ""
+    several = len({other["replica"] for other in report["roles"] if "replica" in other}) > 1
+    return f"{role['part']} of replica {role['replica']}" if several else str(role["part"])
 
 
 def _counters(role: Report) -> str:

@@ -90,6 +90,11 @@ class Crowd:
         """Those whom others wait for."""
         return {who for who, rests in self._present.items() if rests < self.leg}
 
+    @property
+    def resting(self) -> int:
+        """How many take part and have nothing to do now."""
+        return len(self._present) - len(self.active)
+
     def ordered(self, some: Collection[Who]) -> list[Who]:
         """These participants, in order."""
         return [who for who in self._present if who in some]

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ..common.errors import describe
-from .checkpoint import ServerFile, open_checkpoint, read_shards
+from .checkpoint import ServerFile, open_checkpoint
+from .recutting import read_cut
 from .saving import (
     CloseFile,
     FileClosed,
@@ -33,7 +34,7 @@ class Disk:
         """
         if isinstance(action, Restore):
             checkpoint = open_checkpoint(Path(action.directory), "job.resume")
-            return Restored(list(read_shards(checkpoint, action.shards, "job.resume")))
+            return Restored(read_cut(checkpoint, action.cut, action.shards, "job.resume"))
         try:
             return self._write(action)
         except OSError as refused:

@@ -9,16 +9,15 @@ import json
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
-from ..common.cluster import Parameter, layout_rows, parse_layout
-from ..common.sharding import ELEMENT_BYTES, Shards
+from ..common.cluster import Parameter, layout_rows, parse_layout, size_of
+from ..common.sharding import ELEMENT_BYTES, Shards, check_starts
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever an old reader could not read what a new writer has written."""
-OLDER = (2,)
-"""Formats that are read as well: 2 knows of no `begin`."""
+OLDER = (2, 3)
+"""Formats that are read as well: 2 knows of no `begin`, and neither of `starts`."""
 VALUES = "values"
 """The name of a shard's parameters among its tensors."""
 
@@ -82,7 +81,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The index of a checkpoint."""
+    """The index of a checkpoint; `starts` are those of `Shards`."""
 
     number: int
     seed: int
@@ -93,9 +92,12 @@ class Manifest:
     slots: tuple[str, ...]
     position: Position
     files: tuple[FileEntry, ...]
+    starts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a shard is missing, or in two files, or not one of the job's."""
+        """Raises ValueError where a shard is missing, or in two files, or not one of the job's, and
+        for starts of parts that cannot be."""
+        check_starts(self.starts, self.size)
         held = sorted(entry.shard for file in self.files for entry in file.shards)
         if held != list(range(self.shards.count)):
             raise ValueError(f"the files hold {len(held)} of {self.shards.count} shards, or others")
@@ -103,12 +105,12 @@ class Manifest:
     @property
     def size(self) -> int:
         """float32 elements of all parameters."""
-        return sum(prod(parameter.shape) for parameter in self.layout)
+        return size_of(self.layout)
 
     @property
     def shards(self) -> Shards:
         """How the flat vector is cut."""
-        return Shards(self.size, self.shard_bytes // ELEMENT_BYTES, self.buckets)
+        return Shards(self.size, self.shard_bytes // ELEMENT_BYTES, self.buckets, self.starts)
 
     @property
     def bytes(self) -> int:
@@ -131,6 +133,7 @@ def to_json(manifest: Manifest) -> str:
         "layout": layout_rows(manifest.layout),
         "shard_bytes": manifest.shard_bytes,
         "buckets": manifest.buckets,
+        "starts": list(manifest.starts),
         "rule": manifest.rule,
         "slots": list(manifest.slots),
         "position": {
@@ -186,6 +189,7 @@ def from_json(text: str) -> Manifest:
             FileEntry.of(file["name"], file["size"], file["checksum"], file["shards"])
             for file in table["files"]
         ),
+        tuple(map(_natural, table.get("starts", ()))),
     )
 
 

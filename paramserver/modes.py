@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ..common import modes
 from ..common.cluster import Cluster
 from ..common.job import Job, RuleSection
+from ..common.partition import is_consensus
 from ..common.rates import Segments, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
@@ -23,8 +24,8 @@ def make_store(job: Job) -> ShardStore:
 
 
 def section_of(job: Job) -> RuleSection:
-    """The settings of the servers' rule: in `local` the workers have `[optimizer]`."""
-    return job.outer if job.train.mode == "local" else job.optimizer
+    """The settings of the servers' rule: in `local` and `admm` the workers have `[optimizer]`."""
+    return job.outer if job.train.mode in ("local", "admm") else job.optimizer
 
 
 def segments_of(job: Job, cluster: Cluster, begin: int, end: int) -> Segments:
@@ -38,8 +39,8 @@ def _update(job: Job, rule: Rule) -> Update:
     if job.train.mode == "easgd":
         return Elastic(min(job.outer.lr / job.worker.count, MOST_ELASTIC))
     if modes.closes_steps(job):
-        return Together(rule, schedule)
-    if job.train.mode == "local":
+        return Together(rule, schedule, evenly=is_consensus(job))
+    if job.train.mode in ("local", "admm"):
         return AtOnce(rule, schedule, job.train.staleness_scaling, per_minibatch=False)
     return AtOnce(
         rule,
@@ -55,7 +56,7 @@ def _clock(job: Job) -> Callable[[Crowd], Clock]:
         if job.train.mode == "ssp":
             return Bounded(crowd, job.train.staleness)
         if modes.closes_steps(job):
-            return Barrier(crowd, job.train.quorum)
+            return Barrier(crowd, modes.quorum(job))
         return Free(crowd)
 
     return make

@@ -59,10 +59,12 @@ class FileClosed:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Action: read these shards from the checkpoint in `directory`, then post `Restored`."""
+    """Action: read these shards of a vector that is cut as `cut` says, from the checkpoint in
+    `directory`, then post `Restored`."""
 
     directory: str
     shards: tuple[int, ...]
+    cut: Shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,9 @@ class Saving(Session):
         `restored` is called."""
         wanted = shards - self._restoring
         if self._job.job.resume and wanted:
+            assert self._shards is not None
             self._restoring |= wanted
-            self.do(Restore(self._job.job.resume, tuple(sorted(wanted))))
+            self.do(Restore(self._job.job.resume, tuple(sorted(wanted)), self._shards))
 
     def _take_back(self, event: Restored) -> None:
         assert self.store is not None

@@ -13,10 +13,11 @@ from ..common.types import Float32
 
 
 class SharedLanes:
-    """Segments by incarnation of the worker."""
+    """Segments by incarnation of the worker. Elements are counted over the whole net, also where a
+    worker has those of its part alone."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, Float32] = {}
+        self._rows: dict[int, tuple[int, Float32]] = {}
 
     def attach(self, source: int, wanted: Attach) -> None:
         """Map a worker's segment.
@@ -29,22 +30,27 @@ class SharedLanes:
         if not (wanted.size >= 1 and 2 <= wanted.rows <= 1025 and wanted.pid > 0):
             raise RemoteError(f"{wanted.rows} rows of {wanted.size} elements is no segment")
         segment = Segment.attach(wanted.pid, wanted.descriptor, wanted.rows * wanted.size)
-        self._rows[source] = segment.array.reshape(wanted.rows, wanted.size)
+        self._rows[source] = wanted.begin, segment.array.reshape(wanted.rows, wanted.size)
 
     def gradient(self, source: int, lane: int, begin: int, end: int) -> Float32 | None:
         """A shard of a lane's gradient; None if there is no such lane."""
-        rows = self._rows.get(source)
-        if rows is None or not 0 <= lane < len(rows) - 1 or end > rows.shape[1]:
-            return None
-        return rows[1 + lane, begin:end]
+        rows = self._slices(source, begin, end)
+        return None if rows is None or not 0 <= lane < len(rows) - 1 else rows[1 + lane]
 
     def parameters(self, source: int, begin: int, end: int) -> Float32 | None:
         """A shard of a worker's parameter vector, to be written; None if it shares no memory."""
-        rows = self._rows.get(source)
-        if rows is None or end > rows.shape[1]:
+        rows = self._slices(source, begin, end)
+        return None if rows is None else rows[0]
+
+    def _slices(self, source: int, begin: int, end: int) -> Float32 | None:
+        """These elements of all rows of a worker's segment, None if it does not hold them."""
+        if source not in self._rows:
             return None
-        return rows[0, begin:end]
+        first, rows = self._rows[source]
+        if begin < first or end - first > rows.shape[1]:
+            return None
+        return rows[:, begin - first : end - first]
 
     def keep_only(self, present: set[int]) -> None:
         """Forget the segments of workers that are gone."""
-        self._rows = {source: rows for source, rows in self._rows.items() if source in present}
+        self._rows = {source: held for source, held in self._rows.items() if source in present}

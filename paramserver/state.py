@@ -183,10 +183,18 @@ class ParameterServer(Pushing):
         try:
             if self._lanes is None or self._job.train.transport in ("tcp", "ipc"):
                 raise RemoteError("this server shares no memory")
-            if attach.size != self.cluster.size:
-                raise RemoteError(f"rows of {attach.size} elements, not {self.cluster.size}")
+            self._check_rows(attach)
             self._lanes.attach(envelope.source, attach)
         except RemoteError as refused:
             self.refuse(peer, envelope, "lane", str(refused))
             return
         self.answer(peer, envelope, Ack())
+
+    def _check_rows(self, attach: Attach) -> None:
+        """Raises `RemoteError` unless the rows are of the whole net, or of a part of a cut one."""
+        assert self._shards is not None
+        parts = map(self._shards.elements_of_part, range(self._shards.parts))
+        held = {begin: end - begin for begin, end in parts}
+        if held.get(attach.begin) != attach.size:
+            told = f"rows of {attach.size} elements from {attach.begin} on"
+            raise RemoteError(f"{told}, not {' or '.join(map(str, held.values()))}")

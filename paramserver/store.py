@@ -156,7 +156,8 @@ class ShardStore:
             pushed = [who for who in self.crowd.ordered(step) if who in held.parts]
             if pushed:
                 self.before_change(shard)
-                self.update.close(held, [held.parts.pop(who) for who in pushed])
+                parts = [held.parts.pop(who) for who in pushed]
+                self.update.close(held, parts, self.crowd.resting)
                 held.version += 1
         return self.crowd.ordered(held.clock.released())
 

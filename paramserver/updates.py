@@ -86,8 +86,8 @@ class Update:
         """
         raise AssertionError("this mode closes steps")
 
-    def close(self, held: Held, parts: Sequence[Part]) -> None:
-        """A step that closes: these pushes, in this order."""
+    def close(self, held: Held, parts: Sequence[Part], resting: int = 0) -> None:
+        """A step that closes: these pushes, in this order, while so many others rest."""
         raise AssertionError("this mode applies pushes at once")
 
     def again(self, held: Held, gradient: Array) -> Float32 | None:
@@ -172,17 +172,27 @@ class AtOnce(Update):
 
 class Together(Update):
     """Each step moves the parameters by one step of the rule along the mean of its pushes, each
-    weighed by the minibatches in it; averaged state by that mean itself."""
+    weighed by the minibatches in it; averaged state by that mean itself.
 
-    def __init__(self, rule: Rule, schedule: Schedule) -> None:
+    `evenly`: each push weighs the same. In consensus by ADMM (Boyd et al. 2011, section 7.1) z is
+    the mean of w + u over workers, however far each has come with its minimisation: else the
+    multipliers would not add up to zero. Whoever rests counts as if its w + u were z: the mean of
+    the last few at the end of a leg, whose multipliers do not add up to zero without the others',
+    would not be near anybody's parameters.
+    """
+
+    def __init__(self, rule: Rule, schedule: Schedule, *, evenly: bool = False) -> None:
         super().__init__()
-        self._rule, self._schedule = rule, schedule
+        self._rule, self._schedule, self._evenly = rule, schedule, evenly
 
-    def close(self, held: Held, parts: Sequence[Part]) -> None:
+    def close(self, held: Held, parts: Sequence[Part], resting: int = 0) -> None:
         counts = [part.count for part in parts]
         room = np.empty_like(held.values)
-        mean = weighted_mean([part.gradient for part in parts], counts, room)
+        weights = [1] * len(parts) if self._evenly else counts
+        mean = weighted_mean([part.gradient for part in parts], weights, room)
         scale = self._schedule(self._progress(held))
+        if self._evenly:
+            scale *= len(parts) / (len(parts) + resting)
         self._rule.apply(held.own(), mean, held.state, scale, held.segments)
         held.minibatches += sum(counts)
 

@@ -32,7 +32,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Views of a portion's arrays: inputs (n, ...), labels (n,); the `number`-th of the portion."""
+    """Views of a portion's arrays: inputs (n, ...), labels (n, ...), or (0,) where they were not
+    asked for; the `number`-th of the portion."""
 
     lease: Lease
     number: int
@@ -65,12 +66,17 @@ class Ring:
         self._done_with: list[int] = []
 
     def add(self, source: str, portion: Portion, slot: int = -1) -> None:
-        """A portion has come; one without samples only gives its credit back.
+        """A portion has come, with labels or without; one without samples only gives its credit
+        back.
 
         Raises:
-            RemoteError: the numbers of its minibatches are not as many as it holds.
+            RemoteError: the numbers of its minibatches are not as many as it holds, or its labels
+                not as many as its samples.
         """
-        cuts = range(0, len(portion.labels), self._batch_size)
+        samples, labels = len(portion.inputs), portion.labels
+        if len(labels) not in (0, samples):
+            raise RemoteError(f"{len(labels)} labels of the {samples} samples of a portion")
+        cuts = range(0, samples, self._batch_size)
         numbers = portion.minibatches or list(range(len(cuts)))
         lease = Lease(source, portion, len(cuts), slot, list(numbers))
         if not cuts:
@@ -98,6 +104,22 @@ class Ring:
         first = min(self._waiting, key=lambda batch: batch.key)
         self._waiting.remove(first)
         return first
+
+    def take_portion(self, expected: Collection[str] = ()) -> list[Minibatch]:
+        """All minibatches of the next portion, empty if it is not here; of one that has been
+        trained on in part, those that lie one behind the other. `expected` as in `take`."""
+        taken: list[Minibatch] = []
+        if (first := self.take(expected)) is None:
+            return taken
+        taken.append(first)
+        for batch in list(self._waiting):
+            if batch.lease is not first.lease:
+                continue
+            if batch.number != first.number + len(taken):
+                break
+            self._waiting.remove(batch)
+            taken.append(batch)
+        return taken
 
     def has_next(self, expected: Collection[str] = ()) -> bool:
         """Whether `take` would give one."""

@@ -7,7 +7,9 @@ from typing import Any
 from ..common.cluster import Cluster
 from ..common.messages import Attach
 from ..common.types import Arrays, Float32, Metrics
+from .admm.replicas import Consensus
 from .batches import Minibatch
+from .boundary.events import Ahead, Back, Forward, Train
 from .model import Factors
 from .shelf import Slots
 
@@ -22,12 +24,15 @@ class Build:
 @dataclass(frozen=True, slots=True)
 class Built:
     """Local event: layout rows (see `Describe`), the parameter vector with its first values, and
-    a gradient vector a lane; all flat float32 of one size. `segment` is where they lie in memory
+    a gradient vector a lane; all flat float32 of one size. Of a cut net they are those of the
+    worker's part, whereas `layout` has the rows of all, and `starts` the elements at which the
+    parts begin. `segment` is where they lie in memory
     that servers of this host can share, None if in this process alone, and `slots` the memory that
     data servers of this host can write portions to; `factored` are the weights
     whose gradients the model can give as factors. `remote`: these arrays are the host's copies of
     what lies on a device, which must be told of what has changed and asked for what has come out;
-    `line` says to people what the worker computes on, where they asked."""
+    `line` says to people what the worker computes on, where they asked. With `consensus` the worker
+    steps on parameters of its own in there, and the vector is z."""
 
     layout: list[list[Any]]
     vector: Float32
@@ -37,6 +42,8 @@ class Built:
     remote: bool = False
     line: str = ""
     slots: Slots | None = None
+    starts: tuple[int, ...] = ()
+    consensus: Consensus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,15 @@ class Compute:
     skip: frozenset[str] = frozenset()
     fresh: tuple[tuple[int, int], ...] = ()
     bring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComputePart:
+    """Action: compute an action of `boundary.events`, at the rate of `progress` (how much of the
+    job is done, 0 to 1), then post its event."""
+
+    action: Forward | Train | Ahead | Back
+    progress: float
 
 
 @dataclass(frozen=True, slots=True)

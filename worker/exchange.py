@@ -102,20 +102,34 @@ class Lane:
 
 
 class Replica:
-    """The worker's copy of the parameters: one flat vector and the version of each shard.
+    """The worker's copy of the parameters, or of those of its part of a cut net: one flat vector
+    and the version of each shard.
 
     `changed` are the shards that servers have renewed since `take_changed`.
+
+    Arguments:
+        shards: how the parameters of the whole net are cut.
+        numbers: the shards that are held here; None: all.
+        begin: the element of the whole net's parameters at which `vector` begins.
     """
 
-    def __init__(self, vector: Float32, shards: Shards) -> None:
-        self.vector, self.shards = vector, shards
+    def __init__(
+        self, vector: Float32, shards: Shards, numbers: range | None = None, begin: int = 0
+    ) -> None:
+        self.vector, self.shards, self.begin = vector, shards, begin
+        self.numbers = range(shards.count) if numbers is None else numbers
         self.versions = [0] * shards.count
-        self.missing = set(range(shards.count))
+        self.missing = set(self.numbers)
         self.changed: set[int] = set()
+
+    def span(self, shard: int) -> tuple[int, int]:
+        """The elements [begin, end) of a shard in `vector`, and in any other of its kind."""
+        begin, end = self.shards.span(shard)
+        return begin - self.begin, end - self.begin
 
     def view(self, vector: Float32, shard: int) -> Float32:
         """The slice of a flat vector that belongs to a shard."""
-        begin, end = self.shards.span(shard)
+        begin, end = self.span(shard)
         return vector[begin:end]
 
     def take(self, shard: int, version: int, encoding: str, values: Array) -> bool:
@@ -141,7 +155,7 @@ class Replica:
         """The elements of `changed` as half-open ranges, ascending, neighbours joined; it is empty
         then."""
         spans: list[tuple[int, int]] = []
-        for begin, end in map(self.shards.span, sorted(self.changed)):
+        for begin, end in map(self.span, sorted(self.changed)):
             if spans and spans[-1][1] == begin:
                 begin = spans.pop()[0]
             spans.append((begin, end))

@@ -1,22 +1,27 @@
 """Pushing what was computed and taking fresh parameters: the worker's half of every mode. Pure.
 
-Gradient modes (`async`, `ssp`, `bsp`) push a lane's mean gradient. In `local` the worker has
+Gradient modes (`async`, `ssp`, `bsp`) push a lane's mean gradient. In `local` and `admm` it has
 stepped its own parameters, and pushes how far they went, so that the servers can take it for a
 gradient: w_then - w_now (the outer gradient of Reddi et al. 2021, "Adaptive federated
-optimization", algorithm 1). In `easgd` it pushes its parameters. How much is gathered before, and
-who computes it, is the business of `state`.
+optimization", algorithm 1). In `easgd` it pushes its parameters. Replicas that agree by ADMM push
+how far z is from their w + u (`admm.replicas`). How much is gathered before, and who computes it,
+is the business of `state`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import prod
 
 import numpy as np
 
-from ..common import modes
+from ..common import modes, partition
+from ..common.cluster import Parameter
 from ..common.delivery import Courier, Open
 from ..common.messages import Message, Pull, Push, Pushed, Refused, Shard
 from ..common.types import Float32, stale_class
+from .admm.replicas import Consensus
 from .batches import Lease, Minibatch
-from .exchange import Exchange, Lane
+from .exchange import Exchange, Lane, Replica
 from .layout import nonfinite
 from .model import Factors
 from .parcels import NOTHING, Parcel, Parcels
@@ -38,6 +43,7 @@ class Exchanger(ShardClient):
         self.lanes: list[Lane] = []
         self.exchanges: list[Exchange] = []
         self.parcels: Parcels | None = None
+        self.consensus: Consensus | None = None
         self._anchor: Float32 = NOTHING
         self._unasked: list[int] | None = None
         self._minibatches = 0
@@ -58,7 +64,7 @@ class Exchanger(ShardClient):
         """Ask for `more` shards that are not here yet, to begin with."""
         assert self.replica is not None
         if self._unasked is None:
-            self._unasked = list(range(self.replica.shards.count))[::-1]
+            self._unasked = list(self.replica.numbers)[::-1]
         for _ in range(min(more, len(self._unasked))):
             self._ask_for(self._unasked.pop(), None)
 
@@ -66,7 +72,9 @@ class Exchanger(ShardClient):
         """Remember where the worker's own steps begin."""
         assert self.job is not None
         assert self.replica is not None
-        if self.job.train.mode == "local":
+        if self.consensus is not None:
+            self.consensus.take(self.replica.vector, min(self.replica.versions))
+        elif self.job.train.mode in ("local", "admm"):
             if self._anchor.size != self.replica.vector.size:
                 self._anchor = np.empty_like(self.replica.vector)
             np.copyto(self._anchor, self.replica.vector)
@@ -76,8 +84,7 @@ class Exchanger(ShardClient):
         last exchange, and since then as much of everyone as of itself."""
         assert self.job is not None
         assert self.cluster.data is not None
-        workers = self.job.worker.count
-        done = self._minibatches + exchange.taken * workers
+        done = self._minibatches + exchange.taken * partition.replicas(self.job)
         batches = -(-self.cluster.data.samples // self.job.data.batch_size)
         return done / max(1, batches * self.job.job.epochs)
 
@@ -96,7 +103,7 @@ class Exchanger(ShardClient):
         if not exchange.pushing:
             self._begin(exchange)
         exchange.factors = factors
-        span = self.replica.shards.span
+        span = self.replica.span
         while exchange.unready and span(exchange.unready[0])[0] >= begin:
             exchange.queue.append(exchange.unready.pop(0))
         self._pump(exchange)
@@ -106,7 +113,9 @@ class Exchanger(ShardClient):
         assert self.job is not None
         assert self.replica is not None
         count, mode = len(exchange.batches), self.job.train.mode
-        if mode == "local":
+        if self.consensus is not None:
+            self.consensus.outgoing(exchange.gradient)
+        elif mode in ("local", "admm"):
             np.subtract(self._anchor, self.replica.vector, out=exchange.gradient)
         elif mode == "easgd":
             np.copyto(exchange.gradient, self.replica.vector)
@@ -120,7 +129,7 @@ class Exchanger(ShardClient):
         if modes.paced(self.job):
             exchange.pace = max(self.now - exchange.began_at, 1e-9) / count
         # Backprop ends at the first layer: the last shards are ready first.
-        exchange.unready = list(range(self.replica.shards.count))[::-1]
+        exchange.unready = list(self.replica.numbers)[::-1]
 
     def _pump(self, exchange: Exchange) -> None:
         """Send what is queued, as far as there is credit: what is under way bounds the memory that
@@ -155,7 +164,7 @@ class Exchanger(ShardClient):
         assert self.parcels is not None
         exchange.flying[address] += 1
         parcel, shared = IN_MEMORY, self.shares_memory(address)
-        size = 4 * sum(end - begin for begin, end in map(self.replica.shards.span, shards))
+        size = 4 * sum(end - begin for begin, end in map(self.replica.span, shards))
         if not shared:
             factors = exchange.factors if self.far(address) else NO_FACTORS
             parcel = self.parcels.pack(exchange, shards[0], factors)
@@ -190,7 +199,7 @@ class Exchanger(ShardClient):
         exchange.pulling = True
         if exchange.stale:  # servers will wait for it again, until it has pushed or said otherwise
             exchange.rested = min(exchange.rested, self.cluster.leg - 1)
-        exchange.queue = list(range(self.replica.shards.count))
+        exchange.queue = list(self.replica.numbers)
         self._pump(exchange)
 
     def _ask_for(self, shard: int, tag: object, lane: int = -1) -> None:
@@ -210,14 +219,16 @@ class Exchanger(ShardClient):
         assert isinstance(push, Push)
         lease = exchange.batches[-1].lease
         if isinstance(reply, Shard):
-            _count(lease, [-1 if reply.late else reply.staleness])
+            staleness = [-1 if reply.late else reply.staleness]
             lease.add("bytes_pulled", reply.values.nbytes)
             self.take_shard(reply)
         else:
             assert isinstance(reply, Pushed)
-            _count(lease, reply.staleness)
+            staleness = list(reply.staleness)
             if push.fetch:
                 lease.add("bytes_pulled", self._arrived(reply))
+        _count(lease, staleness)
+        self._left_out(push.shards, staleness)
         self._minibatches = max(self._minibatches, reply.minibatches)
         if reply.steps:
             exchange.steps = reply.steps
@@ -230,7 +241,7 @@ class Exchanger(ShardClient):
         for shard, version in zip(reply.shards, reply.versions, strict=True):
             self.replica.versions[shard] = max(self.replica.versions[shard], version)
             self.replica.changed.add(shard)
-            begin, end = self.replica.shards.span(shard)
+            begin, end = self.replica.span(shard)
             elements += end - begin
         return 4 * elements
 
@@ -239,7 +250,7 @@ class Exchanger(ShardClient):
         assert self.replica is not None
         # Of a job that goes on from a checkpoint much may be done before the first push.
         self._minibatches = max(self._minibatches, reply.minibatches)
-        if 0 <= reply.shard < self.replica.shards.count:
+        if reply.shard in self.replica.numbers:
             self.replica.take(reply.shard, reply.version, reply.encoding, reply.values)
 
     def exchanged(self, exchange: Exchange, shards: Iterable[int]) -> None:
@@ -257,11 +268,29 @@ class Exchanger(ShardClient):
             if exchange.fetch:
                 exchange.since_fetch = 0
             batches, exchange.batches = exchange.batches, []
+            self._agree(batches[-1].lease)
             for batch in batches:
                 self.applied(batch)
         if not exchange.batches:  # also after a pull, where others had gone on without it
             self.anchor()
         self.go_on()
+
+    def _left_out(self, shards: Sequence[int], staleness: Sequence[int]) -> None:
+        """Consensus has to know of what came late."""
+        assert self.replica is not None
+        for shard, late in zip(shards, staleness, strict=True):
+            if late < 0 and self.consensus is not None:
+                self.consensus.leave_out(*self.replica.shards.span(shard))
+
+    def _agree(self, lease: Lease) -> None:
+        """A round of consensus is over: the multiplier takes its step."""
+        if self.consensus is None or not self.consensus.takes_part:
+            return
+        assert self.replica is not None
+        found = self.consensus.answered(self.replica.vector, min(self.replica.versions))
+        lease.add("rounds", 1)
+        for name, value in found._asdict().items():
+            lease.add(name, value)
 
     def _on_pulled(self, request: Open, reply: Message) -> None:
         if self.wrong_owner(request, reply):
@@ -289,6 +318,8 @@ class Exchanger(ShardClient):
             exchange = self.exchanges[request.tag]
             why = self._not_finite(exchange) if reply.code == "nonfinite" else ""
             self.note("warning", f"push refused: {reply.detail}{why}")
+            if self.consensus is not None:
+                self.consensus.begin_anew()
             exchange.landed(request.peer)
             for shard in request.message.shards:
                 self._ask_for(shard, request.tag)
@@ -298,12 +329,19 @@ class Exchanger(ShardClient):
     def _not_finite(self, exchange: Exchange) -> str:
         """Which model it was, and which parameter's gradient."""
         assert self.job is not None
-        shapes = {parameter.name: parameter.shape for parameter in self.cluster.layout}
-        names = nonfinite(shapes, exchange.gradient)
+        assert self.replica is not None
+        names = nonfinite(shapes_within(self.cluster.layout, self.replica), exchange.gradient)
         if not names:  # but what it was encoded to for the wire
             return ""
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return f", in the gradient of {names[0]}{more} (model.ref = {self.job.model.ref})"
+
+
+def shapes_within(layout: Sequence[Parameter], replica: Replica) -> dict[str, tuple[int, ...]]:
+    """The parameters that a replica holds, of those of the whole net."""
+    ends = accumulate(prod(parameter.shape) for parameter in layout)
+    first, last = replica.begin, replica.begin + replica.vector.size
+    return {p.name: p.shape for p, end in zip(layout, ends, strict=True) if first < end <= last}
 
 
 def _count(lease: Lease, staleness: Sequence[int]) -> None:

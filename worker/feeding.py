@@ -1,5 +1,7 @@
 """How a worker comes by its data: portions by credit, over sockets or in its own memory. Pure.
 
+Of a cut net only bottom parts fetch, and without labels where they have no use for them.
+
 A credit is an open `Fetch`. To a data server of the same host it names a free slot of the worker's
 shelf (see `shelf`), which the server writes the portion to; the slot is free again when the last of
 the portion's minibatches is done with.
@@ -7,7 +9,7 @@ the portion's minibatches is done with.
 
 from dataclasses import replace
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.delivery import Courier, Open
 from ..common.errors import RemoteError
 from ..common.job import Job
@@ -44,6 +46,11 @@ class Feeding(Evaluating):
         """Whether it takes no more minibatches."""
         return False
 
+    @property
+    def takes_data(self) -> bool:
+        """Whether it trains on inputs at all."""
+        return self.job is not None and partition.takes_data(self.job, self.rank)
+
     def configure(self, job: Job) -> None:
         """The job has come with the welcome."""
         self.job = job
@@ -53,16 +60,16 @@ class Feeding(Evaluating):
         """Take the shortest way to each data server: offer it the shelf if it is of this host, and
         reach one of this machine past the network."""
         assert self.job is not None
-        self._slots = slots
+        self._slots = slots if self.takes_data else None
         for member in self.cluster.of_role(Role.DATASERVER):
             if member.address in self._shelves:
                 continue
             if self.job.train.transport != "tcp":
                 self.do(Shortcut(member.address))
             self._shelves[member.address] = False
-            if slots is not None and member.host == self.host:
+            if self._slots is not None and member.host == self.host:
                 self._shelves[member.address] = None
-                self.ask(member.address, slots.offer)
+                self.ask(member.address, self._slots.offer)
 
     def _on_shelf(self, request: Open, reply: Message) -> None:
         assert isinstance(reply, Ack)
@@ -85,6 +92,8 @@ class Feeding(Evaluating):
         """Ask each data server for as many portions as there is room for."""
         assert self.job is not None
         self._wants_data = False
+        if not self.takes_data:
+            return
         # What is to come in order is asked for one at a time: answers may overtake each other.
         at_once = 1 if modes.in_order(self.job) else CREDITS
         for member in self.cluster.of_role(Role.DATASERVER):
@@ -104,12 +113,14 @@ class Feeding(Evaluating):
 
     def _fetch(self, member: Member) -> None:
         """Give a data server one credit."""
+        assert self.job is not None
         slot = -1
         if self._slots is not None and self._shelves[member.address]:
             self._free_slots()
             slot = self._slots.take()
         drained = self._drained.get(member.address, -1)
-        self.ask(member.address, Fetch(False, 0, drained, slot))
+        labels = partition.has_head(self.job, 0)
+        self.ask(member.address, Fetch(False, 0, drained, slot, labels))
 
     def _free_slots(self) -> None:
         for slot in self._ring.take_done_with():
@@ -174,6 +185,8 @@ class Feeding(Evaluating):
     def undrained(self) -> set[str]:
         """The data servers that may still have something for this worker in this leg; its data
         may come before the view that tells of it."""
+        if not self.takes_data:
+            return set()
         leg = max(self.cluster.leg, self._newest)
         return {
             member.address

@@ -17,6 +17,7 @@ from ..common import modes
 from ..common.cluster import parse_layout
 from ..common.codecs import Encoder, make_codec
 from ..common.job import Job
+from ..common.partition import is_consensus
 from ..common.rates import averaged_in, make_segments
 from ..common.sharding import Shards
 from ..common.types import Array, Float32
@@ -49,12 +50,20 @@ class Parcels:
     Arguments:
         layout: rows of all parameters, as in `Describe`.
         names: the weights whose gradients the model can give as factors.
+        numbers: the shards that the worker holds; None: all. Its gradients are of these alone.
     """
 
     def __init__(
-        self, job: Job, shards: Shards, layout: Sequence[Sequence[Any]], names: Sequence[str]
+        self,
+        job: Job,
+        shards: Shards,
+        layout: Sequence[Sequence[Any]],
+        names: Sequence[str],
+        numbers: range | None = None,
     ) -> None:
         self._job, self._shards, self._layout = job, shards, layout
+        self._numbers = range(shards.count) if numbers is None else numbers
+        self._begin = shards.span(self._numbers[0])[0] if self._numbers else 0
         self._names = names if _may_factor(job) else ()
         self._averaged = averaged_in(make_segments(parse_layout(layout)))
         self._plans: dict[int, list[ShardPlan | None]] = {}
@@ -74,29 +83,31 @@ class Parcels:
     def pack(self, exchange: Exchange, shard: int, factors: Mapping[str, Factors]) -> Parcel:
         """One shard of the exchange's gradient; its buffers are lent until the reply."""
         begin, end = self._shards.span(shard)
+        gradient = exchange.gradient[begin - self._begin : end - self._begin]
         if self._job.train.compression != "none":
-            return self._encoded(exchange, shard)
+            return self._encoded(exchange.number, shard, gradient)
         planned = None
         if factors and self._names:
-            planned = self._plan(len(exchange.batches[-1].labels))[shard]
+            planned = self._plan(len(exchange.batches[-1].inputs))[shard]
         if planned is None:
-            return Parcel("f32", exchange.gradient[begin:end], NOTHING)
+            return Parcel("f32", gradient, NOTHING)
         key = (exchange.number, shard)
         if key not in self._buffers:
             self._buffers[key] = np.empty(end - begin, np.float32)
         payload = pack(planned, exchange.gradient, factors, self._buffers[key])
         return Parcel("factors", payload, NOTHING, planned.pieces)
 
-    def _encoded(self, exchange: Exchange, shard: int) -> Parcel:
+    def _encoded(self, number: int, shard: int, gradient: Float32) -> Parcel:
+        """One shard of the gradient of exchange `number`."""
         train = self._job.train
-        encoder = self._encoders.get(exchange.number)
+        encoder = self._encoders.get(number)
         if encoder is None:
             codec = make_codec(train.compression, train.topk)
-            encoder = Encoder(codec, self._shards, train.error_feedback)
-            self._encoders[exchange.number] = encoder
-        begin, end = self._shards.span(shard)
-        gradient = exchange.gradient[begin:end]
-        averaged = self._taken_out(gradient, begin, end)
+            # Replicas push how far they are from z: what was left out of it once is in there again.
+            feedback = train.error_feedback and not is_consensus(self._job)
+            encoder = Encoder(codec, self._shards, feedback, self._numbers)
+            self._encoders[number] = encoder
+        averaged = self._taken_out(gradient, *self._shards.span(shard))
         code = encoder.encode(shard, gradient)
         return Parcel(code.name, code.payload, code.extra, averaged=averaged)
 

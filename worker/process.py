@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from functools import partial
 
+from ..common import partition
 from ..common.cluster import DataShape
 from ..common.job import Job
 from ..common.loop import Background
@@ -16,25 +17,28 @@ from ..common.types import Float32, Role
 from .device import find
 from .device_lanes import DeviceLanes
 from .device_step import DeviceStepper, stepper_on
-from .events import Build, Built, Compute, Measure, Measured
+from .events import Build, Built, Compute, ComputePart, Measure, Measured
 from .feeding import CREDITS
+from .parts.stepper import PartStepper
 from .shelf import Slots, room
 from .state import Worker
-from .step import Stepper, in_own_memory
-from .threads import Lanes
+from .step import Allocate, Stepper, in_own_memory
+from .threads import Lanes, PartLane
 
 
 class WorkerProcess:
     """Performs a worker's actions."""
 
     def __init__(self, options: Options) -> None:
-        self._runtime = Runtime(Role.WORKER, options, listens=False)
+        self._runtime = Runtime(Role.WORKER, options, listens=True)
         self._state = Worker(self._runtime.courier(), **self._runtime.session())
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "worker")
         self._job = Job()
-        self._stepper: Stepper | None = None
+        self._rank = 0
+        self._stepper: Stepper | PartStepper | None = None
         self._lanes: Lanes | DeviceLanes | None = None
+        self._part: PartLane | None = None
 
     def run(self) -> Exit:
         """From joining to the end."""
@@ -44,6 +48,9 @@ class WorkerProcess:
         if isinstance(action, Compute):
             assert self._lanes is not None
             return self._lanes.compute(action)
+        if isinstance(action, ComputePart):
+            assert self._part is not None
+            return self._part.compute(action)
         if isinstance(action, Measure):
             self._beside.submit(partial(self._measure, action))
         elif isinstance(action, Build):
@@ -51,7 +58,7 @@ class WorkerProcess:
         else:
             assert isinstance(action, Welcomed)
             self._runtime.telemetry.rename(f"worker-{action.rank}")
-            self._job = Job.from_dict(action.job)
+            self._job, self._rank = Job.from_dict(action.job), action.rank
             self._state.configure(self._job)
         return None
 
@@ -65,19 +72,32 @@ class WorkerProcess:
             return segment.array.reshape(rows, size)
 
         share = self._job.train.transport in ("auto", "shm") and place()
-        found, allocate = find(self._job.worker.device), shared if share else in_own_memory
-        stepper, line = stepper_on(found, self._job, action.cluster.data, allocate)
+        allocate, data = shared if share else in_own_memory, action.cluster.data
+        built = (self._part_of if partition.is_cut(self._job) else self._whole)(data, allocate)
+        slots = self._make_slots(data) if share else None
+        attach = None
+        if segment is not None:
+            rows, size = 1 + len(built.gradients), built.vector.size
+            begin = built.starts[self._part_number()] if built.starts else 0
+            attach = Attach(place(), os.getpid(), segment.descriptor, rows, size, begin)
+        return replace(built, segment=attach, slots=slots)
+
+    def _whole(self, data: DataShape, allocate: Allocate) -> Built:
+        stepper, line = stepper_on(find(self._job.worker.device), self._job, data, allocate)
         self._stepper, threads = stepper, self._job.worker.threads
         if isinstance(stepper, DeviceStepper):
             self._lanes = DeviceLanes(stepper, threads, self._loop)
         else:
             self._lanes = Lanes(stepper, threads, self._loop.post, self._runtime.clock)
-        slots = self._make_slots(action.cluster.data) if share else None
-        attach = None
-        if segment is not None:
-            rows = 1 + len(stepper.gradients)
-            attach = Attach(place(), os.getpid(), segment.descriptor, rows, stepper.vector.size)
-        return replace(stepper.built(attach), line=line, slots=slots)
+        return replace(stepper.built(), line=line)
+
+    def _part_of(self, data: DataShape, allocate: Allocate) -> Built:
+        stepper = self._stepper = PartStepper(self._job, data, self._part_number(), allocate)
+        self._part = PartLane(stepper, self._loop.post, self._runtime.clock)
+        return stepper.built()
+
+    def _part_number(self) -> int:
+        return partition.place(self._job, self._rank)[1]
 
     def _make_slots(self, data: DataShape) -> Slots:
         """The shelf; slots that are never written to take no memory."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.cluster import DataShape
 from ..common.errors import RemoteError
 from ..common.job import Job
@@ -23,11 +23,15 @@ _DTYPES: dict[str, np.dtype[Any]] = {"|u1": np.dtype(np.uint8), "<f4": np.dtype(
 
 def room(job: Job, data: DataShape, credits: int) -> tuple[int, int]:
     """How many slots a worker needs with so many credits a data server, and the float32 elements
-    of one, for the largest portion fits. What is taken and not pushed yet keeps its slots beside
-    the credits; those of a lost server are given up, as it may still write, hence one more each."""
+    of one, for the largest portion fits. Beside the credits, what is taken and not pushed yet keeps
+    its slots; in a cut net what is under way between parts, too, and one push more, as its portions
+    are done with the next. Those of a lost server are given up, as it may still write, hence one
+    more each."""
     size = min(data.samples, data.portion_size)
     batches = max(1, size // job.data.batch_size)
     taken = -(-modes.n_push(job) * modes.lanes(job) // batches)
+    if partition.is_cut(job):
+        taken = 2 * taken + partition.under_way(job)
     return job.dataserver.count * (credits + 1) + taken, max(1, size * prod(data.sample_shape))
 
 

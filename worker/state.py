@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from ..common import modes
+from ..common import modes, partition
 from ..common.cluster import Cluster
 from ..common.delivery import Courier, Open
 from ..common.job import Job
@@ -28,7 +28,7 @@ from .exchange import Exchange, Lane, Replica
 from .exchanging import NO_FACTORS
 from .model import Factors
 from .parcels import Parcels
-from .retiring import Retiring
+from .parting import Parting
 
 BURST = 8
 """Minibatches given to a lane at once where the worker steps by itself (handing over costs time),
@@ -37,7 +37,7 @@ BURST_SECONDS = 0.02
 """What a burst lasts at most, once that is known."""
 
 
-class Worker(Retiring):
+class Worker(Parting):
     """One worker process: its lanes over one shared vector."""
 
     role = Role.WORKER
@@ -64,7 +64,8 @@ class Worker(Retiring):
             return self.cluster.phase
         if not self._active():
             return "waiting for the warm start"
-        return "training" if any(not lane.free for lane in self.lanes) else "idle"
+        busy = self.busy or any(not lane.free for lane in self.lanes)
+        return "training" if busy else "idle"
 
     def report(self) -> dict[str, float]:
         return dict(self.counters)
@@ -77,6 +78,7 @@ class Worker(Retiring):
             self.do(Build(new))
         self._wants_data = True
         self._set_up()
+        self.meet_neighbours()
         if new.leg != old.leg:
             self.counters["dropped_portions"] += self._ring.drop_before(new.leg)
         self.go_on()
@@ -86,7 +88,7 @@ class Worker(Retiring):
             self._building = False
             self._built = event
             self.do(Lend(event.vector))
-            self.tell(Describe(event.layout, event.line))
+            self.tell(Describe(event.layout, event.line, list(event.starts)))
         elif isinstance(event, Computed):
             self._computed(event)
         elif isinstance(event, Partly):
@@ -113,16 +115,23 @@ class Worker(Retiring):
         if self.replica is None:
             paramserver = self.job.paramserver
             shards = self.cluster.shards(paramserver.shard_bytes, paramserver.buckets)
-            self.replica = Replica(self._built.vector, shards)
-            self._make_lanes(self.job, self._built)
-            built = self._built
-            self.parcels = Parcels(self.job, shards, built.layout, built.factored)
+            built, part = self._built, partition.place(self.job, self.rank)[1]
+            numbers, (begin, end) = shards.of_part(part), shards.elements_of_part(part)
+            assert built.vector.size == end - begin
+            self.replica = Replica(built.vector, shards, numbers, begin)
+            self._make_lanes(self.job, built)
+            self.consensus = built.consensus
+            self.parcels = Parcels(self.job, shards, built.layout, built.factored, numbers)
         self.share_memory(self._built.segment)
         self.offer_shelf(self._built.slots)
-        first = self.cluster.of_role(Role.WORKER)[0].rank == self.rank
+        parts = partition.parts(self.job)
+        alike = (
+            m.rank for m in self.cluster.of_role(Role.WORKER) if m.rank % parts == self.rank % parts
+        )
+        first = next(alike, -1) == self.rank
         # A job that goes on from a checkpoint has its values there.
         if self.cluster.phase == "preparing" and first and not self.job.job.resume:
-            for shard in range(self.replica.shards.count):
+            for shard in self.replica.numbers:
                 if shard not in self._started:
                     self._started.add(shard)
                     values = self.replica.view(self._built.vector, shard)
@@ -162,6 +171,8 @@ class Worker(Retiring):
 
     def settled(self) -> bool:
         """Whether nothing is being computed or exchanged; what has been gathered is pushed."""
+        if self.boundary is not None:
+            return self.part_settled()
         if self.replica is None or self.replica.missing or self.attaching:
             return True  # it has not begun
         for lane in self.lanes:
@@ -189,14 +200,16 @@ class Worker(Retiring):
     # Steps.
 
     def _compute(self) -> None:
-        """Give free lanes their next minibatches."""
+        """Give free lanes their next minibatches, or a part of a cut net its next action."""
         assert self.job is not None
+        if self.boundary is not None:
+            self.compute_part()
         if self.retiring:
             self.retire()
             return
         if modes.in_order(self.job) and not modes.rounds(self.job):
             self._compute_in_turn()
-        else:
+        elif self.boundary is None:
             for lane in self.lanes:
                 if lane.free:
                     self._next_step(lane)
@@ -318,7 +331,7 @@ class Worker(Retiring):
             apart = [self.far(m.address) and not self.shares_memory(m.address) for m in servers]
             factors = any(apart)
             if all(apart):
-                skip = self.parcels.skipped(len(batches[0].labels))
+                skip = self.parcels.skipped(len(batches[0].inputs))
         return Compute(
             lane.number, batches, accumulate, announce=announce, factors=factors, skip=skip
         )
@@ -366,7 +379,7 @@ class Worker(Retiring):
         assert self.job is not None
         before = self.counters["steps"]
         for batch, metrics in zip(lane.batches, event.metrics, strict=True):
-            samples = len(batch.labels)
+            samples = len(batch.inputs)
             batch.lease.add("samples", samples)
             batch.lease.add("steps", 1)
             for name, value in metrics.items():

@@ -14,10 +14,13 @@ from ..common.cluster import DataShape, parse_layout
 from ..common.codecs import CODECS, warm_up_codec
 from ..common.job import Job
 from ..common.messages import Attach, Portion
+from ..common.partition import is_consensus
 from ..common.rates import averaged_in, check_rates, make_segments
 from ..common.rules import Rule, make_rule
 from ..common.schedules import make_schedule
 from ..common.types import Array, Arrays, Float32, Metrics
+from .admm.penalty import Penalty
+from .admm.replicas import Consensus
 from .batches import Lease, Minibatch
 from .building import build_model, guarded, learning, shapes_of
 from .checks import check_measures, check_same, check_start, check_written, spoil
@@ -95,8 +98,14 @@ class Stepper:
         self._rule: Rule = make_rule(job.optimizer)
         self._schedule = make_schedule(job.optimizer)
         self._local = LocalRule(job, self._rule, self._schedule, self.layout, self._segments)
+        self._consensus: Consensus | None = None
+        own = views
+        if is_consensus(job):
+            self._consensus = Consensus(self.layout.size, Penalty.of(job), self._averaged)
+            self._consensus.take(self.vector, 0)
+            own = self.layout.views(self._consensus.w)
         every = modes.merge_every(job)
-        self._copies = Copies(self.layout, views, lanes, every, self._averaged)
+        self._copies = Copies(self.layout, own, lanes, every, self._averaged)
         self._warm_up(data)
 
     def _warm_up(self, data: DataShape) -> None:
@@ -122,7 +131,14 @@ class Stepper:
     def built(self, segment: Attach | None = None) -> Built:
         """What the worker's state has to know; `segment` is where the arrays are shared."""
         names = tuple(self._models[0].factors())
-        return Built(self.layout_rows(), self.vector, self.gradients, segment, names)
+        return Built(
+            self.layout_rows(),
+            self.vector,
+            self.gradients,
+            segment,
+            names,
+            consensus=self._consensus,
+        )
 
     def layout_rows(self) -> list[list[Any]]:
         """(name, decays, averaged, dimension, ...) of every parameter, as in `Describe`."""
@@ -156,7 +172,8 @@ class Stepper:
         self, lane: int, views: Parameters, batches: Sequence[Minibatch], progress: float
     ) -> list[Metrics]:
         """A step for each minibatch: all in one go where rule and model allow it."""
-        if paces := self._local.paces(progress):
+        # A penalty has its gradient at the parameters of each step: no shortcut knows of it.
+        if self._consensus is None and (paces := self._local.paces(progress)):
             model, stream, scaling = self._models[lane], self._streams[lane], self._scalings[lane]
             inputs: Sequence[Array] = [batch.inputs for batch in batches]
             if scaling.normalises:  # else bytes may stay bytes
@@ -192,6 +209,8 @@ class Stepper:
         self, lane: int, parameters: Parameters, into: Parameters, batch: Minibatch
     ) -> Metrics:
         metrics = self._backprop(lane, parameters, into, batch)
+        if self._consensus is not None:
+            self._consensus.penalty_gradient(into.flat, parameters.flat)
         clip(into.flat, self._job.optimizer, self._averaged)
         return metrics
 

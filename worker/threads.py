@@ -14,8 +14,9 @@ from functools import partial
 
 from ..common.clock import Clock
 from ..common.loop import Background, attempt
-from .events import Compute, Computed, Partly
+from .events import Compute, Computed, ComputePart, Partly
 from .model import Factors
+from .parts.stepper import PartStepper
 from .step import Announce, Stepper
 
 INLINE_BELOW = 0.003
@@ -61,6 +62,33 @@ class Lanes:
         computed = step(self._stepper, action, announce)
         self._lasted = (self._clock.now() - began) / len(action.batches)
         return computed
+
+
+class PartLane:
+    """The one thread that computes a part of a cut net. `post` takes events."""
+
+    def __init__(self, stepper: PartStepper, post: Callable[[object], None], clock: Clock) -> None:
+        self._stepper, self._clock = stepper, clock
+        self._thread = Background(post, "part")
+        self._lasted = float("inf")
+
+    def compute(self, action: ComputePart) -> object:
+        """Start an action, or take it at once where such actions are short. Called by the loop.
+
+        Returns:
+            the event if it is done; None if it will be posted.
+        """
+        work = partial(self._timed, action)
+        if self._lasted < INLINE_BELOW:
+            return attempt("part", work)
+        self._thread.submit(work)
+        return None
+
+    def _timed(self, action: ComputePart) -> object:
+        began = self._clock.now()
+        event = self._stepper.perform(action.action, action.progress)
+        self._lasted = self._clock.now() - began
+        return event
 
 
 def step(stepper: Stepper, action: Compute, announce: Announce | None = None) -> Computed:

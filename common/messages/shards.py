@@ -24,7 +24,8 @@ class Attach(Message):
     `WrongOwner` by a server that does not know the layout yet.
 
     The segment is open as `descriptor` in process `pid` of `place`, and holds `rows` rows of
-    `size` float32 elements: the parameter vector, then one gradient a lane.
+    `size` float32 elements: the parameter vector, then one gradient a lane. Of a cut net they are
+    those of the sender's part, from element `begin` on of the whole net's.
     """
 
     place: str
@@ -32,6 +33,7 @@ class Attach(Message):
     descriptor: int
     rows: int
     size: int
+    begin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...common import partition
 from ...common.cluster import EMPTY, Cluster, make_view
 from ...common.delivery import Courier, Peer
 from ...common.job import Job
@@ -64,7 +65,7 @@ class Admission(Node):
             {Role.WORKER: job.worker.at_least or job.worker.count},
         )
         self.cluster: Cluster = EMPTY
-        self.board = Scoreboard()
+        self.board = Scoreboard(partition.replicas(job))
         self.put_out: dict[int, str] = {}
         """Why members were put out, by incarnation."""
         self._start_by = NEVER

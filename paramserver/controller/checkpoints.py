@@ -15,6 +15,7 @@ from ...common.cluster import Parameter
 from ...common.delivery import Courier, Open, Peer
 from ...common.job import Job
 from ...common.messages import Ack, Envelope, Message, Refused, Snapshot, Written
+from ...common.partition import replicas
 from ...common.types import Role
 from ..manifest import FileEntry, Manifest, Position
 from .admission import Admission
@@ -156,8 +157,8 @@ class Checkpointing(Admission):
         data = self.cluster.data
         exact = self._place is not None and self.job.job.epoch_quorum >= 1.0
         due = self._due_at if exact else inf
-        workers = self.job.worker.count
-        return next_stretch(epoch, begin, data.samples, data.portion_size, due, workers)
+        takers = replicas(self.job)
+        return next_stretch(epoch, begin, data.samples, data.portion_size, due, takers)
 
     def next_leg(self, ledger: Ledger) -> None:
         """Go on after a leg, with a checkpoint in between if one is due."""
@@ -304,6 +305,7 @@ class Checkpointing(Admission):
             rule.slots,
             work.position,
             tuple(sorted(work.files, key=lambda file: file.name)),
+            self.cluster.starts,
         )
 
     def happened(self, event: object) -> None:

@@ -43,19 +43,20 @@ class Stretch:
 
 
 def next_stretch(
-    epoch: int, begin: int, samples: int, size: int, due: float = inf, workers: int = 1
+    epoch: int, begin: int, samples: int, size: int, due: float = inf, takers: int = 1
 ) -> Stretch:
     """From position `begin` of an epoch to where the next checkpoint is due, or to its end.
 
     Arguments:
         due: when a checkpoint is due, in epochs.
-        workers: where a stretch ends within the epoch, it has equally many portions for each.
+        takers: the workers that take data; where a stretch ends within the epoch, it has equally
+            many portions for each.
     """
     wanted = (due - epoch) * samples - begin
     if wanted >= samples - begin:
         return Stretch(epoch, begin, samples, samples, size)
-    rounds = max(1, ceil(wanted / (size * workers) - 1e-9))
-    return Stretch(epoch, begin, min(begin + rounds * size * workers, samples), samples, size)
+    rounds = max(1, ceil(wanted / (size * takers) - 1e-9))
+    return Stretch(epoch, begin, min(begin + rounds * size * takers, samples), samples, size)
 
 
 class Ledger:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from ...common import partition
+from ...common.job import Job
+from ...common.types import Member, Role
 from .admission import Admission
 
 
@@ -19,6 +22,7 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
             "state": seat.state,
             "silent_seconds": now - seat.heard_at,
             "counters": seat.counters,
+            **_part_of(controller.job, seat.member),
         }
         for role in controller.roster.expected
         for seat in controller.roster.of_role(role)
@@ -39,3 +43,11 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
         "address": controller.address,
         "summary": board.summary(now),
     }
+
+
+def _part_of(job: Job, member: Member) -> dict[str, int]:
+    """Which part of which replica a worker of a cut net holds."""
+    if member.role is not Role.WORKER or not partition.is_cut(job):
+        return {}
+    replica, part = partition.place(job, member.rank)
+    return {"replica": replica, "part": part}

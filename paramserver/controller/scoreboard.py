@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...common.types import STALE_CLASSES
+from .boundaries import TOTALS, boundary_row
 from .epochs import Ledger
 
 EVENTS_SHOWN = 20
@@ -20,6 +21,7 @@ RATE_WINDOW = 5.0
 SUMS = (
     "samples", "steps", "pushes", "late", "bytes_pushed", "bytes_pulled", "dropped", "repeated",
     "reissued", "samples_repeated", "samples_reissued", "wait_seconds", "wait_between_seconds",
+    *TOTALS,
 )  # fmt: skip
 """What the totals of a run are added up from, row by row."""
 
@@ -30,9 +32,14 @@ Row = dict[str, Any]
 
 
 class Scoreboard:
-    """Collects the rows of one run; `fresh` holds those not written yet."""
+    """Collects the rows of one run; `fresh` holds those not written yet.
 
-    def __init__(self) -> None:
+    Arguments:
+        replicas: how many workers hold the same part of a cut net.
+    """
+
+    def __init__(self, replicas: int = 1) -> None:
+        self._replicas = replicas
         self.epochs: list[Row] = []
         self.evaluations: list[Row] = []
         self.events: deque[Row] = deque(maxlen=EVENTS_SHOWN)
@@ -124,6 +131,7 @@ class Scoreboard:
         }
         if "accuracy" in sums:  # not every model measures it
             row["accuracy"] = sums["accuracy"] / max(samples, 1.0)
+        row |= boundary_row(sums, now - self._epoch_began, self._replicas)
         own = {name for name in sums if name.startswith(OWN_MEASURE)}
         row |= {name: sums[name] / max(samples, 1.0) for name in sorted(own)}
         self._add(row)
@@ -204,6 +212,7 @@ class Scoreboard:
             "samples_repeated": sums["samples_repeated"],
             "samples_reissued": sums["samples_reissued"],
             "samples_skipped": len(self.skipped),
+            **({name: sums[name] for name in TOTALS} if sums["rounds"] else {}),
         }
 
     def _add(self, row: Row) -> None:

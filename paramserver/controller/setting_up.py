@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ...common.cluster import DataShape, parse_layout
+from ...common import partition
+from ...common.cluster import DataShape, parse_layout, parse_starts
 from ...common.delivery import Courier, Peer
 from ...common.job import Job
 from ...common.messages import Ack, DataFacts, Describe, Envelope, Ready
 from ...common.sharding import Table, assign
 from ...common.types import Role
 from .checkpoints import Checkpointing, Place
+from .membership import Seat
 from .resuming import Resumed
 
 
@@ -62,6 +64,7 @@ class SettingUp(Checkpointing):
         assert isinstance(describe, Describe)
         try:
             layout = parse_layout(describe.layout)
+            starts = parse_starts(describe.starts, layout)
         except (ValueError, TypeError) as broken:
             self.refuse(peer, envelope, "layout", f"malformed layout: {broken}")
             return
@@ -74,7 +77,8 @@ class SettingUp(Checkpointing):
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
-        if detail := self.unlike_checkpoint(layout):
+        detail = self._wrong_cut(seat.member.name, starts) or self.unlike_checkpoint(layout)
+        if detail:
             self.refuse(peer, envelope, "layout", detail)
             self.stop(2, detail)
             return
@@ -83,9 +87,26 @@ class SettingUp(Checkpointing):
             self.event(f"{seat.member.name}: {describe.line}")
         self._described.add(envelope.source)
         if not self.cluster.layout:
-            self.change(layout=layout)
+            self.change(layout=layout, starts=starts)
         self._lay_out()
         self.begin_training()
+
+    def _wrong_cut(self, who: str, starts: tuple[int, ...]) -> str:
+        """What is wrong with where a worker has cut the net; empty if nothing is."""
+        if partition.is_cut(self.job) and len(starts) != self.job.partition.count:
+            expected = f"{self.job.partition.count} parts"
+        elif starts and not partition.is_cut(self.job):
+            expected = "a whole one"
+        elif self.cluster.layout and starts != self.cluster.starts:
+            expected = f"parts from elements {list(self.cluster.starts)} on, as the first worker's"
+        else:
+            return ""
+        cut = f"into parts from elements {list(starts)} on" if starts else "nowhere"
+        return f"{who} cut the net {cut}, expected {expected}; install the same dualshard on all"
+
+    def has_model(self, seat: Seat) -> bool:
+        """Whether a worker has built its model."""
+        return seat.member.incarnation in self._described
 
     def joined(self) -> None:
         """Somebody has joined: all servers may be there now."""

@@ -31,15 +31,16 @@ from ...common.messages import (
     Status,
 )
 from ...common.node import Failed
+from ...common.partition import takes_data
 from ...common.types import Float32, Member, Role
 from .checkpoints import NO_SUMS, Place
 from .epochs import Ledger, Stretch
 from .membership import Seat
 from .position import next_evaluation
+from .replacing import Replacing
 from .report import status_report
 from .resuming import Resumed
 from .scoreboard import NAMED
-from .setting_up import SettingUp
 
 REFUSALS = {
     "nonfinite": "it holds NaN or infinity",
@@ -66,7 +67,7 @@ class Saved:
     """Local event: the run directory is complete."""
 
 
-class Controller(SettingUp):
+class Controller(Replacing):
     """One job from the first join to the last goodbye: set-up, epochs, evaluations, final model."""
 
     def __init__(
@@ -144,18 +145,19 @@ class Controller(SettingUp):
         if progress.reissued:
             named = self._named(self.ledger, progress.reissued)
             self.event(f"served again: {named}")
-        self._check_epoch()
+        self.check_epoch()
         if self.job.dataserver.backup and self.ledger.back_up():
             for seat in self.roster.of_role(Role.DATASERVER):
                 self.ask(seat.peer, Backup(self.ledger.leg))
 
-    def _check_epoch(self) -> None:
+    def check_epoch(self) -> None:
         """End the epoch if it is over; evaluate when it is time."""
         ledger = self.ledger
         if ledger is None or self.between_legs or self.cluster.phase != "training":
             return
-        workers = [seat.member.incarnation for seat in self.roster.of_role(Role.WORKER)]
-        over = ledger.ended(workers, self.job.job.epoch_quorum)
+        workers = [seat.member for seat in self.roster.of_role(Role.WORKER)]
+        takers = [one.incarnation for one in workers if takes_data(self.job, one.rank)]
+        over = ledger.ended(takers, self.job.job.epoch_quorum)
         ends = over and ledger.stretch.ends_epoch
         if over:
             self._close(ledger)
@@ -209,8 +211,12 @@ class Controller(SettingUp):
         self.checkpoint(ledger, over=True, last=True)
 
     def _evaluate(self, *, last: bool = False) -> None:
-        """Ask the first worker to measure; skipped while it is still busy with the one before."""
+        """Ask the first worker that has a model to measure; skipped while it is still busy with the
+        one before."""
         workers = self.roster.of_role(Role.WORKER)
+        workers = [seat for seat in workers if self.has_model(seat)] or workers
+        if not workers and last:
+            self.stop(1, "no worker is left to measure the final model")
         if not workers or (self._evaluating and not last):
             return
         self._evaluation += 1
@@ -292,18 +298,22 @@ class Controller(SettingUp):
             return
         name = f"{member.name} on {member.host} (pid {member.pid})"
         self.event(f"lost {name}: {why}")
-        for request in self.courier.forget(seat.peer):
-            if isinstance(request.message, Evaluate):
-                self._evaluating = False
-                self._evaluate(last=request.tag[2])
+        self.forget(seat)
         if self.cluster.phase == "joining":
             self.change()
         elif member.role is Role.PARAMSERVER:
             self.stop(1, f"lost {name} and the shards it held: {why}")
-        elif not self.roster.of_role(member.role):
+        elif not self.roster.of_role(member.role) and not self.replaces(member.role):
             self.stop(1, f"lost the last {member.role}, {name}: {why}")
         else:
             self._go_on_without(member)
+            self.look_for_parts()
+
+    def forget(self, seat: Seat) -> None:
+        for request in self.courier.forget(seat.peer):
+            if isinstance(request.message, Evaluate):
+                self._evaluating = False
+                self._evaluate(last=request.tag[2])
 
     def _go_on_without(self, member: Member) -> None:
         dealt: dict[int, list[int]] = {}
@@ -316,7 +326,7 @@ class Controller(SettingUp):
         for incarnation, portions in dealt.items():
             self._serve(self.roster.seats[incarnation], portions)
         self.begin_training()
-        self._check_epoch()
+        self.check_epoch()
 
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):

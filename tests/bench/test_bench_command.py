@@ -6,7 +6,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from dualshard.bench import compute, push_pull, scale
+from dualshard.bench import admm, compute, push_pull, scale
 from dualshard.bench.machine import machine_facts
 from dualshard.bench.report import Row
 from dualshard.deploy import bench
@@ -55,6 +55,26 @@ def test_nets_and_batches_are_lists(run, monkeypatch):
     assert asked == [(nets, [], "cpu", 5, 1.0), (["lenet", "mlp"], [8, 64], "cpu", 2, 0.1)]
 
 
+def test_parts_of_admm_are_a_list(run, monkeypatch, tmp_path):
+    asked = []
+
+    def measure(*given, **more):
+        asked.append((*given[:3], more))
+        return ROWS
+
+    monkeypatch.setattr(admm, "bench_admm", measure)
+    assert run("admm").exit_code == 0
+    options = ["--part", "link,small", "--seeds", "1", "--data", tmp_path, "--validation"]
+    assert run("admm", *options).exit_code == 0
+    assert asked == [
+        (["small", "sixty", "slow", "replicas", "link"], None, 3, {"validation": False}),
+        (["link", "small"], tmp_path, 1, {"validation": True}),
+    ]
+    described = " ".join(run("admm", "--help").stdout.split())
+    assert "against exact backprop, local SGD and EASGD" in described
+    assert all(option in described for option in ("--part", "--seeds", "--validation", "--json"))
+
+
 def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     facts = machine_facts()
@@ -80,7 +100,7 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
         (
             [],
             "name a benchmark: pushpull, scale, straggler, compression, memory, train, width, "
-            "apply, compute, threads, lockfree, accuracy, data; see ",
+            "apply, compute, threads, lockfree, accuracy, data, admm; see ",
         ),
         (["speed"], "No such command 'speed'"),
         (["scale", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),
@@ -110,6 +130,17 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
             ["data", "--part", "jpeg,png"],
             "Invalid value for '--part': 'jpeg,png' is not a list of pixels, jpeg, end-to-end, "
             "wait, state; ",
+        ),
+        (
+            ["admm", "--part", "small,large"],
+            "Invalid value for '--part': 'small,large' is not a list of small, sixty, slow, "
+            "replicas, link; ",
+        ),
+        (["admm", "--seeds", "0"], "Invalid value for '--seeds': 0 is not in the range x>=1; "),
+        (
+            ["admm", "--data", "nowhere"],
+            "--data = nowhere: expected a folder with MNIST's four IDX files, raw or .gz; give the "
+            "one that you have: --data DIR",
         ),
         (
             ["accuracy", "--epochs", ""],

@@ -61,6 +61,14 @@ MODES: dict[str, dict[str, Any]] = {
     "local, adam": {"train__mode": "local", "outer__rule": "adam", "outer__rates": ["*:0"]},
     "local, nobody waits": {"train__mode": "local", "train__n_push": 8, "train__quorum": 0.0},
     "easgd": {"train__mode": "easgd", "train__n_push": 2, "outer__lr": 0.9},
+    "replicas": {"train__mode": "admm", "partition__coupling": "replicas", "train__n_push": 8},
+    "replicas, all": {
+        "train__mode": "admm",
+        "partition__coupling": "replicas",
+        "train__n_push": 8,
+        "admm__quorum": 1.0,
+        "outer__rule": "nesterov",
+    },
 }
 
 

@@ -16,6 +16,12 @@ MODES: dict[str, dict[str, Any]] = {
     "bsp, a quorum": {"train__mode": "bsp", "train__quorum": 0.6},
     "local": {"train__mode": "local", "train__n_push": 4},
     "easgd": {"train__mode": "easgd", "train__n_push": 4, "outer__lr": 0.9},
+    "replicas": {
+        "train__mode": "admm",
+        "partition__coupling": "replicas",
+        "train__n_push": 4,
+        "admm__quorum": 1.0,
+    },
 }
 NET = {
     "model__ref": "mlp",
@@ -52,7 +58,7 @@ def test_one_that_dies_in_the_middle_is_waited_for_until_its_lease_ends(
     sim.run_until(lambda: sim.workers()[1].state_word() == "training")
     sim.kill("worker-1")
     killed_at = sim.clock.now()
-    held = mode in ("ssp", "bsp", "local")
+    held = mode in ("ssp", "bsp", "local", "replicas")
     if held:
         sim.run_until(lambda: sim.clock.now() > killed_at + 3)
         assert waiting(sim) == {300, 302}, "both others wait for the dead one"

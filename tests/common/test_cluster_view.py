@@ -34,6 +34,16 @@ PARAMETERS = st.builds(
     st.booleans(),
 )
 LAYOUTS = st.lists(PARAMETERS, max_size=6).map(tuple)
+
+
+def STARTS(size: int) -> st.SearchStrategy[tuple[int, ...]]:
+    """Where parts of a net of so many elements may begin."""
+    if size < 2:
+        return st.just(())
+    later = st.sets(st.integers(1, size - 1), min_size=1, max_size=3)
+    return st.just(()) | later.map(lambda found: (0, *sorted(found)))
+
+
 CLUSTERS = st.builds(
     Cluster,
     number=NATURAL,
@@ -50,7 +60,7 @@ CLUSTERS = st.builds(
     layout=LAYOUTS,
     status=st.integers(0, 255),
     reason=st.text(),
-)
+).flatmap(lambda cluster: STARTS(cluster.size).map(lambda s: replace(cluster, starts=s)))
 
 
 def cluster(*layout: Parameter) -> Cluster:
@@ -110,6 +120,11 @@ DATA = {
         {"layout": [["W", True, False, float("inf")]]},
         {"layout": [["W", True, False, 1 << 41]]},
         {"phase": "dancing"},
+        {"starts": [1]},
+        {"starts": [0, 2, 2]},
+        {"starts": [0, 3]},
+        {"starts": [0, 1.0]},
+        {"starts": ["0"]},
     ],
     ids=str,
 )

@@ -462,6 +462,20 @@ def test_shards_are_open_at_the_same_time_and_keep_their_own_residual(name: str)
 
 
 @pytest.mark.parametrize("name", LOSSY)
+def test_of_a_part_an_encoder_keeps_no_more_than_its_shards(name: str) -> None:
+    shards, gradient = Shards(700, 300, starts=(0, 150)), drawn(700)
+    whole = Encoder(make_codec(name, 0.1), shards, feedback=True)
+    part = Encoder(make_codec(name, 0.1), shards, feedback=True, numbers=shards.of_part(1))
+    for shard in [*shards.of_part(1)] * 2:
+        piece = gradient[slice(*shards.span(shard))]
+        one, other = whole.encode(shard, piece), part.encode(shard, piece)
+        assert one.payload.tobytes() == other.payload.tobytes()
+    assert part.residual.tobytes() == whole.residual[150:].tobytes()
+    with pytest.raises(KeyError):
+        part.encode(0, gradient[:150])
+
+
+@pytest.mark.parametrize("name", LOSSY)
 def test_an_encoder_allocates_once(name: str) -> None:
     encoder = Encoder(make_codec(name), Shards(700, 300), feedback=True)
     first = [encoder.encode(s, drawn(n)) for s, n in enumerate((300, 300, 100))]

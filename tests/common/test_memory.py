@@ -229,3 +229,58 @@ def test_what_is_no_message_flies_as_well() -> None:
     assert line.network.deliver() == 2
     assert [arrived for _, arrived in line.receiver.receive(0.0)] == [[b"garbage"]] * 2
     assert all(entry.endswith(" no message") for entry in line.network.trace)
+
+
+# Slow links.
+
+
+def test_over_a_slow_link_messages_queue_behind_each_other() -> None:
+    line = Line(FaultPlan(delay=0.25))
+    size = sum(map(len, frames(1)))
+    line.network.limit(line.sender, line.receiver, delay=2.0, bandwidth=size / 3)
+    line.send(1, 2)
+    assert line.arrivals() == [1, 2]
+    assert line.moments == pytest.approx([5.0, 8.0])
+    line.clock.advance_to(20.0)
+    line.send(3)
+    assert line.arrivals() == [3]
+    assert line.moments[2] == pytest.approx(25.0)
+    assert line.network.counts["limit"] == len(line.traced("limit")) == 3
+
+
+def test_the_two_ways_of_a_slow_link_do_not_wait_for_each_other_nor_other_links_for_it() -> None:
+    line = Line(FaultPlan(delay=0.25))
+    size = sum(map(len, frames(1)))
+    line.network.limit(line.sender, line.receiver, delay=0.0, bandwidth=size)
+    third = line.network.transport(3)
+    line.send(1, 2)
+    line.receiver.send(routing_id(1), frames(3))
+    third.send(ADDRESS, frames(4))
+    moments = {}
+    while (moment := line.network.next_delivery()) < float("inf"):
+        line.clock.advance_to(moment)
+        line.network.deliver()
+        for end in (line.sender, line.receiver):
+            for _, arrived in end.receive(0.0):
+                moments[number(arrived)] = moment
+    assert moments == pytest.approx({1: 1.0, 2: 2.0, 3: 1.0, 4: 0.25})
+    assert line.network.counts["limit"] == 3
+
+
+def test_a_far_link_only_delays_and_faults_come_on_top() -> None:
+    line = Line(FaultPlan(delay=0.25, jitter=0.5, drop=0.3, duplicate=0.3))
+    line.network.limit(line.sender, line.receiver, delay=1.0, bandwidth=float("inf"))
+    line.send(*MANY)
+    arrived = line.arrivals()
+    assert sorted(set(arrived) | set(line.traced("drop"))) == list(MANY)
+    assert 1.0 <= line.moments[0] < line.moments[-1] <= 1.5
+    assert line.network.counts["limit"] == len(arrived) > 2000 * 0.7
+
+
+def test_a_limit_replaces_the_one_before() -> None:
+    line = Line()
+    line.network.limit(line.sender, line.receiver, delay=9.0, bandwidth=1.0)
+    line.network.limit(line.receiver, line.sender, delay=1.0, bandwidth=float("inf"))
+    line.send(1)
+    line.arrivals()
+    assert line.moments == [1.0]

@@ -1,7 +1,8 @@
-"""What a training mode means: how many minibatches are under way at once."""
+"""What a training mode means: how many minibatches are under way at once, and who waits."""
 
 import pytest
 
+from dualshard.common import modes
 from dualshard.common.job import Job
 from dualshard.common.modes import MERGE_EVERY, in_flight, merge_every
 
@@ -28,3 +29,41 @@ def test_lanes_that_step_by_themselves_together_have_copies(
 ) -> None:
     settings = {"threads": threads, "merge_every": asked}
     assert merge_every(Job.from_dict({"train": {"mode": mode}, "worker": settings})) == every
+
+
+ADMM = {"train": {"mode": "admm"}}
+
+
+@pytest.mark.parametrize("coupling", ["activations", "weights", "backprop", "replicas"])
+def test_in_admm_every_worker_steps_by_itself_and_only_replicas_wait_for_each_other(
+    coupling: str,
+) -> None:
+    job = Job.from_dict(ADMM | {"partition": {"coupling": coupling}})
+    together = coupling == "replicas"
+    assert (modes.closes_steps(job), modes.waits(job)) == (together, together)
+    assert modes.rounds(job)
+    assert modes.steps_locally(job)
+    assert modes.told_the_end(job)
+    assert modes.in_order(job) is not together, "there is one replica"
+    assert not modes.paced(job)
+    assert (modes.n_push(job), modes.n_fetch(job)) == (64, 64)
+    assert (modes.participants(job), modes.in_flight(job)) == (1, 1)
+
+
+def test_replicas_share_vectors_among_threads_as_local_does() -> None:
+    settings = {"partition": {"coupling": "replicas"}, "worker": {"threads": 2}}
+    job = Job.from_dict(ADMM | settings)
+    assert (modes.lanes(job), modes.participants(job)) == (2, 1)
+    assert merge_every(job) == MERGE_EVERY
+
+
+@pytest.mark.parametrize(("mode", "quorum"), [("admm", 0.5), ("bsp", 0.9), ("local", 0.9)])
+def test_the_quorum_is_the_one_of_the_section_that_the_mode_has(mode: str, quorum: float) -> None:
+    job = Job.from_dict(
+        {
+            "train": {"mode": mode, "quorum": 0.9},
+            "admm": {"quorum": 0.5},
+            "partition": {"coupling": "replicas"},
+        }
+    )
+    assert modes.quorum(job) == quorum

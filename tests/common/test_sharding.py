@@ -46,7 +46,18 @@ def check(weights: np.ndarray, owners: tuple[int, ...], servers: list[int]) -> N
 
 weight_lists = st.lists(st.integers(0, 40), max_size=60).map(lambda w: np.array(w, np.int64))
 server_lists = st.lists(st.integers(0, 50), min_size=1, max_size=8, unique=True)
-shardings = st.builds(Shards, st.integers(0, 5_000), st.integers(1, 70), st.integers(1, 70))
+
+
+@st.composite
+def cut_nets(draw: st.DrawFn) -> Shards:
+    """Whole vectors, and such that are cut into up to five parts."""
+    size, elements, buckets = (draw(st.integers(*r)) for r in ((0, 5_000), (1, 70), (1, 70)))
+    later = draw(st.sets(st.integers(1, max(1, size - 1)), max_size=4)) if size > 1 else set()
+    starts = (0, *sorted(later)) if later or (size and draw(st.booleans())) else ()
+    return Shards(size, elements, buckets, starts)
+
+
+shardings = cut_nets()
 
 
 # ---- shards and buckets
@@ -68,14 +79,73 @@ def test_the_defaults_are_one_mebibyte_and_1024_buckets_by_a_hash_that_never_cha
     assert shards.weights()[633] == MIB
 
 
+def test_no_shard_of_a_cut_net_lies_in_two_parts() -> None:
+    shards = Shards(size=15, shard_elements=4, buckets=3, starts=(0, 6, 8))
+    spans = [(0, 4), (4, 6), (6, 8), (8, 12), (12, 15)]
+    assert [shards.span(s) for s in range(shards.count)] == spans
+    assert [shards.of_part(p) for p in range(3)] == [range(2), range(2, 3), range(3, 5)]
+    assert [shards.elements_of_part(p) for p in range(3)] == [(0, 6), (6, 8), (8, 15)]
+    assert [shards.bucket(s) for s in range(5)] == [0, 1, 2, 0, 1]
+    assert shards.weights().tolist() == [4 * (4 + 4), 4 * (2 + 3), 4 * 2]
+
+
 @given(shardings)
-def test_shards_cover_the_vector_once_and_only_the_last_is_short(shards: Shards) -> None:
+def test_shards_cover_the_vector_once_and_only_the_last_of_a_part_is_short(shards: Shards) -> None:
     spans = [shards.span(s) for s in range(shards.count)]
     borders = [0, *(end for _, end in spans)]
     assert spans == list(itertools.pairwise(borders))
     assert borders[-1] == shards.size
-    assert all(end - begin == shards.shard_elements for begin, end in spans[:-1])
-    assert all(0 < end - begin <= shards.shard_elements for begin, end in spans[-1:])
+    ends = {*shards.starts, shards.size}
+    assert ends <= set(borders)
+    sizes = {end: end - begin for begin, end in spans}
+    assert all(0 < size <= shards.shard_elements for size in sizes.values())
+    assert all(n == shards.shard_elements for end, n in sizes.items() if end not in ends)
+
+
+@given(shardings)
+def test_each_part_owns_whole_shards_that_are_numbered_through(shards: Shards) -> None:
+    assert shards.parts == max(1, len(shards.starts))
+    owned = [shard for part in range(shards.parts) for shard in shards.of_part(part)]
+    assert owned == list(range(shards.count))
+    for part in range(shards.parts):
+        begin, end = shards.elements_of_part(part)
+        spans = [shards.span(shard) for shard in shards.of_part(part)]
+        if spans:
+            assert (spans[0][0], spans[-1][1]) == (begin, end)
+
+
+@given(st.integers(1, 5_000), st.integers(1, 70), st.integers(1, 70))
+def test_a_net_of_one_part_is_cut_as_one_that_is_whole(size: int, per: int, buckets: int) -> None:
+    """Oracle: even slices from the first element on."""
+    whole, one = Shards(size, per, buckets), Shards(size, per, buckets, (0,))
+    expected = [(begin, min(begin + per, size)) for begin in range(0, size, per)]
+    for shards in (whole, one):
+        assert [shards.span(s) for s in range(shards.count)] == expected
+        assert shards.of_part(0) == range(len(expected))
+    assert one.weights().tolist() == whole.weights().tolist()
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        ((1, 5), "the first part begins at element 1, not at 0"),
+        ((0, 5, 5), "part 2 begins at element 5, part 1 at 5"),
+        ((0, 5, 3), "part 2 begins at element 3, part 1 at 5"),
+        ((0, 5, 10), "part 2 begins at element 10 of 10"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(starts: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        Shards(10, 4, 2, starts)
+
+
+@pytest.mark.parametrize("part", [-1, 2])
+def test_a_part_that_does_not_exist_is_refused(part: int) -> None:
+    shards = Shards(10, 4, 2, (0, 5))
+    with pytest.raises(IndexError, match=f"^part {part} of 2$"):
+        shards.of_part(part)
+    with pytest.raises(IndexError, match=f"^part {part} of 2$"):
+        shards.elements_of_part(part)
 
 
 @given(shardings)

@@ -23,7 +23,7 @@ def images(n, side=8):
 
 
 def pipeline(dataset, size=64, seed=1, augment=("shift:1", "rotate:10")):
-    cut = portions(len(dataset), batch_size=size, portion_batches=2, workers=1)
+    cut = portions(len(dataset), batch_size=size, portion_batches=2, replicas=1)
     return Pipeline(dataset, parse_augment(augment), seed, cut)
 
 
@@ -94,7 +94,7 @@ def test_portions_shrink_with_the_data_set(n, batch, portion_batches, workers, s
 @pytest.mark.parametrize("augment", [(), ("shift:2",)])
 def test_all_portions_of_an_epoch_are_the_data_set(augment):
     dataset = images(10_007)
-    cut = portions(10_007, batch_size=128, portion_batches=8, workers=3)
+    cut = portions(10_007, batch_size=128, portion_batches=8, replicas=3)
     source = Pipeline(dataset, parse_augment(augment), 9, cut)
     parts = [source.portion(2, number) for number in range(cut.count)]
     for indices, (inputs, labels) in parts:

@@ -196,3 +196,29 @@ def test_the_last_lines_say_what_came_out(capsys):
 def test_long_lines_are_not_broken_without_a_terminal(capsys):
     Screen(Job(), Path("x" * 300)).finish({})
     assert capsys.readouterr().out.splitlines()[-1] == f"run directory: {'x' * 300}"
+
+
+def shown(roles):
+    """The table of these roles, as text."""
+    out = io.StringIO()
+    Console(file=out, width=100).print(role_table(report(roles=roles)))
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+def test_of_a_cut_net_the_parts_are_shown():
+    """With the replica where there is more than one."""
+    parts = [{**role(f"worker-{rank}"), "replica": 0, "part": rank} for rank in range(2)]
+    server = role("paramserver-0", "14 shards")
+    assert shown([server, *parts]) == [
+        ["role", "pid", "part", "state", "counters"],
+        ["paramserver-0", "4123456", "14", "shards"],
+        ["worker-0", "4123456", "0", "training"],
+        ["worker-1", "4123456", "1", "training"],
+    ]
+    parts.append({**role("worker-2"), "replica": 1, "part": 0})
+    assert shown(parts)[1:] == [
+        ["worker-0", "4123456", "0", "of", "replica", "0", "training"],
+        ["worker-1", "4123456", "1", "of", "replica", "0", "training"],
+        ["worker-2", "4123456", "0", "of", "replica", "1", "training"],
+    ]
+    assert shown([server])[0] == ["role", "pid", "state", "counters"]

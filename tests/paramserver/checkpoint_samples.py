@@ -1,5 +1,6 @@
 """Checkpoints made of random numbers, for tests of the format."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,16 @@ POSITION = Position(
 )
 
 
-def copies_of(number: int, elements: int = 42, per: int = SHARD_BYTES // 4) -> list[ShardCopy]:
+def copies_of(
+    number: int,
+    elements: int = 42,
+    per: int = SHARD_BYTES // 4,
+    starts: tuple[int, ...] = (),
+) -> list[ShardCopy]:
     """All shards of checkpoint `number`: the same numbers each time."""
     random = np.random.default_rng(number)
-    spans = [min(per, elements - begin) for begin in range(0, elements, per)]
+    borders = list(itertools.pairwise([*(starts or (0,)), elements]))
+    spans = [min(per, end - at) for begin, end in borders for at in range(begin, end, per)]
 
     def some(size: int) -> np.ndarray:
         return random.normal(size=size).astype(np.float32)
@@ -49,7 +56,11 @@ def write_file(directory: Path, rank: int, copies: list[ShardCopy]) -> FileEntry
 
 
 def write_checkpoint(
-    run: Path, servers: int = 3, keep: int = 3, layout: tuple[Parameter, ...] = LAYOUT
+    run: Path,
+    servers: int = 3,
+    keep: int = 3,
+    layout: tuple[Parameter, ...] = LAYOUT,
+    starts: tuple[int, ...] = (),
 ) -> Path:
     """The next checkpoint of a run; its shards lie on the servers in turn."""
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -57,8 +68,9 @@ def write_checkpoint(
     number = next_number(run)
     directory = directory_of(run, number)
     elements = sum(int(np.prod(parameter.shape)) for parameter in layout)
-    copies = copies_of(number, elements)
+    copies = copies_of(number, elements, starts=starts)
     files = tuple(write_file(directory, r, copies[r::servers]) for r in range(servers))
     place = replace(POSITION, epoch=number)
-    seal(directory, Manifest(number, 9, layout, SHARD_BYTES, 16, "x", SLOTS, place, files), keep)
+    index = Manifest(number, 9, layout, SHARD_BYTES, 16, "x", SLOTS, place, files, starts)
+    seal(directory, index, keep)
     return directory

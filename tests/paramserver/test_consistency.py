@@ -121,8 +121,10 @@ def test_a_rest_that_comes_before_its_sender_is_known_counts() -> None:
     crowd.rest((2, 0), 0)
     crowd.see([(1, 0), (2, 0)], training=False)
     assert crowd.active == {(1, 0)}
+    assert crowd.resting == 1
     crowd.turn(1)
     assert crowd.active == {(1, 0), (2, 0)}
+    assert crowd.resting == 0
 
 
 def test_a_rest_of_an_epoch_that_is_over_says_nothing() -> None:

@@ -44,6 +44,25 @@ def test_it_comes_back_as_it_was() -> None:
     assert manifest().size == 42
 
 
+def test_a_cut_net_comes_back_with_its_parts() -> None:
+    """42 elements in shards of 32: a whole net has two, one that is cut at 5 has three."""
+    files = tuple(
+        FileEntry(f"server-{n}.safetensors", 9, "a" * 64, (ShardEntry(n, 1, 2, 3),))
+        for n in range(3)
+    )
+    cut = manifest(starts=(0, 5), files=files)
+    assert from_json(to_json(cut)) == cut
+    assert [cut.shards.span(n) for n in range(3)] == [(0, 5), (5, 37), (37, 42)]
+
+
+@pytest.mark.parametrize("older", [2, 3])
+def test_older_formats_are_of_whole_nets(older: int) -> None:
+    table = json.loads(to_json(manifest()))
+    table["format"] = older
+    del table["starts"]
+    assert from_json(json.dumps(table)) == manifest()
+
+
 def test_the_position_counts_samples_and_portions() -> None:
     assert POSITION.epochs == 2.4
     assert Position(7).epochs == 7
@@ -73,6 +92,10 @@ def test_each_shard_lies_in_one_file(held: tuple[int, ...]) -> None:
         (("files", 0, "shards", 0), [0, 1, 2]),
         (("files", 0, "shards", 0, 1), True),
         (("files",), []),
+        (("starts",), [0, 42]),
+        (("starts",), [1]),
+        (("starts",), [0, 30.0]),
+        (("starts",), [0, 5]),
     ],
 )
 def test_anything_else_is_refused(path: tuple[Any, ...], value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,3 +76,20 @@ def test_what_is_no_segment_is_refused(
     wrong = Attach(place(), attach.pid, attach.descriptor, rows, size)
     with pytest.raises(RemoteError):
         SharedLanes().attach(7, wrong)
+
+
+def test_the_rows_of_a_part_begin_where_the_part_does(offered: tuple[Attach, Float32]) -> None:
+    """Rows of 10 elements, of the part that begins at element 100 of the net."""
+    attach, rows = offered
+    lanes = SharedLanes()
+    lanes.attach(7, replace(attach, begin=100))
+    rows[1, 2:5] = 1, 2, 3
+    read, room = lanes.gradient(7, 0, 102, 105), lanes.parameters(7, 108, 110)
+    assert read is not None
+    assert room is not None
+    np.testing.assert_array_equal(read, [1, 2, 3])
+    room[:] = 8, 9
+    np.testing.assert_array_equal(rows[0, 7:], [0, 8, 9])
+    for begin, end in ((0, 5), (99, 101), (105, 111)):
+        assert lanes.gradient(7, 0, begin, end) is None
+        assert lanes.parameters(7, begin, end) is None

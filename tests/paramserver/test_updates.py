@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from dualshard.common.job import OptimizerSection
+from dualshard.common.job import OptimizerSection, OuterSection
 from dualshard.common.rates import Segment
 from dualshard.common.rules import make_rule
 from dualshard.common.types import Array, Float32
@@ -237,6 +237,32 @@ def test_the_order_of_the_parts_is_the_order_of_the_sum() -> None:
     np.testing.assert_array_equal(ends[0], ends[1])
     assert (ends[0] != ends[2]).any()
     close_to(ends[2], ends[0])
+
+
+@pytest.mark.parametrize("resting", [0, 1, 3])
+def test_in_consensus_each_counts_the_same_and_those_at_rest_as_what_is_there(resting: int) -> None:
+    """Boyd et al. 2011, section 7.1: pushed is z - (w + u), z becomes the mean of all w + u."""
+    shard, pushed = held(), parts((1, 2, 5))
+    z = shard.values.astype(float)
+    answers = [z - part.gradient for part in pushed] + [z] * resting
+    rule = make_rule(OuterSection())
+    Together(rule, constant, evenly=True).close(shard, pushed, resting)
+    close_to(shard.values, np.mean(answers, axis=0))
+    assert shard.minibatches == 8
+    other = held()
+    Together(rule, constant).close(other, parts((1, 2, 5)), resting)
+    weights = [1 / 8, 2 / 8, 5 / 8]
+    steps = [weight * part.gradient for weight, part in zip(weights, pushed, strict=True)]
+    close_to(other.values, z - np.sum(steps, axis=0))
+
+
+def test_averaged_state_goes_all_the_way_whoever_rests() -> None:
+    shard, pushed = held(), parts((1, 1))
+    shard.segments = (Segment(0, SIZE // 2), Segment(SIZE // 2, SIZE, averaged=True))
+    before, mean = shard.values.copy(), np.mean([part.gradient for part in pushed], axis=0)
+    Together(make_rule(OuterSection()), constant, evenly=True).close(shard, pushed, 2)
+    close_to(shard.values[: SIZE // 2], (before - mean / 2)[: SIZE // 2])
+    close_to(shard.values[SIZE // 2 :], (before - mean)[SIZE // 2 :])
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5])

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from dualshard.common.cluster import Parameter
 from dualshard.common.sharding import Shards, Table, assign
 from dualshard.common.types import Float32, Member, Role
 from dualshard.worker.exchange import Exchange, Lane, Replica, owner_address
+from dualshard.worker.exchanging import shapes_within
 
 SHARDS = Shards(size=25, shard_elements=10)
 
@@ -83,3 +85,29 @@ def test_what_has_changed_is_told_once_and_neighbours_together() -> None:
     assert not copy.take(3, 0, "f32", values(10, 2))
     assert copy.take_changed() == ((0, 10), (30, 45))
     assert copy.take_changed() == ()
+
+
+def part() -> Replica:
+    """The second part, elements 12 to 24, of a net that is cut at 12: shards 2 and 3 of four."""
+    shards = Shards(size=25, shard_elements=10, starts=(0, 12))
+    return Replica(np.zeros(13, np.float32), shards, shards.of_part(1), 12)
+
+
+def test_a_part_holds_its_own_shards_from_where_it_begins() -> None:
+    copy = part()
+    assert (copy.missing, copy.numbers) == ({2, 3}, range(2, 4))
+    assert [copy.span(shard) for shard in copy.numbers] == [(0, 10), (10, 13)]
+    assert copy.take(3, 4, "f32", values(3, 9))
+    assert (copy.missing, copy.versions) == ({2}, [0, 0, 0, 4])
+    np.testing.assert_array_equal(copy.vector, np.repeat([0, 9], [10, 3]))
+    assert copy.take_changed() == ((10, 13),)
+
+
+def test_what_is_not_finite_is_named_by_the_parameters_of_the_part() -> None:
+    layout = [
+        Parameter("low", True, (3, 4)),
+        Parameter("one", True, (9,)),
+        Parameter("b", True, (4,)),
+    ]
+    assert shapes_within(layout, part()) == {"one": (9,), "b": (4,)}
+    assert shapes_within(layout, replica()) == {"low": (3, 4), "one": (9,), "b": (4,)}

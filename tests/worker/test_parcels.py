@@ -209,3 +209,33 @@ def test_buffers_of_lanes_and_shards_are_apart() -> None:
     for parcel, copy in zip(sent, kept, strict=False):
         np.testing.assert_array_equal(parcel.gradient, copy)
     assert (sent[0].gradient != sent[2].gradient).any()
+
+
+@pytest.mark.parametrize("name", ["none", "f16", "int8", "topk"])
+def test_a_part_packs_its_shards_as_a_whole_net_would(name: str) -> None:
+    """Of a net that is cut at 700 the upper part's gradient begins there; what it leaves out of one
+    push goes with the next."""
+    shards = Shards(SIZE, 500, starts=(0, 700))
+    numbers = shards.of_part(1)
+    settings = Job.from_dict({"train": {"compression": name, "factors": "off"}})
+    whole = Parcels(settings, shards, LAYOUT, NAMES)
+    part = Parcels(settings, shards, LAYOUT, NAMES, numbers)
+    for seed in (1, 2):
+        lane = exchange(seed=seed)
+        upper = replace(lane, gradient=lane.gradient[700:].copy())
+        for shard in numbers:
+            one, other = whole.pack(lane, shard, {}), part.pack(upper, shard, {})
+            assert one.encoding == other.encoding
+            np.testing.assert_array_equal(one.gradient, other.gradient)
+            np.testing.assert_array_equal(one.extra, other.extra)
+
+
+def test_a_part_takes_its_own_averages_out() -> None:
+    """Averages at the end of the net, in the second of two parts."""
+    shards = Shards(SIZE + 7, 500, starts=(0, 700))
+    settings = Job.from_dict({"train": {"compression": "int8"}})
+    packer = Parcels(settings, shards, [*LAYOUT, *MEAN], NAMES, shards.of_part(1))
+    gradient = np.arange(700, SIZE + 7, dtype=np.float32)
+    lane = replace(exchange(), gradient=gradient)
+    found = [packer.pack(lane, shard, {}).averaged.tolist() for shard in shards.of_part(1)]
+    assert found == [[], [float(SIZE + n) for n in range(7)]]

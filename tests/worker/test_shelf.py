@@ -43,6 +43,21 @@ def test_room_is_for_the_largest_portion_what_is_taken_and_a_lost_server() -> No
     assert room(job, DataShape(9, 10, 3, (4, 2), 15), 2) == (6 + 6 * lanes, 9 * 8)
 
 
+@pytest.mark.parametrize(("wait", "under_way"), [(True, 1), (False, 3)])
+def test_room_in_a_cut_net_is_for_what_is_under_way_and_not_told_yet(
+    wait: bool, under_way: int
+) -> None:
+    tables = {
+        "data": {"batch_size": 5},
+        "train": {"mode": "admm", "n_push": 12},
+        "admm": {"wait": wait, "ahead": 3, "macro_batch": 15},
+    }
+    job = Job.from_dict(tables)
+    shape = DataShape(100, 10, 3, (4, 2), 15)
+    # Three for two credits; two pushes of four portions each; and the boundary's.
+    assert room(job, shape, 2) == (3 + 2 * 4 + under_way, 15 * 8)
+
+
 @pytest.mark.parametrize(("dtype", "shape"), [("|u1", [4, 2, 4]), ("<f4", [4, 2]), ("|u1", [4])])
 def test_a_portion_is_a_view_of_its_slot(dtype: str, shape: list[int]) -> None:
     slots = make_slots()

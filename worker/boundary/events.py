@@ -87,7 +87,8 @@ class Trained:
 
     `targets` (n, ...) are for the part below and `rho` is their weight, in all parts but the
     bottom. `copies` are this part's copies of boundary layers, by boundary, in coupling `weights`.
-    `metrics` are means over the samples, only where the part has a head: `loss` and `accuracy`.
+    `metrics` are means over the samples, or over one minibatch of them at the inputs that came,
+    only where the part has a head: `loss` and `accuracy`.
     `primal` is the root mean square of x - y over the round, and `dual` ρ times that of how far the
     part's outputs have moved (0 where there is none); `gap` is the fraction of the way to its
     targets that the part has come.

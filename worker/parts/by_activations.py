@@ -35,13 +35,26 @@ class Top(Trainer):
         rows, rho = action.rows, self._penalty.rho
         known = known_of(rows, action.known)
         free = Free(rows.inputs, known.indices, self._multipliers, self._admm.gamma, rho)
-        steps, metrics = self._holding.steps, self._pass(action, known, free, progress, 0)
+        metrics = self._measure(action, known)
+        steps, found = self._holding.steps, self._pass(action, known, free, progress, 0)
         for again in range(1, self._admm.passes):
             self._pass(action, known, free, progress, again)
         targets, primal = free.finish()
         self._penalty.advance(primal, rows.dual)
         steps = self._holding.steps - steps
+        metrics = metrics or found
         return Trained(action.round, steps, targets, rho, metrics=metrics, primal=primal)
+
+    def _measure(self, action: Train, known: Known) -> Metrics:
+        """Where there are multipliers: the measures of one minibatch of the round at the real
+        inputs. What the first pass sees is y, which they have moved beyond these, to where the loss
+        is larger: on curves it would look as if nothing were learnt."""
+        if not self._admm.gamma:
+            return {}
+        batches = [part for part, _ in minibatches(action.rows)]
+        part = batches[action.round % len(batches)]
+        outputs = self._runner.forward(action.rows.inputs[part], None)
+        return self._runner.judge(outputs, known.labels[part]).metrics
 
     def _pass(
         self, action: Train, known: Known, free: Free, progress: float, again: int

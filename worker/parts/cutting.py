@@ -63,10 +63,10 @@ def layers_of(job: Job, model: Sequential) -> list[dict[str, Layer]]:
         UserError: no such layer, an order that is not the net's, or a part without parameters.
     """
     names, cuts = list(model.layers), list(job.partition.cuts) or _chosen(job, model)
-    _check_known(job, cuts, names)
     if cuts[-1] == names[-1]:
         fix = f"cut behind an earlier layer, one of {', '.join(names[:-1])}"
         raise UserError(KEY, cuts[-1], "layers above the last cut", fix)
+    _check_known(job, cuts, names[:-1])
     borders = [0, *(names.index(name) + 1 for name in cuts), len(names)]
     found = [
         {name: model.layers[name] for name in names[begin:end]} for begin, end in pairwise(borders)

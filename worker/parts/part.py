@@ -59,7 +59,7 @@ class Part(ABC):
 
     def loss(self, outputs: Array, labels: Array) -> Judged:
         """Only asked of the top part. Labels as in `Model.gradients`."""
-        raise NotImplementedError
+        raise AssertionError("only the top part knows a loss")
 
 
 class Cuttable(ABC):

@@ -51,11 +51,14 @@ class Runner:
         self.part, self.parameters, self.gradients = part, parameters, gradients
         self._job, self._stream, self._scaling = job, stream, scaling
 
-    def forward(self, inputs: Array, seeds: Seeds, again: int = 0) -> Array:
-        """Outputs of a minibatch as a training step sees them. `again` tells its repetitions
-        apart: each has random numbers of its own, 0 those of the minibatch itself."""
-        epoch, begin, number = seeds
-        random = self._stream.at((epoch, begin, number + (again << _PASS)))
+    def forward(self, inputs: Array, seeds: Seeds | None, again: int = 0) -> Array:
+        """Outputs of a minibatch as a training step sees them, without seeds as an evaluation does.
+        `again` tells its repetitions apart: each has random numbers of its own, 0 those of the
+        minibatch itself."""
+        random = None
+        if seeds is not None:
+            epoch, begin, number = seeds
+            random = self._stream.at((epoch, begin, number + (again << _PASS)))
         values = inputs if self._scaling is None else self._scaling(inputs)
         outputs: Array = guarded(
             self._job,

@@ -9,6 +9,7 @@ from ...common.cluster import DataShape, parse_layout
 from ...common.job import Job
 from ...common.types import Arrays, Float32, Metrics
 from ..admm.weights import Agreement
+from ..events import Built
 from ..measuring import Examiner
 from ..scaling import Scaling
 from ..step import Allocate, in_own_memory
@@ -51,6 +52,10 @@ class PartStepper:
         warm_up(job, data, part, inputs, self._train())
         self._holding.forget(first[self.begin : self.end])
         self._trainer = self._train()
+
+    def built(self) -> Built:
+        """What the worker's state has to know."""
+        return Built(self.layout_rows(), self.vector, [self.gradient], starts=tuple(self.starts))
 
     def layout_rows(self) -> list[list[Any]]:
         """(name, decays, averaged, dimension, ...) of every parameter of the whole net, in order,
