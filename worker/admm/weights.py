@@ -6,7 +6,8 @@ al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, as λ = ρ u, s
 care when ρ changes. The lower side goes first in a round and knows how the upper one ends it when
 it hears of it, before the next: only then does its u advance. So both add up the same, while parts
 take turns; were it at the end of its own round, the two would differ for ever by how far Wy has
-come, and the copies would settle elsewhere.
+come, and the copies would settle elsewhere. A side that goes on without a new copy of the other one
+leaves its u as it is: a copy counts once.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...common.compiled import compiled
+from ...common.errors import RemoteError
 from ...common.types import Array, Float32
 from .residuals import squared_distance
 
 
 class Agreement:
     """One side of a boundary: its multipliers, and what it last heard of the other side.
+
+    Whoever takes a lost worker's place begins with u = 0, while the other side keeps its own.
 
     Arguments:
         size: elements of the layer's parameters.
@@ -32,11 +36,19 @@ class Agreement:
         self._sign, self._averaged = sign, list(averaged)
         self._multipliers = np.zeros(size, np.float32)
         self._other: Float32 | None = None
+        self._heard = False
 
     def hear(self, other: Array, own: Float32, rho: float) -> None:
         """The other side's copy, (size,) float32, before a round; `own` and `rho` are those of the
-        round that is over."""
-        self._other = np.array(other, np.float32)
+        round that is over.
+
+        Raises:
+            RemoteError: it is not of this layer.
+        """
+        if other.shape != self._multipliers.shape:
+            size = self._multipliers.size
+            raise RemoteError(f"a copy of shape {other.shape} of a layer of {size} parameters")
+        self._other, self._heard = np.array(other, np.float32), True
         if self._sign > 0:
             self._advance(own, rho)
 
@@ -59,8 +71,9 @@ class Agreement:
         """End a round; the sum of (Wx - Wy)^2, 0 before a copy has come."""
         if self._other is None:
             return 0.0
-        if self._sign < 0:
+        if self._sign < 0 and self._heard:
             self._advance(own, rho)
+        self._heard = False
         return squared_distance(own, self._other)
 
     def _advance(self, own: Float32, rho: float) -> None:

@@ -69,7 +69,8 @@ class Train:
     `known`, in the top part. `outputs` are those that were sent up, in a lower part. `known` is
     None in the bottom part of coupling `activations`. In coupling `weights` there are no targets;
     `other` is the neighbours' newest copy of the boundary layers that this part shares, flat, by
-    the number of the boundary (boundary b lies between parts b and b + 1), where one has come.
+    the number of the boundary (boundary b lies between parts b and b + 1), where one has come since
+    the last training.
     """
 
     round: int

@@ -29,6 +29,7 @@ class ByWeights(ByMacroBatch):
         self._credit = max(1, job.admm.ahead)
         self._asks = has_head(job, self.part)
         self._newest: dict[int, tuple[int, Float32]] = {}  # by boundary: round and copy
+        self._fresh: set[int] = set()  # boundaries of whose copy the part has not been told
         self._own: Copies | None = None
 
     def may_forward(self) -> bool:
@@ -44,7 +45,8 @@ class ByWeights(ByMacroBatch):
         known = self.known(round) if self._asks else None
         if known is None and self._asks:
             return None
-        other = {boundary: copy for boundary, (_, copy) in self._newest.items()}
+        other = {boundary: self._newest[boundary][1] for boundary in sorted(self._fresh)}
+        self._fresh.clear()
         return Train(round.number, round.rows, known, round.outputs, other=other)
 
     def taught(self, round: Round, event: Trained) -> dict[str, float]:
@@ -99,7 +101,7 @@ class ByWeights(ByMacroBatch):
             return
         round = self.answers(message.round)
         if round is None:
-            self.late(message)
+            self.late()
             return
         self._take_copy(self.part, message)
         round.answered = True
@@ -119,3 +121,4 @@ class ByWeights(ByMacroBatch):
         need(finite(values), "values", "NaN or infinity", "finite numbers", "nonfinite")
         if message.round > newest:
             self._newest[boundary] = (message.round, values)
+            self._fresh.add(boundary)
