@@ -558,12 +558,7 @@ class Simulation:
         for server in self.servers():
             if server.store is not None:
                 versions = sum(held.version for held in server.store.shards.values())
-                versions -= sum(
-                    entry.version
-                    for file in (self.resumed.manifest.files if self.resumed else ())
-                    for entry in file.shards
-                    if entry.shard in server.store.shards
-                )
+                versions -= sum(map(self._resumed_version, server.store.shards))
                 if modes.closes_steps(self.job):
                     assert versions <= server.counters["pushes"]
                 else:
@@ -576,6 +571,19 @@ class Simulation:
             ]
             rings = [worker._ring for worker in self.workers()]
             assert [ring.held for ring in rings if ring is not None] == [0] * len(rings)
+
+    def _resumed_version(self, shard: int) -> int:
+        """What a shard's version was in the checkpoint: the highest of those of which it is put
+        together, where the net was cut otherwise."""
+        if self.resumed is None:
+            return 0
+        job, manifest = self.job.paramserver, self.resumed.manifest
+        shards = self.controller.cluster.shards(job.shard_bytes, job.buckets)
+        begin, end = shards.span(shard)
+        spans = (
+            (entry, manifest.shards.span(entry.shard)) for f in manifest.files for entry in f.shards
+        )
+        return max(entry.version for entry, (first, last) in spans if first < end and begin < last)
 
 
 def _post_to(actor: Actor, event: object) -> None:
