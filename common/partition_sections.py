@@ -93,7 +93,7 @@ class AdmmSection(Section):
         Kind.NUMBER, 0.0, "activations: the same in middle parts", minimum=0, maximum=1
     )
     c: float = setting(
-        Kind.NUMBER, 0.1, "activations: damping of the step of y in the top part", above=0
+        Kind.NUMBER, 0.5, "activations: damping of the step of y in the top part", above=0
     )
     c_middle: float = setting(
         Kind.NUMBER, 1.0, "activations: the same in middle parts, as a multiple of ρ", above=0

@@ -373,9 +373,8 @@ TINY = {"job.epochs": 1, "job.evaluate_every": 1, "data.batch_size": 16}
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("slow", [None, 1])
-def test_a_run_of_local_sgd(images, tmp_path, slow):
-    side = Side({"data.source": f"idx:{images}", "train.mode": "local", **TINY}, slow)
+def test_a_run_of_local_sgd_with_a_slow_worker(images, tmp_path):
+    side = Side({"data.source": f"idx:{images}", "train.mode": "local", **TINY}, 1)
     found = run_side(side, tmp_path / "run", 0)
     assert found.rounds >= 2
     assert found.traffic == found.server_traffic > 0

@@ -98,7 +98,7 @@ CONTRACT = {
         "cap": 0.0,
         "schedule": "capped",
         "gamma": 0.5,
-        "c": 0.1,
+        "c": 0.5,
         "c_middle": 1.0,
         "gamma_middle": 0.0,
         "macro_batch": 1024,

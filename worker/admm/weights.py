@@ -14,12 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...common.compiled import compiled
+from ...common.errors import RemoteError
 from ...common.types import Array, Float32
 from .residuals import squared_distance
 
 
 class Agreement:
     """One side of a boundary: its multipliers, and what it last heard of the other side.
+
+    Whoever takes a lost worker's place begins with u = 0, while the other side keeps its own.
 
     Arguments:
         size: elements of the layer's parameters.
@@ -35,7 +38,14 @@ class Agreement:
 
     def hear(self, other: Array, own: Float32, rho: float) -> None:
         """The other side's copy, (size,) float32, before a round; `own` and `rho` are those of the
-        round that is over."""
+        round that is over.
+
+        Raises:
+            RemoteError: it is not of this layer.
+        """
+        if other.shape != self._multipliers.shape:
+            size = self._multipliers.size
+            raise RemoteError(f"a copy of shape {other.shape} of a layer of {size} parameters")
         self._other = np.array(other, np.float32)
         if self._sign > 0:
             self._advance(own, rho)

@@ -69,7 +69,7 @@ class ByActivations(ByMacroBatch):
             return
         round = self.answers(message.round)
         if round is None:
-            self.late(message)
+            self.late()
             return
         check_rho(message.rho)
         targets = decode(message, self._job.partition.encoding, round.outputs.shape)

@@ -20,7 +20,7 @@ from .early import Early
 from .encoding import Misfit, decode, need
 from .events import Ahead, Back, Backed, Forwarded, Rows
 from .linked import Linked, check_activations, payload
-from .pieces import Piece, Stage, Step, piece_seeds
+from .pieces import Piece, Stage, Step
 
 
 class ByBackprop(Linked):
@@ -52,7 +52,7 @@ class ByBackprop(Linked):
         inputs = decode(message, self._job.partition.encoding)
         base = message.round - message.piece
         if base < self._heard or (base == self._heard and self._step is None):
-            self.late(message)  # of a minibatch that the part below has given up
+            self.late()  # of a minibatch that the part below has given up
             return
         if base > self._heard:
             self.drop_below()
@@ -63,8 +63,9 @@ class ByBackprop(Linked):
         assert step is not None
         self.takes = inputs.shape[1:]
         piece = step.pieces[message.piece]
-        seeds = (message.epoch, message.begin, message.minibatch, message.piece, self._most)
-        piece.rows = Rows(inputs, message.batch, piece_seeds(*seeds))
+        # All pieces have the minibatch's own: the slot tells them apart.
+        seeds = (message.epoch, message.begin, message.minibatch)
+        piece.rows = Rows(inputs, message.batch, seeds)
         piece.stage, piece.below, piece.first = Stage.WAITING, message.round, message.first
         if self.top:
             self._knowing.want(step.key)
@@ -82,7 +83,7 @@ class ByBackprop(Linked):
         step = self._step
         piece = step.pieces[message.round - step.base] if step and step.has(message.round) else None
         if piece is None or piece.stage is not Stage.UP or piece.message is None:
-            self.late(message)
+            self.late()
             return
         shape = piece.message.shape
         piece.gradient = decode(message, self._job.partition.encoding, shape)

@@ -170,7 +170,7 @@ class Linked(Boundary):
             self.fail(f"part {part} ({who.name}) refused its {what}: {reply.detail}")
         return True
 
-    def late(self, message: Message) -> None:
+    def late(self) -> None:
         """An answer that nobody waits for."""
         self.counters["boundary_late"] += 1
 

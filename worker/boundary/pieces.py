@@ -67,8 +67,7 @@ class Step:
         parts = []
         for i in range(count):
             begin, end = i * total // count, (i + 1) * total // count
-            seeds = piece_seeds(portion.epoch, portion.begin, number, i, pieces)
-            rows = Rows(inputs[begin:end], batch, seeds)
+            rows = Rows(inputs[begin:end], batch, minibatch.seeds)
             parts.append(Piece(Stage.WAITING, first=number * batch + begin, rows=rows))
         key = (portion.epoch, portion.begin)
         return cls(base, -1, portion.leg, key, number, batch, parts, [minibatch])
@@ -113,11 +112,3 @@ class Step:
             values=code.values,
             extra=code.extra,
         )
-
-
-def piece_seeds(
-    epoch: int, begin: int, minibatch: int, piece: int, pieces: int
-) -> tuple[int, int, int]:
-    """Those of one of up to `pieces` pieces: the minibatch's own if it is not cut, else others for
-    each piece of a portion, so that no two of them drop the same units."""
-    return epoch, begin, minibatch * pieces + piece

@@ -99,7 +99,7 @@ class ByWeights(ByMacroBatch):
             return
         round = self.answers(message.round)
         if round is None:
-            self.late(message)
+            self.late()
             return
         self._take_copy(self.part, message)
         round.answered = True

@@ -8,6 +8,7 @@ were sent, for which the targets are. The top part draws afresh in each pass.
 import numpy as np
 
 from ...common import partition
+from ...common.errors import RemoteError
 from ...common.job import Job
 from ...common.types import Float32, Metrics
 from ..admm.activations import Free, Multipliers, pull, weight_of_distance
@@ -17,7 +18,7 @@ from ..boundary.events import NONE, Known, Train, Trained
 from ..nn.native.program import readable
 from .holding import Holding
 from .runner import Runner, flat_of, minibatches
-from .trainer import Action, Event, Trainer, go_forward
+from .trainer import Action, Event, Trainer, go_forward, known_of
 
 
 class Top(Trainer):
@@ -31,8 +32,8 @@ class Top(Trainer):
 
     def perform(self, action: Action, progress: float) -> Event:
         assert isinstance(action, Train)
-        known, rows, rho = action.known, action.rows, self._penalty.rho
-        assert known is not None
+        rows, rho = action.rows, self._penalty.rho
+        known = known_of(rows, action.known)
         free = Free(rows.inputs, known.indices, self._multipliers, self._admm.gamma, rho)
         metrics = self._measure(action, known)
         steps, found = self._holding.steps, self._pass(action, known, free, progress, 0)
@@ -90,6 +91,8 @@ class Lower(Trainer):
         targets, sent = (
             readable(values, np.float32).reshape(-1) for values in (action.targets, action.outputs)
         )
+        if sent.size != targets.size or targets.size % len(action.rows.inputs):
+            raise RemoteError(f"{targets.size} numbers of targets for {sent.size} of outputs")
         first = squared_distance(sent, targets)
         for _ in range(self._admm.passes):
             left, moved = self._pass(action, free, targets, sent, progress)
@@ -108,9 +111,11 @@ class Lower(Trainer):
         """y, in all parts but the lowest."""
         if not self._part:
             return None
-        assert action.known is not None
-        inputs, indices = action.rows.inputs, action.known.indices
-        return Free(inputs, indices, self._multipliers, self._admm.gamma_middle, action.rho)
+        inputs, known = action.rows.inputs, action.known
+        if known is None or len(known.indices) != len(inputs):
+            count = 0 if known is None else len(known.indices)
+            raise RemoteError(f"{count} numbers for {len(inputs)} samples")
+        return Free(inputs, known.indices, self._multipliers, self._admm.gamma_middle, action.rho)
 
     def _pass(
         self, action: Train, free: Free | None, targets: Float32, sent: Float32, progress: float
@@ -126,6 +131,7 @@ class Lower(Trainer):
             outputs = self._runner.forward(inputs, seeds)
             delta = self._take(span.stop - span.start)
             per_sample = np.float32(weight / count)
+            assert outputs.size == delta.size
             found = pull(flat_of(outputs), targets[span], sent[span], per_sample, delta)
             left, moved = left + found[0], moved + found[1]
             source = self._runner.backward(delta.reshape(outputs.shape))

@@ -13,7 +13,7 @@ from ...common.types import Float32
 from ..boundary.events import NONE, Ahead, Back, Backed, Forwarded, Rows
 from .holding import Holding
 from .runner import Runner, minibatches
-from .trainer import Action, Event, Trainer
+from .trainer import Action, Event, Trainer, known_of
 
 
 class ByBackprop(Trainer):
@@ -38,9 +38,8 @@ class ByBackprop(Trainer):
     def _back(self, action: Back, progress: float) -> Backed:
         metrics, delta, runner = {}, action.gradient, self._runner(action.slot)
         if action.rows is not None:
-            assert action.known is not None
-            count = len(action.rows.inputs)
-            judged = runner.judge(self._ahead(action.slot, action.rows), action.known.labels)
+            count, known = len(action.rows.inputs), known_of(action.rows, action.known)
+            judged = runner.judge(self._ahead(action.slot, action.rows), known.labels)
             metrics, delta = judged.metrics, judged.slope
             if count != action.total:  # the mean of the minibatch, not of the piece
                 delta = delta * np.float32(count / action.total)

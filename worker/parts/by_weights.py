@@ -17,7 +17,7 @@ from ..admm.weights import Agreement
 from ..boundary.events import Seeds, Train, Trained
 from .holding import Holding
 from .runner import Runner, minibatches
-from .trainer import Action, Event, Trainer, go_forward
+from .trainer import Action, Event, Trainer, go_forward, known_of
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class ByWeights(Trainer):
             if not self._learns:
                 self._only_pass_on(rows.inputs[part], seeds, again)
             else:
-                assert action.known is not None
-                labels = action.known.labels[part]
+                labels = known_of(rows, action.known).labels[part]
                 for name, value in self._learn(rows.inputs[part], labels, seeds, again).items():
                     sums[name] = sums.get(name, 0.0) + value * (part.stop - part.start)
             for boundary in self._boundaries.values():

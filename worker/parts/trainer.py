@@ -4,7 +4,19 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from ..boundary.events import NONE, Ahead, Back, Backed, Forward, Forwarded, Train, Trained
+from ...common.errors import RemoteError
+from ..boundary.events import (
+    NONE,
+    Ahead,
+    Back,
+    Backed,
+    Forward,
+    Forwarded,
+    Known,
+    Rows,
+    Train,
+    Trained,
+)
 from .runner import Runner, minibatches
 
 Action = Forward | Train | Ahead | Back
@@ -17,6 +29,20 @@ class Trainer(ABC):
     @abstractmethod
     def perform(self, action: Action, progress: float) -> Event:
         """Compute; the rates are those of `progress`, the fraction of the job that is done."""
+
+
+def known_of(rows: Rows, known: Known | None) -> Known:
+    """What is known of the samples of a round, if it is of all of them.
+
+    Raises:
+        RemoteError: it is of fewer, or of more.
+    """
+    assert known is not None
+    count = len(rows.inputs)
+    if not (len(known.indices) == len(known.labels) == count):
+        said = f"{len(known.indices)} numbers and {len(known.labels)} labels"
+        raise RemoteError(f"{said} for {count} samples")
+    return known
 
 
 def go_forward(runner: Runner, action: Action) -> Forwarded:

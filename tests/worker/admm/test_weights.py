@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dualshard.common.errors import RemoteError
 from dualshard.worker.admm.residuals import closed, rms, squared_distance
 from dualshard.worker.admm.weights import Agreement
 
@@ -42,6 +43,11 @@ def test_before_the_other_side_is_heard_nothing_pulls() -> None:
     agreement.add_slope(random(0), gradient, 0.1)
     np.testing.assert_array_equal(gradient, random(2))
     assert agreement.close(random(0), 0.1) == 0
+
+
+def test_a_copy_of_another_layer_is_refused() -> None:
+    with pytest.raises(RemoteError, match=r"a copy of shape \(5,\) of a layer of 6 parameters"):
+        Agreement(6, 1).hear(random(0)[:5], random(0), 0.1)
 
 
 def test_running_averages_are_not_pulled() -> None:

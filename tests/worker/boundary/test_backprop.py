@@ -51,12 +51,15 @@ def test_all_pieces_are_under_way_and_the_next_minibatch_waits_for_the_step() ->
     assert tops == [(*turn, total) for turn, total in zip(step * 6, totals, strict=True)]
 
 
-def test_seeds_of_pieces_differ_and_are_the_same_in_all_parts() -> None:
+def test_a_piece_has_the_seeds_of_its_minibatch_and_a_slot_of_its_own_in_all_parts() -> None:
     net = CutNet(job_of(3, "backprop", partition__micro_batches=2), portions=2)
     net.run()
-    seeds = [[a.rows.seeds for a in part.log if getattr(a, "rows", None)] for part in net.living]
-    assert seeds[0] == seeds[1] == seeds[2]
-    assert len(set(seeds[0])) == len(seeds[0]) == 12
+    went = [
+        [(a.rows.seeds, a.slot) for a in part.log if getattr(a, "rows", None)]
+        for part in net.living
+    ]
+    places = [(0, 12 * portion, number) for portion in range(2) for number in range(3)]
+    assert went == [[(place, slot) for place in places for slot in range(2)]] * 3
     whole = CutNet(job_of(2, "backprop"), portions=2)
     whole.run()
     expected = [(0, 12 * portion, number) for portion in range(2) for number in range(3)]
@@ -144,5 +147,5 @@ def test_a_minibatch_that_the_part_below_has_given_up_makes_room_for_the_next() 
     assert +part.boundary.counters == {"boundary_dropped": 1, "boundary_late": 1}
     action = part.boundary.next()
     assert isinstance(action, Ahead)
-    assert action.rows.seeds == (0, 0, 2)
+    assert action.rows.seeds == (0, 0, 1)
     assert not part.host.refusals

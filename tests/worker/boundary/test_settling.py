@@ -7,7 +7,7 @@ from fake_part import Part
 from lone_part import ABOVE, BELOW, Lone, activations
 
 from dualshard.common.delivery import Open
-from dualshard.common.messages import Activations, Envelope, Form, Settle, Settled
+from dualshard.common.messages import Activations, Envelope, Form, Settle, Settled, Targets
 
 COUPLINGS = pytest.mark.parametrize("coupling", ["activations", "weights", "backprop"])
 
@@ -57,17 +57,46 @@ def test_a_middle_part_asks_once_and_answers_when_both_sides_are_through() -> No
     assert not part.boundary.settling
 
 
-def test_what_is_learnt_after_the_question_makes_it_a_new_one() -> None:
+def learn_a_round(part: Lone, number: int) -> None:
+    """The middle part goes forward, gets targets, and trains."""
+    part.hear(activations(round=number))
+    assert part.compute()
+    sent = part.host.asked[-1][1]
+    assert isinstance(sent, Activations)
+    values = np.ones(12, np.float32)
+    extra = np.empty(0, np.float32)
+    part.hear(Targets(sent.round, 0.1, "f32", [4, 3], values, extra), ABOVE.incarnation)
+    assert part.compute()
+
+
+def questions(part: Lone) -> int:
+    return sum(isinstance(message, Settle) for _, message, _ in part.host.asked)
+
+
+def test_an_answer_to_a_question_before_the_last_round_does_not_count() -> None:
     part = Lone(job_of(3), 1)
     part.hear(Settle())
-    part.boundary.settle(pushed=True)
-    part.hear(activations())
-    assert part.compute()
+    assert not part.boundary.settle(pushed=True)
+    learn_a_round(part, 1)
     settled(part, 0, {})
     assert not part.boundary.settle(pushed=True)
-    kinds = [type(message) for _, message, _ in part.host.asked]
-    assert kinds == [Settle, Activations]
-    assert not part.host.answered[1:]
+    assert questions(part) == 2
+    settled(part, len(part.host.asked) - 1, {})
+    assert part.boundary.settle(pushed=True)
+
+
+def test_what_is_learnt_after_all_was_settled_has_to_be_settled_again() -> None:
+    part = Lone(job_of(3), 1)
+    part.hear(Settle())
+    assert not part.boundary.settle(pushed=True)
+    settled(part, 0, {})
+    assert part.boundary.settle(pushed=True)
+    learn_a_round(part, 1)
+    part.hear(Settle())
+    assert not part.boundary.settle(pushed=True)
+    assert questions(part) == 2
+    settled(part, len(part.host.asked) - 1, {})
+    assert part.boundary.settle(pushed=True)
 
 
 def test_a_new_part_above_is_asked_again() -> None:

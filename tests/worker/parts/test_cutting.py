@@ -85,7 +85,7 @@ def test_places_are_chosen_for_their_work_first() -> None:
 def test_a_name_that_is_no_layer() -> None:
     assert said(cuts=["rellu1"]) == (
         "partition.cuts = rellu1: expected a place in part_cases:dense to cut behind: dense1, "
-        "relu1, dense2, tanh1, dense3, relu2, dense4; did you mean relu1?"
+        "relu1, dense2, tanh1, dense3, relu2; did you mean relu1?"
     )
     assert said(cuts=["xyz"]).endswith('write partition.cuts = ["dense1"] for example')
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from part_cases import CUTS, DATA, NETS, SAMPLES, arrays, make, model_of, wired
 
+from dualshard.common.errors import RemoteError
 from dualshard.common.types import Array
 from dualshard.worker.boundary.events import Forward, Known, Rows, Train, Trained
 from dualshard.worker.layout import Layout
 from dualshard.worker.nn.sequential import Sequential
 from dualshard.worker.parts.stepper import PartStepper
 
-ONE_PASS = {"passes": 1, "gamma": 0.0, "rho": 0.01, "schedule": "fixed"}
+ONE_PASS = {"passes": 1, "gamma": 0.0, "rho": 0.01, "c": 0.1, "schedule": "fixed"}
 KNOWN = Known(np.arange(SAMPLES), arrays()[1])
 
 
@@ -171,6 +172,33 @@ def test_indices_may_come_twice_in_a_macro_batch() -> None:
     for number in range(3):
         parts.portion(images[twice], Known(twice, labels[twice]), (0, 0, number), 0.0)
     assert np.isfinite(parts.vector()).all()
+
+
+def test_the_top_part_balances_rho_by_what_the_one_below_says() -> None:
+    """Its residual is the primal one; the dual one comes up with the outputs."""
+    job = make("dense", ["relu1"], admm={"schedule": "residual", "rho": 0.02, "passes": 1})
+    top = wired(job).steppers[1]
+    inputs, found = np.ones((SAMPLES, 12), np.float32), []
+    for dual in (0.0, 0.0, 1e9, 1e9, 1e9):
+        event: Any = top.perform(Train(0, Rows(inputs, SAMPLES, (0, 0, 0), dual), KNOWN))
+        found.append(event.rho)
+    assert found == [0.02, 0.04, 0.08, 0.04, 0.02]
+
+
+def test_what_does_not_fit_the_samples_is_refused() -> None:
+    """Nothing of a peer's may send a kernel beyond its arrays."""
+    _, middle, top = wired(make("dense", ["relu1", "tanh1"])).steppers
+    narrow = Rows(np.ones((SAMPLES, 10), np.float32), SAMPLES, (0, 0, 0))
+    wide = Rows(np.ones((SAMPLES, 12), np.float32), SAMPLES, (0, 0, 0))
+    outputs, short = narrow.inputs, Known(KNOWN.indices[1:], KNOWN.labels)
+    with pytest.raises(RemoteError, match="39 numbers and 40 labels for 40 samples"):
+        top.perform(Train(0, narrow, short))
+    with pytest.raises(RemoteError, match="39 numbers for 40 samples"):
+        middle.perform(Train(0, wide, short, outputs, outputs, 0.01))
+    with pytest.raises(RemoteError, match="390 numbers of targets for 400 of outputs"):
+        middle.perform(Train(0, wide, KNOWN, outputs, outputs[1:], 0.01))
+    with pytest.raises(RemoteError, match="samples 0 to 40 of a data set of 40"):
+        top.perform(Train(0, narrow, Known(np.append(KNOWN.indices[:-1], 40), KNOWN.labels)))
 
 
 def test_the_rate_follows_the_progress() -> None:

@@ -78,7 +78,10 @@ def test_pieces_add_up_to_the_minibatch(net: str, pieces: int) -> None:
     losses = 0.0
     for slot, span in enumerate(spans):
         begins, ends = slot == 0, slot == pieces - 1
-        rows, known = Rows(outputs[slot], SAMPLES, (0, 0, 0)), Known(np.arange(0), labels[span])
+        rows, known = (
+            Rows(outputs[slot], SAMPLES, (0, 0, 0)),
+            Known(np.arange(len(labels[span])), labels[span]),
+        )
         back: Any = top.perform(
             Back(slot, slot, begins, ends, rows=rows, known=known, total=SAMPLES)
         )

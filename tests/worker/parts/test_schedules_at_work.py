@@ -29,7 +29,7 @@ def trained(
     tables: dict[str, Any] = {
         "model": {"ref": "mlp", "args": {"hidden": [32, 16]}},
         "data": {"batch_size": 32},
-        "optimizer": {"rule": "adam", "lr": 3e-3},
+        "optimizer": {"rule": "adam", "lr": 3e-3, "schedule": "constant"},
         "admm": {"macro_batch": 128},
     }
     for name, section in sections.items():
@@ -59,16 +59,21 @@ def test_plain_sgd_takes_one_rate_for_all_parts(digits: tuple[Arrays, Arrays]) -
 
 def test_times_ten_without_end_diverges_under_plain_sgd(digits: tuple[Arrays, Arrays]) -> None:
     wired, found = trained(digits, optimizer=SGD, admm={"schedule": "x10", "macro_batch": 128})
-    diverged = not np.isfinite(wired.vector()).all() or np.abs(wired.vector()).max() > 1e3
-    assert diverged
-    assert not found["accuracy"] > 0.5
+    assert np.abs(wired.vector()).max() > 50  # none is above 2 at first
+    assert found["accuracy"] < 0.2
 
 
 def test_times_ten_without_end_freezes_the_lower_part_under_adam(
     digits: tuple[Arrays, Arrays],
 ) -> None:
-    """Targets are where the outputs are already: the way there is less than float32 can tell."""
+    """Its targets are where its outputs are already, while the top part learns on."""
     wired, found = trained(digits, admm={"schedule": "x10", "macro_batch": 128})
     _, capped = trained(digits)
-    assert found["loss"] > capped["loss"]
-    assert wired.events[1].primal < 1e-6
+    assert found["loss"] > capped["loss"] + 0.03
+    before = [stepper.vector.copy() for stepper in wired.steppers]
+    wired.epoch(digits[0], 8, 8)
+    below, top = (
+        np.abs(stepper.vector - was).max()
+        for stepper, was in zip(wired.steppers, before, strict=True)
+    )
+    assert below < 1e-4 < 1e-2 < top

@@ -77,9 +77,7 @@ class Lines(Plain, Cuttable):
 
     def cut(self, points: Sequence[str]) -> Sequence[Part]:
         borders = [0, *(self.cut_points().index(point) + 1 for point in points), 3]
-        return [
-            self.part(number, self.names[a:b]) for number, (a, b) in enumerate(pairwise(borders))
-        ]
+        return [self.part(self.names[a:b]) for a, b in pairwise(borders)]
 
     def part(self, names: Sequence[str]) -> Part:
         return Scales(names)
