@@ -1,4 +1,4 @@
-"""The roles of a simulated cluster as its clock sees them: who runs, who is slow, who holds what."""
+"""The roles of a simulated cluster as its clock sees them: who runs, who is slow, what each holds."""
 
 from dataclasses import dataclass, field
 from typing import Any
