@@ -1,4 +1,4 @@
-"""The roles of a simulated cluster as its clock sees them: who runs, who is slow, what each holds."""
+"""A simulated cluster's roles as its clock sees them: who runs, who is slow, who holds what."""
 
 from dataclasses import dataclass, field
 from typing import Any
