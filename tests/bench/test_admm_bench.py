@@ -31,12 +31,13 @@ from dualshard.bench.admm_accuracy import (
     LARGE,
     LOCAL,
     A,
+    on,
     sixty_rows,
     sixty_sides,
     small_rows,
     small_sides,
 )
-from dualshard.bench.admm_jobs import PASSES
+from dualshard.bench.admm_jobs import FOUR, PASSES, agreeing, backprop
 from dualshard.bench.admm_runs import Ground, Outcome, Side, read_outcome, run_side, write_data
 from dualshard.bench.admm_slow import (
     AVERAGED,
@@ -53,7 +54,7 @@ from dualshard.bench.admm_slow import (
 )
 from dualshard.bench.processes import module_command
 from dualshard.bench.report import Row
-from dualshard.bench.runs import told
+from dualshard.bench.runs import read_rows, told
 from dualshard.common.config import resolve
 from dualshard.common.errors import UserError
 from dualshard.common.partition import parts
@@ -379,3 +380,36 @@ def test_a_run_of_local_sgd_with_a_slow_worker(images, tmp_path):
     assert found.rounds >= 2
     assert found.traffic == found.server_traffic > 0
     assert len(found.evaluations) == 1
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_cut_nets_in_small(images, tmp_path):
+    said = []
+    ground = Ground(images, tmp_path, 1, validation=False, say=said.append)
+    brief = {"data.batch_size": 16, "admm.macro_batch": 64}
+    sides = {
+        A: Side({**agreeing(1), **brief}),
+        BACKPROP: Side(backprop(PASSES, data_batch_size=16)),
+        A_FOUR: Side({**agreeing(1, FOUR), **brief}),
+        B_HEAD: Side({**agreeing(1, coupling="weights"), **brief}, slow=1),
+    }
+    found = ground.run(on(sides, ground.source(256)), "small")
+    assert [line.partition(": ")[0] for line in said] == ["small, seed 0"] * 4
+    once = 256 * 4 * 2  # float32, both ways
+    assert [found[name][0].traffic for name in (A, BACKPROP, A_FOUR)] == [
+        128 * once,
+        PASSES * 128 * once,
+        (256 + 128 + 64) * once,
+    ]
+    assert found[A][0].rounds == 4
+    assert found[BACKPROP][0].rounds == PASSES * 16
+    assert all(len(runs[0].evaluations) == 1 for runs in found.values())
+    evaluated = [row for row in read_rows(tmp_path / "small-0-3" / "run") if "copy_accuracy" in row]
+    assert found[B_HEAD][0].copy_accuracy == evaluated[-1]["copy_accuracy"]
+    (row,) = [
+        row
+        for row in small_rows({**small(), **found})
+        if row.name.startswith("12k, A, 2 parts: b") and row.goal
+    ]
+    assert (row.ratio, row.holds) == (3.0, True)
