@@ -101,11 +101,11 @@ class Parting(Retiring):
         """Go on with the part, if it is at rest."""
         exchange, boundary = self.exchanges[0], self.boundary
         assert boundary is not None
+        if not self._part and not self.retiring:
+            self._feed(boundary)
         self._ask_samples(boundary)
         if self._busy_since is not None or not exchange.open:
             return
-        if not self._part and not self.retiring:
-            self._feed(boundary)
         # Who is to go lets the parts below go on with another; the bottom part has none below.
         action = None if self.retiring and self._part else boundary.next()
         if action is None:

@@ -29,6 +29,7 @@ class ByWeights(ByMacroBatch):
         self._credit = max(1, job.admm.ahead)
         self._asks = has_head(job, self.part)
         self._newest: dict[int, tuple[int, Float32]] = {}  # by boundary: round and copy
+        self._fresh: set[int] = set()  # boundaries of whose copy the part has not been told
         self._own: Copies | None = None
 
     def may_forward(self) -> bool:
@@ -44,8 +45,12 @@ class ByWeights(ByMacroBatch):
         known = self.known(round) if self._asks else None
         if known is None and self._asks:
             return None
-        other = {boundary: copy for boundary, (_, copy) in self._newest.items()}
-        return Train(round.number, round.rows, known, round.outputs, other=other)
+        other = {boundary: self._newest[boundary][1] for boundary in sorted(self._fresh)}
+        self._fresh.clear()
+        below = self.part - 1
+        same = below in other and self._newest[below][0] == round.below
+        current = frozenset({below} if same else ())
+        return Train(round.number, round.rows, known, round.outputs, other=other, current=current)
 
     def taught(self, round: Round, event: Trained) -> dict[str, float]:
         round.learnt, round.stage = True, Stage.UP
@@ -119,3 +124,4 @@ class ByWeights(ByMacroBatch):
         need(finite(values), "values", "NaN or infinity", "finite numbers", "nonfinite")
         if message.round > newest:
             self._newest[boundary] = (message.round, values)
+            self._fresh.add(boundary)

@@ -35,9 +35,14 @@ def test_a_lower_part_trains_at_once_and_goes_on_as_far_as_its_credit(ahead: int
 
 
 def copies_used(log: list[Any], boundary: int) -> list[int]:
-    """How often the other side had trained when it made the copy that each training used."""
-    found = [a.other.get(boundary) for a in log if isinstance(a, Train)]
-    return [0 if copy is None else int(copy[1]) for copy in found]
+    """How often the other side had trained when it made the copy that each training used: the
+    one that came with it, or the last before."""
+    used = [0]
+    for action in log:
+        if isinstance(action, Train):
+            copy = action.other.get(boundary)
+            used.append(used[-1] if copy is None else int(copy[1]))
+    return used[1:]
 
 
 def test_copies_come_from_the_other_side_and_never_get_older() -> None:
@@ -52,6 +57,7 @@ def test_copies_come_from_the_other_side_and_never_get_older() -> None:
         assert whose == {other}
         assert used == sorted(used)
         assert used[-1] >= 8
+        assert len({float(copy[1]) for copy in came}) == len(came), "a copy is told once"
     # A round's own copy may come after its activations: of the round before it is always there.
     assert all(used >= n for n, used in enumerate(copies_used(net.part(1).log, 0)))
 
