@@ -25,10 +25,10 @@ PROMISED = 93.0
 """Test accuracy in per cent of asynchronous A with a slow machine."""
 
 WORKERS, STRAGGLER = 4, 3
-STEP = 0.01
+STEP = 0.02
 """Seconds that a step of a replica sleeps, so that four fit on two cores; the straggler's last
 `SLOWER` times as long."""
-EPOCHS, BATCH, STEPS = 8, 32, 16
+EPOCHS, BATCH, STEPS = 6, 32, 16
 """Of replicas: passes over the images, samples of a minibatch, steps between two rounds."""
 QUORUM = 0.75
 PARTIAL, FULL, AVERAGED = "C, 75 % barrier", "C, full barrier", "local SGD, full barrier"

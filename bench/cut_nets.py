@@ -139,7 +139,8 @@ class Wired:
                 if boundary in (part - 1, part)
             }
             self.bytes += sum(copy.nbytes for copy in others.values())
-            trained: Trained = self._do(part, Train(0, own, known, other=others), progress)
+            action = Train(0, own, known, other=others, current=frozenset({part - 1}))
+            trained: Trained = self._do(part, action, progress)
             self.copies[part] = dict(trained.copies)
 
     def _by_backprop(self, rows: Rows, known: Known, progress: float) -> None:

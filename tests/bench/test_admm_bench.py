@@ -1,13 +1,7 @@
 """`bench admm`: its rows from made-up runs, its data and jobs, and runs on a handful of images."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,12 +25,13 @@ from dualshard.bench.admm_accuracy import (
     LARGE,
     LOCAL,
     A,
+    on,
     sixty_rows,
     sixty_sides,
     small_rows,
     small_sides,
 )
-from dualshard.bench.admm_jobs import PASSES
+from dualshard.bench.admm_jobs import FOUR, PASSES, agreeing, backprop
 from dualshard.bench.admm_runs import Ground, Outcome, Side, read_outcome, run_side, write_data
 from dualshard.bench.admm_slow import (
     AVERAGED,
@@ -51,14 +46,11 @@ from dualshard.bench.admm_slow import (
 from dualshard.bench.admm_slow import (
     PARTS as MACHINES,
 )
-from dualshard.bench.processes import module_command
 from dualshard.bench.report import Row
-from dualshard.bench.runs import told
+from dualshard.bench.runs import read_rows, told
 from dualshard.common.config import resolve
 from dualshard.common.errors import UserError
 from dualshard.common.partition import parts
-
-TICK = 0.02
 
 
 def outcome(
@@ -301,72 +293,6 @@ def test_absent_data_is_one_line_that_names_the_option(tmp_path):
         bench_admm(["small"], tmp_path, 1, print)
 
 
-# A slow machine.
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def comes_to(pid: int, wanted: str) -> bool:
-    """Whether a process comes to a state within some seconds."""
-    deadline = time.monotonic() + 10.0
-    while (found := state(pid)) != wanted and time.monotonic() < deadline:
-        time.sleep(TICK)
-    return found == wanted
-
-
-@pytest.fixture
-def busy():
-    """A process that computes without end."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        yield process
-        process.kill()
-
-
-def slow_down(pid: int, times: float) -> "subprocess.Popen[str]":
-    command = module_command("bench.slowing", times)
-    slowing = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
-    slowing.stdin.write(f"{pid}\n")
-    slowing.stdin.flush()
-    return slowing
-
-
-@pytest.mark.processes
-def test_a_process_stands_still_most_of_the_time_and_is_woken_at_the_end(busy):
-    with slow_down(busy.pid, 1000.0) as slowing:
-        assert comes_to(busy.pid, "T")
-        slowing.stdin.close()  # as when the benchmark ends, or is killed
-    assert slowing.returncode == 0
-    assert state(busy.pid) in "RS"
-
-
-@pytest.mark.processes
-def test_three_times_slower_is_a_third_of_the_time(busy):
-    with slow_down(busy.pid, 3.0) as slowing:
-        assert comes_to(busy.pid, "T")
-        began, used = time.monotonic(), cpu_seconds(busy.pid)
-        time.sleep(1.0)
-        share = (cpu_seconds(busy.pid) - used) / (time.monotonic() - began)
-        slowing.stdin.close()
-    assert 0.05 < share < 0.45
-
-
-@pytest.mark.processes
-def test_slowing_ends_with_the_process_that_it_slows(busy):
-    slowing = slow_down(busy.pid, 3.0)
-    assert comes_to(busy.pid, "T")
-    busy.send_signal(signal.SIGKILL)
-    busy.wait()
-    assert slowing.wait() == 0
-    slowing.stdin.close()
-
-
 # Real clusters.
 
 TINY = {"job.epochs": 1, "job.evaluate_every": 1, "data.batch_size": 16}
@@ -379,3 +305,36 @@ def test_a_run_of_local_sgd_with_a_slow_worker(images, tmp_path):
     assert found.rounds >= 2
     assert found.traffic == found.server_traffic > 0
     assert len(found.evaluations) == 1
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_cut_nets_in_small(images, tmp_path):
+    said = []
+    ground = Ground(images, tmp_path, 1, validation=False, say=said.append)
+    brief = {"data.batch_size": 16, "admm.macro_batch": 64}
+    sides = {
+        A: Side({**agreeing(1), **brief}),
+        BACKPROP: Side(backprop(PASSES, data_batch_size=16)),
+        A_FOUR: Side({**agreeing(1, FOUR), **brief}),
+        B_HEAD: Side({**agreeing(1, coupling="weights"), **brief}, slow=1),
+    }
+    found = ground.run(on(sides, ground.source(256)), "small")
+    assert [line.partition(": ")[0] for line in said] == ["small, seed 0"] * 4
+    once = 256 * 4 * 2  # float32, both ways
+    assert [found[name][0].traffic for name in (A, BACKPROP, A_FOUR)] == [
+        128 * once,
+        PASSES * 128 * once,
+        (256 + 128 + 64) * once,
+    ]
+    assert found[A][0].rounds == 4
+    assert found[BACKPROP][0].rounds == PASSES * 16
+    assert all(len(runs[0].evaluations) == 1 for runs in found.values())
+    evaluated = [row for row in read_rows(tmp_path / "small-0-3" / "run") if "copy_accuracy" in row]
+    assert found[B_HEAD][0].copy_accuracy == evaluated[-1]["copy_accuracy"]
+    (row,) = [
+        row
+        for row in small_rows({**small(), **found})
+        if row.name.startswith("12k, A, 2 parts: b") and row.goal
+    ]
+    assert (row.ratio, row.holds) == (3.0, True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from simulation import CONTROLLER, Simulation
 
-from dualshard.bench.simulated import Actor
+from dualshard.bench.actors import Actor
 from dualshard.common.cluster import Cluster
 from dualshard.common.delivery import Courier, Open, Peer
 from dualshard.common.job import Job

@@ -3,11 +3,13 @@
 The lower part's copy Wx and the upper part's Wy of the layer just above a cut are to agree. To
 what each part minimises comes ρ/2 ‖Wx - Wy + u‖², and u ← u + Wx - Wy after each round (Boyd et
 al. 2011, equations 3.5 to 3.7). Each side keeps a u of its own, as λ = ρ u, so that it needs no
-care when ρ changes. The lower side goes first in a round and knows how the upper one ends it when
-it hears of it, before the next: only then does its u advance. So both add up the same, while parts
-take turns; were it at the end of its own round, the two would differ for ever by how far Wy has
-come, and the copies would settle elsewhere. A side that goes on without a new copy of the other one
-leaves its u as it is: a copy counts once.
+care when ρ changes.
+
+Both sides must add up the same differences: were one to take its own copy of another round, the two
+u would differ for ever by how far that has come, and the copies would settle elsewhere. A copy that
+is heard before a round is of the round before, like the side's own at that moment, and counts at
+once; or it is `current`, of the round that begins, when the other side goes first in it, and counts
+when that is over. It counts once: a side that goes on without a new one leaves its u as it is.
 """
 
 from collections.abc import Sequence
@@ -36,11 +38,11 @@ class Agreement:
         self._sign, self._averaged = sign, list(averaged)
         self._multipliers = np.zeros(size, np.float32)
         self._other: Float32 | None = None
-        self._heard = False
+        self._open = False  # a current copy waits for the end of the round
 
-    def hear(self, other: Array, own: Float32, rho: float) -> None:
+    def hear(self, other: Array, own: Float32, rho: float, *, current: bool = False) -> None:
         """The other side's copy, (size,) float32, before a round; `own` and `rho` are those of the
-        round that is over.
+        round that is over. `current`: it is of the round that begins.
 
         Raises:
             RemoteError: it is not of this layer.
@@ -48,8 +50,8 @@ class Agreement:
         if other.shape != self._multipliers.shape:
             size = self._multipliers.size
             raise RemoteError(f"a copy of shape {other.shape} of a layer of {size} parameters")
-        self._other, self._heard = np.array(other, np.float32), True
-        if self._sign > 0:
+        self._other, self._open = np.array(other, np.float32), current
+        if not current:
             self._advance(own, rho)
 
     def add_slope(self, own: Float32, gradient: Float32, rho: float) -> None:
@@ -71,9 +73,9 @@ class Agreement:
         """End a round; the sum of (Wx - Wy)^2, 0 before a copy has come."""
         if self._other is None:
             return 0.0
-        if self._sign < 0 and self._heard:
+        if self._open:
             self._advance(own, rho)
-        self._heard = False
+        self._open = False
         return squared_distance(own, self._other)
 
     def _advance(self, own: Float32, rho: float) -> None:

@@ -70,7 +70,7 @@ class Train:
     None in the bottom part of coupling `activations`. In coupling `weights` there are no targets;
     `other` is the neighbours' newest copy of the boundary layers that this part shares, flat, by
     the number of the boundary (boundary b lies between parts b and b + 1), where one has come since
-    the last training.
+    the last training; of the boundaries in `current` it is of this same round.
     """
 
     round: int
@@ -80,6 +80,7 @@ class Train:
     targets: Float32 = field(default_factory=lambda: NONE)
     rho: float = 0.0
     other: Mapping[int, Float32] = field(default_factory=dict)
+    current: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,10 @@ class ByWeights(ByMacroBatch):
             return None
         other = {boundary: self._newest[boundary][1] for boundary in sorted(self._fresh)}
         self._fresh.clear()
-        return Train(round.number, round.rows, known, round.outputs, other=other)
+        below = self.part - 1
+        same = below in other and self._newest[below][0] == round.below
+        current = frozenset({below} if same else ())
+        return Train(round.number, round.rows, known, round.outputs, other=other, current=current)
 
     def taught(self, round: Round, event: Trained) -> dict[str, float]:
         round.learnt, round.stage = True, Stage.UP

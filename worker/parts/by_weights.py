@@ -54,7 +54,8 @@ class ByWeights(Trainer):
             return go_forward(self._runner, action)
         for number, copy in action.other.items():
             boundary = self._boundaries[number]
-            boundary.agreement.hear(copy, self._holding.vector[boundary.copy], self._rho)
+            own, current = self._holding.vector[boundary.copy], number in action.current
+            boundary.agreement.hear(copy, own, self._rho, current=current)
         rho = self._rho = self._penalty.rho
         before, steps = self._copies(), self._holding.steps
         metrics = self._pass(action, progress, 0)

@@ -20,7 +20,7 @@ def test_each_side_follows_the_slope_of_one_penalty(sign: int) -> None:
     agreement, before = Agreement(6, sign), 0.1
     u = distance if sign == 1 else np.zeros(6)  # the lower side is told how a round has ended
     for rho in (0.1, 0.1, 0.2):
-        agreement.hear(other, own, before)
+        agreement.hear(other, own, before, current=sign < 0)
         u = u * before / rho  # λ = ρ u is what stays
         gradient = random(2)
         found = gradient.copy()
@@ -72,13 +72,45 @@ def test_two_sides_that_only_agree_meet_in_the_middle() -> None:
         # of (w - aim)²/2 + the penalty: curvature 1 + ρ, so that one step is exact
         x -= (gradient + x - aim_x) / np.float32(1 + rho)
         lower.close(x, rho)
-        upper.hear(x, y, rho)
+        upper.hear(x, y, rho, current=True)
         gradient = np.zeros(6, np.float32)
         upper.add_slope(y, gradient, rho)
         y -= (gradient + y - aim_y) / np.float32(1 + rho)
         upper.close(y, rho)
     np.testing.assert_allclose(x, 0.5, atol=1e-3)
     np.testing.assert_allclose(y, 0.5, atol=1e-3)
+
+
+def test_two_sides_that_go_at_the_same_time_meet_in_the_middle_too() -> None:
+    """Each hears of the other what it was after the round before, and both add up the same u."""
+    x, y = np.zeros(6, np.float32), np.ones(6, np.float32)
+    lower, upper = Agreement(6, 1), Agreement(6, -1)
+    aim_x, aim_y, rho = x.copy(), y.copy(), 0.3
+    for number in range(300):
+        if number:
+            was_x, was_y = x.copy(), y.copy()
+            lower.hear(was_y, x, rho)
+            upper.hear(was_x, y, rho)
+        for side, values, aim in ((lower, x, aim_x), (upper, y, aim_y)):
+            gradient = np.zeros(6, np.float32)
+            side.add_slope(values, gradient, rho)
+            values -= (gradient + values - aim) / np.float32(1 + rho)
+            side.close(values, rho)
+    np.testing.assert_allclose(x, 0.5, atol=1e-3)
+    np.testing.assert_allclose(y, 0.5, atol=1e-3)
+
+
+def test_a_copy_counts_once() -> None:
+    """Rounds without news of the other side leave the multipliers as they are."""
+    pulls = []
+    for rounds in (1, 5):
+        side = Agreement(6, -1)
+        side.hear(random(1), random(0), 0.5, current=True)
+        for _ in range(rounds):
+            side.close(random(0), 0.5)
+        pulls.append(np.zeros(6, np.float32))
+        side.add_slope(random(0), pulls[-1], 0.5)
+    np.testing.assert_array_equal(*pulls)
 
 
 def test_residuals() -> None:
