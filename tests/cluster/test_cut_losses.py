@@ -177,6 +177,23 @@ def test_a_data_server_is_lost_while_parts_ask_it_for_samples() -> None:
         check_as_good(sim, job)
 
 
+@pytest.mark.parametrize("coupling", ["activations", "weights", "backprop"])
+def test_a_part_that_diverges_ends_the_job_at_once(coupling: str) -> None:
+    """Another one would come to the same."""
+    wild = {"optimizer__rule": "sgd", "optimizer__lr": 1e30}
+    sim = CutNet(cut_job(2, **wild, **COUPLINGS[coupling]))
+    with np.errstate(all="ignore"):
+        sim.run()
+    controller = sim.actors["controller-0"].ended
+    assert controller.status == 2
+    assert 2 in [sim.actors[f"worker-{rank}"].ended.status for rank in range(2)]
+    fix = "hold NaN or infinity (model.ref = mlp); lower optimizer.lr (1e+30) or set optimizer.clip"
+    assert controller.reason.startswith("worker-")
+    assert controller.reason.endswith(fix)
+    assert sim.clock.now() < 1.5
+    assert sim.model is None
+
+
 # Parts that are asked to end.
 
 

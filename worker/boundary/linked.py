@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import inf
 
 from ...common.delivery import Open, Peer
+from ...common.errors import UserError
 from ...common.job import Job
 from ...common.messages import (
     Ack,
@@ -174,11 +175,19 @@ class Linked(Boundary):
         """An answer that nobody waits for."""
         self.counters["boundary_late"] += 1
 
-    def fail(self, why: str) -> None:
+    def fail(self, why: str, status: int = 1) -> None:
         """The worker cannot go on, and says why in one line."""
         if not self._failed:
             self._failed = True
-            self._node.fail(1, f"worker-{self._rank}, part {self.part} of the net: {why}")
+            self._node.fail(status, f"worker-{self._rank}, part {self.part} of the net: {why}")
+
+    def diverged(self, what: str) -> None:
+        """The worker has learnt numbers that are none. So would the next one that takes the part:
+        it is the settings that do not fit, and nobody waits for another."""
+        ref, rate = self._job.model.ref, self._job.optimizer.lr
+        fix = f"lower optimizer.lr ({rate:g}) or set optimizer.clip"
+        why = f"{what} hold NaN or infinity (model.ref = {ref}); {fix}"
+        self.fail(why, UserError.exit_status)
 
     # Sending.
 
@@ -200,9 +209,7 @@ class Linked(Boundary):
         code = encode(self._job.partition.encoding, array)
         if code.finite:
             return code
-        ref, rate = self._job.model.ref, self._job.optimizer.lr
-        fix = f"lower optimizer.lr ({rate:g}) or set optimizer.clip"
-        self.fail(f"its {what} of round {number} hold NaN or infinity (model.ref = {ref}); {fix}")
+        self.diverged(f"its {what} of round {number}")
         return None
 
     # Computing.

@@ -57,7 +57,7 @@ class ByWeights(ByMacroBatch):
         self.measure(round, event)
         for copy in event.copies.values():
             if not finite(copy):
-                self.fail(f"its copy of the boundary layer holds NaN in round {round.number}")
+                self.diverged(f"its copies of the boundary layer after round {round.number}")
                 return {}
         rho = float(event.rho)
         if not self.top:
