@@ -40,8 +40,8 @@ BARE_CEILING = 94.0
 """What B stays below where nothing teaches the layers below the boundary."""
 WITHIN, COPIES = 0.5, 1.0
 """Points."""
-FEWER_BYTES = float(PASSES)
-"""Times, against backprop."""
+FEWER_BYTES = PASSES * (1 - 1e-12)
+"""Times, against backprop: as many as there are passes, but for the rounding of a quotient."""
 LATENESS = 5.0
 """Rounds by which targets must have been late on the mean, or nothing was shown: of 0 to 11 it is
 5.5."""
