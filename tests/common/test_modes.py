@@ -67,3 +67,9 @@ def test_the_quorum_is_the_one_of_the_section_that_the_mode_has(mode: str, quoru
         }
     )
     assert modes.quorum(job) == quorum
+
+
+@pytest.mark.parametrize(("workers", "fixed"), [(2, True), (4, False)])
+def test_replicas_of_a_cut_net_take_portions_as_they_become_free(workers: int, fixed: bool) -> None:
+    job = Job.from_dict(ADMM | {"worker": {"count": workers}})
+    assert modes.in_order(job) is fixed

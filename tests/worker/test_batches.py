@@ -185,3 +185,17 @@ def test_a_portion_of_an_old_leg_is_not_taken() -> None:
     ring.add(HERE, portion(1, 8, leg=1))
     assert ring.drop_before(1) == 1
     assert [one.key for one in ring.take_portion()] == [(1, 1, 0), (1, 1, 1)]
+
+
+def test_where_the_order_is_fixed_a_portion_waits_for_those_before_it() -> None:
+    ring = Ring(4, ordered=True)
+    ring.add(THERE, portion(3, 8))
+    assert ring.take_portion({HERE, THERE}) == [], "from here an earlier one may come"
+    ring.add(HERE, portion(2, 8))
+    ring.add(HERE, portion(4, 4))
+    found = [ring.take_portion({HERE}), ring.take_portion(), ring.take_portion()]
+    assert [[one.key[1:] for one in run] for run in found] == [
+        [(2, 0), (2, 1)],
+        [(3, 0), (3, 1)],
+        [(4, 0)],
+    ]
