@@ -59,17 +59,6 @@ def check_learnt(sim: Simulation) -> None:
     assert max(evaluation["accuracy"] for evaluation in sim.evaluations()) == 1.0
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("coupling", ["activations", "weights", "backprop"])
-def test_a_dead_part_is_replaced(tmp_path: Path, coupling: str, rank: int) -> None:
-    sim = with_a_death(cut_job(tmp_path, partition__coupling=coupling), rank)
-    replaced(sim, rank)
-    check_learnt(sim)
-    reissued = [epoch["reissued"] for epoch in sim.epochs()]
-    if rank:  # portions belong to the bottom part, which lives
-        assert reissued == [0] * EPOCHS
-
-
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_dead_middle_part_is_replaced_on_a_bad_network(tmp_path: Path, wait: bool) -> None:
     """A newcomer hears of its neighbours before it hears of the job, too: nothing is refused."""
@@ -83,16 +72,3 @@ def test_a_dead_middle_part_is_replaced_on_a_bad_network(tmp_path: Path, wait: b
     sim = with_a_death(job, 1, plan=BAD_NETWORK)
     replaced(sim, 1)
     check_learnt(sim)
-
-
-def test_a_replica_that_nobody_completes_is_left_behind(tmp_path: Path) -> None:
-    job = cut_job(tmp_path, worker__count=4, job__start_timeout="10s")
-    sim = with_a_death(job, 1)
-    sim.run()
-    put_out = sim.actors.pop("worker-0").ended
-    why = "nobody took part 1 of replica 0 within 10 s"
-    assert (put_out.status, put_out.reason) == (1, f"put out by the controller: {why}")
-    sim.check()
-    assert f"goes on without replica 0: {why}; put out: worker-0" in sim.events()
-    check_learnt(sim)
-    assert sum(epoch["reissued"] for epoch in sim.epochs()) > 0

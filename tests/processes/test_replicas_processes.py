@@ -7,12 +7,11 @@ import pytest
 pytestmark = pytest.mark.processes
 
 
-@pytest.mark.parametrize("transport", ["shm", "tcp"])
-def test_replicas_train_the_digits(commands, tmp_path, transport):
+def test_replicas_train_the_digits(commands, tmp_path):
     settings = {
         "train.mode": "admm",
         "partition.coupling": "replicas",
-        "train.transport": transport,
+        "train.transport": "shm",
         "train.n_push": 8,
         "admm.quorum": 1.0,
     }
