@@ -71,7 +71,7 @@ def check_end(sim: CutNet, kind: str) -> None:
             assert [row[name] for row in sim.epochs()] == [row[name] for row in clean.epochs()]
 
 
-@pytest.mark.parametrize(("seed", "kind"), enumerate([*KINDS, "activations"]))
+@pytest.mark.parametrize(("seed", "kind"), list(enumerate([*KINDS, "activations"])))
 def test_messages_that_are_lost_doubled_and_overtaken(seed: int, kind: str) -> None:
     sim = through(job_of(kind), BAD, seed)
     check_end(sim, kind)
