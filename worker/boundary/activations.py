@@ -7,7 +7,7 @@ Training goes before going forward, the oldest round before the others.
 """
 
 from ...common.job import Job
-from ...common.messages import Activations, Message, Targets
+from ...common.messages import Message, Targets
 from ...common.partition import under_way
 from .boundary import Action, Host
 from .early import Early
@@ -56,12 +56,6 @@ class ByActivations(ByMacroBatch):
             targets = (round.below, rho, code.encoding, shape, code.values, code.extra, measures)
             self.down(Targets(*targets))
         return {}
-
-    def from_below(self, message: Message) -> None:
-        if isinstance(message, Activations) and not self.bottom:
-            self.take_round(message)
-        else:
-            super().from_below(message)
 
     def from_above(self, message: Message) -> None:
         if not isinstance(message, Targets):

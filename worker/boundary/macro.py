@@ -8,7 +8,7 @@ answered (`_orphans`), so that the part above never holds more than that of one 
 from abc import abstractmethod
 
 from ...common.job import Job
-from ...common.messages import Activations
+from ...common.messages import Activations, Message
 from ..batches import Minibatch
 from .boundary import Action, Event, Host, Key, Learnt
 from .early import Early
@@ -58,6 +58,12 @@ class ByMacroBatch(Linked):
         assert self.bottom
         for run in runs(batches):
             self._add(Round.of_portion(self._number(), run, self._job.data.batch_size))
+
+    def from_below(self, message: Message) -> None:
+        if isinstance(message, Activations) and not self.bottom:
+            self.take_round(message)
+        else:
+            super().from_below(message)
 
     def take_round(self, message: Activations) -> None:
         """A round has come from below. Raises Misfit."""

@@ -7,7 +7,7 @@ credit ties the parts.
 """
 
 from ...common.job import Job
-from ...common.messages import Activations, Copies, Message
+from ...common.messages import Copies, Message
 from ...common.partition import has_head
 from ...common.rule_kernels import finite
 from ...common.types import Float32
@@ -91,9 +91,7 @@ class ByWeights(ByMacroBatch):
             self._newest[boundary] = (-1, self._newest[boundary][1])
 
     def from_below(self, message: Message) -> None:
-        if isinstance(message, Activations) and not self.bottom:
-            self.take_round(message)
-        elif isinstance(message, Copies) and not self.bottom:
+        if isinstance(message, Copies) and not self.bottom:
             self._take_copy(self.part - 1, message)
         else:
             super().from_below(message)
