@@ -157,8 +157,16 @@ def parse_view(view: View) -> Cluster:
     """
     try:
         members = tuple(
-            Member(Role(role), _int(rank), _int(incarnation), _str(address), _str(host), _int(pid))
-            for role, rank, incarnation, address, host, pid in view.members
+            Member(
+                Role(role),
+                _int(rank),
+                _int(incarnation),
+                _str(address),
+                _str(host),
+                _int(pid),
+                _str(key),
+            )
+            for role, rank, incarnation, address, host, pid, key in view.members
         )
         layout = parse_layout(view.layout)
         starts = parse_starts(view.starts, layout)
@@ -202,7 +210,10 @@ def make_view(cluster: Cluster) -> View:
         cluster.phase,
         cluster.leg,
         cluster.active,
-        [[str(m.role), m.rank, m.incarnation, m.address, m.host, m.pid] for m in cluster.members],
+        [
+            [str(m.role), m.rank, m.incarnation, m.address, m.host, m.pid, m.key]
+            for m in cluster.members
+        ],
         cluster.table.epoch,
         np.array(cluster.table.owners, "<u2").tobytes(),
         cluster.data.to_dict() if cluster.data else {},

@@ -35,6 +35,7 @@ FLAGS = {
     "model.ref": "--model",
     "job.start_timeout": "--start-timeout",
     "job.resume": "--resume",
+    "security.keys": "--keys",
     "security.insecure": "--insecure",
 }
 """How the command line calls a setting that has a flag of its own."""

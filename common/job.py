@@ -227,6 +227,9 @@ class SecuritySection(Section):
     """Who may connect."""
 
     name_in_file = "security"
+    keys: str = setting(
+        Kind.TEXT, "", "the folder of this host's keys, made by `dualshard keygen`; empty: none"
+    )
     insecure: bool = setting(Kind.FLAG, False, "allow addresses other than loopback without keys")
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from .clock import Clock
 from .delivery import Peer, Send
 from .errors import DualshardError, RemoteError, describe
-from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Shortcut
+from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Shortcut, Trust
+from .permissions import forbidden
 from .telemetry import Telemetry
 from .transport import Transport
 from .wire import Frames, decode, encode
@@ -44,6 +45,7 @@ class Loop:
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
         node.counted = telemetry.counters
+        node.seen = transport.seen
         self.ended: Exit | None = None
         self._perform_own, self._look = perform, look
         self._posted: SimpleQueue[object] = SimpleQueue()
@@ -95,7 +97,13 @@ class Loop:
         if self.ended is not None:
             return
         try:
-            actions = self.node.receive(peer, decode(frames), self.clock.now())
+            envelope = decode(frames)
+            if why := forbidden(self.transport.seen(peer).role, envelope):
+                self.telemetry.count("forbidden_messages")
+                self.telemetry.log_rarely("warning", f"refused a message from {peer!r}: {why}")
+                actions = self.node.forbidden(peer, envelope, why, self.clock.now())
+            else:
+                actions = self.node.receive(peer, envelope, self.clock.now())
         except RemoteError as broken:
             self.telemetry.count("malformed_frames")
             self.telemetry.log_rarely("warning", f"dropped a message from {peer!r}: {broken}")
@@ -116,6 +124,8 @@ class Loop:
                 self.transport.forget(action.peer)
             elif isinstance(action, Lend):
                 self.transport.lend(action.block)
+            elif isinstance(action, Trust):
+                self.transport.trust(action.address, action.key)
             elif isinstance(action, Shortcut):
                 if not self.transport.shortcut(action.address):
                     self._posted.put(NoShortcut(action.address))

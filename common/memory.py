@@ -15,6 +15,7 @@ import numpy as np
 from .clock import ManualClock
 from .delivery import Peer, routing_id
 from .errors import RemoteError
+from .transport.contract import NOBODY, Seen
 from .types import Array
 from .wire import Frame, Frames, decode
 
@@ -199,6 +200,10 @@ class MemoryTransport:
         self.inbox: deque[tuple[Peer, Frames]] = deque()
         self._network = network
         self._connected: set[str] = set()
+        self.others: dict[Peer, Seen] = {}
+        """What is known of peers: for tests to say."""
+        self.trusted: dict[str, str] = {}
+        """What `trust` was told."""
 
     def name_of(self, source: "MemoryTransport") -> Peer:
         """As ZeroMQ would say: the address if we connected to it, else its routing id."""
@@ -222,6 +227,12 @@ class MemoryTransport:
 
     def shortcut(self, address: str) -> bool:
         return False
+
+    def seen(self, peer: Peer) -> Seen:
+        return self.others.get(peer, NOBODY)
+
+    def trust(self, address: str, key: str) -> None:
+        self.trusted[address] = key
 
     def forget(self, peer: Peer) -> None:
         if isinstance(peer, str):

@@ -11,6 +11,7 @@ from typing import Any
 
 from .delivery import Arrival, Courier, Open, Peer
 from .messages import ANSWERS, NOTICES, Envelope, Form, Message, Refused
+from .transport.contract import NOBODY, Seen
 from .types import Array
 
 NEVER = float("inf")
@@ -42,7 +43,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Shortcut`, `Lend`, `Note`, `Exit`, or one of the role's own."""
+"""`Send`, `Forget`, `Shortcut`, `Lend`, `Trust`, `Note`, `Exit`, or one of the role's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,14 @@ class Lend:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """Action: whoever listens at this address has this public key."""
+
+    address: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoShortcut:
     """Local event: there is no way to this address but the network."""
 
@@ -86,6 +95,8 @@ class Node:
         self.courier = courier
         self.counted: Mapping[str, int] = {}
         """What the loop counts beside this state (messages that were dropped, or not sent)."""
+        self.seen: Callable[[Peer], Seen] = lambda peer: NOBODY
+        """What the loop's transport knows of a peer by itself."""
         self.now = 0.0
         self.requests: dict[type[Message], Callable[[Peer, Envelope], None]] = {}
         self.replies: dict[type[Message], Callable[[Open, Message], None]] = {}
@@ -105,6 +116,13 @@ class Node:
             self.repeated(peer, envelope)
         elif arrival is Arrival.REPLY and request is not None:
             self._answered(request, envelope.message)
+        return self.take()
+
+    def forbidden(self, peer: Peer, envelope: Envelope, why: str, now: float) -> list[Action]:
+        """One envelope has arrived whose sender may not send it."""
+        self.now = now
+        if envelope.form is Form.REQUEST:  # nothing of it is remembered
+            self.do(self.courier.answer(peer, envelope, Refused("forbidden", why), remember=False))
         return self.take()
 
     def tick(self, now: float) -> list[Action]:

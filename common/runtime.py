@@ -26,7 +26,7 @@ from .loop import Loop
 from .node import Action, Exit, Failed, Node
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
-from .transport import ZmqTransport, parse_address, require_loopback
+from .transport import ZmqTransport, parse_address, require_keys
 from .types import Role
 
 LINGER = 1.0
@@ -39,7 +39,8 @@ class Options:
 
     `controller` may be `@FILE`: a file that the controller writes when it listens, for roles that
     are started at the same moment. With `end_with_stdin` the role ends when its standard input
-    does, that is when whoever started it is gone.
+    does, that is when whoever started it is gone. `keys` is the folder of this host's keys; None:
+    connections have none. `interface` names the network card to listen on where `bind` is empty.
     """
 
     controller: str
@@ -47,6 +48,8 @@ class Options:
     advertise: str = ""
     rank: int = -1
     start_timeout: float = 60.0
+    interface: str = ""
+    keys: Path | None = None
     insecure: bool = False
     end_with_stdin: bool = False
     log_level: str = "info"
@@ -65,7 +68,7 @@ class Runtime:
         self._signal = 0
         bind = options.bind or "127.0.0.1:0" if listens else ""
         if bind:
-            require_loopback(bind, options.insecure)
+            require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
         self.transport = ZmqTransport(self.incarnation, bind, options.advertise)
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -25,7 +25,7 @@ from .messages import (
     View,
     Welcome,
 )
-from .node import NEVER, Action, Exit, Failed, Forget, Node
+from .node import NEVER, Action, Exit, Failed, Forget, Node, Trust
 from .types import Member, Role
 
 BEAT_FRACTION = 0.1
@@ -237,6 +237,9 @@ class Session(Node):
             return
         old, self.cluster = self.cluster, new
         self._drop_lost(old, new)
+        for member in new.members:
+            if member.key and member.address:
+                self.do(Trust(member.address, member.key))
         self.viewed(old, new)
         if new.phase == "stopped" and self.leaving is None:
             self.leaving = Exit(1 if new.status else 0, new.reason)

@@ -27,7 +27,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A role that has joined: `rank` counts from 0 within its role, `incarnation` is one life."""
+    """A role that has joined: `rank` counts from 0 within its role, `incarnation` is one life.
+    `key` is its public key (Z85), empty without keys."""
 
     role: Role
     rank: int
@@ -35,6 +36,7 @@ class Member:
     address: str
     host: str
     pid: int
+    key: str = ""
 
     @property
     def name(self) -> str:

@@ -99,20 +99,22 @@ for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export):
 @operator_options
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report.")
 @click.option("--watch", is_flag=True, help="Print again every second until the job ends.")
-def status(address: str, as_json: bool, watch: bool) -> None:
+def status(address: str, keys: Path | None, as_json: bool, watch: bool) -> None:
     """Show what a running cluster does."""
+    from .operator import Operator
     from .watch import print_status
 
-    print_status(parse_address(address, "--controller"), PATIENCE, as_json=as_json, watch=watch)
+    operator = Operator(parse_address(address, "--controller"), keys)
+    print_status(operator, PATIENCE, as_json=as_json, watch=watch)
 
 
 @dualshard.command()
 @operator_options
-def stop(address: str) -> None:
+def stop(address: str, keys: Path | None) -> None:
     """End a running job: every role says goodbye and exits."""
     from .operator import Operator, no_answer
 
-    operator = Operator(parse_address(address, "--controller"))
+    operator = Operator(parse_address(address, "--controller"), keys)
     try:
         if not operator.stop(0, "stopped by an operator", PATIENCE):
             raise no_answer(address, PATIENCE)

@@ -1,11 +1,12 @@
 """An operator's line to the controller: status, stop, and word of a dead process."""
 
 import secrets
+from pathlib import Path
 
 from ..common.clock import SystemClock
 from ..common.delivery import Courier, Send
 from ..common.errors import UserError
-from ..common.messages import AskStatus, Message, Obituary, Status, Stop
+from ..common.messages import AskStatus, Message, Obituary, Refused, Status, Stop
 from ..common.transport import ZmqTransport
 from ..common.wire import decode, encode
 
@@ -13,21 +14,25 @@ from ..common.wire import decode, encode
 class Operator:
     """Asks one controller. Not thread-safe."""
 
-    def __init__(self, address: str) -> None:
-        """`address` is `tcp://host:port`."""
-        self.address = address
+    def __init__(self, address: str, keys: Path | None = None) -> None:
+        """`address` is `tcp://host:port`, `keys` the folder with the operator's key, if any."""
+        self.address, self._keys = address, keys
         incarnation = secrets.randbits(62)
         self._clock = SystemClock()
         self._courier = Courier(incarnation)
         self._transport = ZmqTransport(incarnation)
 
     def status(self, patience: float) -> dict[str, object] | None:
-        """The controller's report; None if there is no answer within `patience` seconds."""
+        """The controller's report; None if there is no answer within `patience` seconds.
+
+        Raises:
+            UserError: the controller does not take this from us.
+        """
         reply = self._ask(AskStatus(), patience)
         return reply.report if isinstance(reply, Status) else None
 
     def stop(self, status: int, reason: str, patience: float) -> bool:
-        """End the job; whether the controller took note."""
+        """End the job; whether the controller took note. Raises `UserError` as `status`."""
         return self._ask(Stop(status, reason), patience) is not None
 
     def report_death(self, host: str, pid: int, status: int) -> None:
@@ -47,10 +52,20 @@ class Operator:
                 envelope = decode(frames)
                 _, answered, _ = self._courier.receive(peer, envelope)
                 if answered and answered.envelope.sequence == request.envelope.sequence:
+                    if isinstance(envelope.message, Refused):
+                        raise self._refused(envelope.message)
                     return envelope.message
         for waiting in self._courier.open_requests():
             self._courier.withdraw(waiting)
         return None
+
+    def _refused(self, reply: Refused) -> UserError:
+        return UserError(
+            "--keys",
+            str(self._keys or ""),
+            "a folder with the operator's key",
+            f"refused: {reply.detail}",
+        )
 
     def _send(self, send: Send) -> None:
         self._transport.send(send.peer, encode(send.envelope))

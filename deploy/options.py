@@ -32,6 +32,14 @@ set_option = click.option(
 )
 
 
+keys_option = click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder of this host's keys, made by `dualshard keygen`.",
+)
+
+
 def job_options(command: Command) -> Command:
     """The argument and options that make up a job: `resolved_job` takes them."""
     return _decorated(
@@ -82,6 +90,13 @@ def role_options(command: Command) -> Command:
             help="Where others are told to reach this role.",
         ),
         click.option(
+            "--interface",
+            default="",
+            metavar="NAME",
+            help="Listen on this network card's address, at any free port (instead of --bind).",
+        ),
+        keys_option,
+        click.option(
             "--insecure",
             is_flag=True,
             help="Listen beyond this machine without keys, on a network that you trust.",
@@ -112,6 +127,7 @@ def operator_options(command: Command) -> Command:
             metavar="HOST:PORT",
             help="Where the controller listens.",
         ),
+        keys_option,
     )
 
 

@@ -10,13 +10,13 @@ EVERY = 1.0
 """Seconds between two reports of `--watch`."""
 
 
-def print_status(address: str, patience: float, *, as_json: bool, watch: bool) -> None:
-    """Print the report once, or every second until the job ends.
+def print_status(operator: Operator, patience: float, *, as_json: bool, watch: bool) -> None:
+    """Print the report once, or every second until the job ends, and close the operator's line.
 
     Raises:
         UserError: nobody answers there within `patience` seconds.
     """
-    operator, screen = Operator(address), console()
+    screen = console()
     try:
         seen = False
         while True:
@@ -24,7 +24,7 @@ def print_status(address: str, patience: float, *, as_json: bool, watch: bool) -
             if report is None and seen:
                 return
             if report is None:
-                raise no_answer(address, patience)
+                raise no_answer(operator.address, patience)
             seen = True
             if as_json:
                 screen.out(json.dumps(report, indent=None if watch else 2))

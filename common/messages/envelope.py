@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised whenever a header or a message changes its meaning. `Join` and `Refused` never change."""
 
 

@@ -53,8 +53,9 @@ class Heartbeat(Message):
 class View(Message):
     """All that the controller decides, numbered: notice at every change, and reply to a heartbeat.
 
-    `members` rows are (role, rank, incarnation, address, host, pid); `owners` is the bucket table,
-    one little-endian uint16 server rank a bucket; `data` and `layout` are empty until known;
+    `members` rows are (role, rank, incarnation, address, host, pid, public key); `owners` is the
+    bucket table, one little-endian uint16 server rank a bucket; `data` and `layout` are empty until
+    known;
     `starts` as in `Describe`.
     """
 

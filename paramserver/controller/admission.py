@@ -122,7 +122,10 @@ class Admission(Node):
         if join.role not in set(Role) - {Role.CONTROLLER}:
             self.refuse(peer, envelope, "role", f"there is no role {join.role!r}")
             return
-        member = Member(Role(join.role), -1, envelope.source, join.address, join.host, join.pid)
+        key = self.seen(peer).key
+        member = Member(
+            Role(join.role), -1, envelope.source, join.address, join.host, join.pid, key
+        )
         seat = self.roster.join(member, join.rank, peer, self.now)
         if isinstance(seat, str):
             self.refuse(peer, envelope, "full", seat)

@@ -1,7 +1,7 @@
 """Who is in the cluster: seats, ranks, leases. Pure: `now` is handed in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...common.delivery import Peer
 from ...common.types import Member, Role
@@ -52,10 +52,7 @@ class Roster:
         if wanted >= 0 and wanted not in free:
             return f"{member.role}-{wanted} is taken or not one of the {places} that the job wants"
         rank = wanted if wanted >= 0 else free[0]
-        seated = Member(
-            member.role, rank, member.incarnation, member.address, member.host, member.pid
-        )
-        seat = self.seats[member.incarnation] = Seat(seated, peer, now)
+        seat = self.seats[member.incarnation] = Seat(replace(member, rank=rank), peer, now)
         return seat
 
     def hear(self, incarnation: int, now: float) -> Seat | None:

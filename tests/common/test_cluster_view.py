@@ -80,7 +80,7 @@ def test_the_table_travels_as_little_endian_uint16() -> None:
     assert (view.table_epoch, view.owners) == (3, b"\x01\x00\x02\x01")
 
 
-MEMBER = ["worker", 0, 7, "tcp://h:1", "h", 12]
+MEMBER = ["worker", 0, 7, "tcp://h:1", "h", 12, ""]
 DATA = {
     "samples": 1,
     "test_samples": 1,
@@ -101,7 +101,9 @@ DATA = {
         {"members": [[*MEMBER, 1]]},
         {"members": [["worker", float("inf"), *MEMBER[2:]]]},
         {"members": [["worker", "0", *MEMBER[2:]]]},
-        {"members": [["worker", 0, 7, ["tcp://h:1"], "h", 12]]},
+        {"members": [["worker", 0, 7, ["tcp://h:1"], "h", 12, ""]]},
+        {"members": [MEMBER[:-1]]},
+        {"members": [[*MEMBER[:-1], b"key"]]},
         {"owners": b"\x00"},
         {"data": {"samples": 1}},
         {"data": {**DATA, "classes": float("nan")}},

@@ -248,7 +248,7 @@ def test_sentence_of_the_environment() -> None:
     )
     assert message(environment={"DUALSHARD_SECURITY_ZZZZZZZZZZZZZZZZ": "2"}) == (
         "DUALSHARD_SECURITY_ZZZZZZZZZZZZZZZZ = 2: expected a variable that names a setting;"
-        " there are DUALSHARD_SECURITY_INSECURE"
+        " there are DUALSHARD_SECURITY_KEYS, DUALSHARD_SECURITY_INSECURE"
     )
 
 

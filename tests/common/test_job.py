@@ -108,7 +108,7 @@ CONTRACT = {
         "head": True,
         "quorum": 0.75,
     },
-    "security": {"insecure": False},
+    "security": {"keys": "", "insecure": False},
 }
 
 

@@ -61,6 +61,7 @@ class Spy:
         self.waits: list[float] = []
         self.rings = 0
         self.forgotten: list[Peer] = []
+        self.seen, self.trust = inner.seen, inner.trust
 
     def send(self, peer: Peer, frames: Any) -> bool:
         return self.inner.send(peer, frames)

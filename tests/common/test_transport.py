@@ -14,13 +14,8 @@ import pytest
 from dualshard.common.delivery import Peer, routing_id
 from dualshard.common.errors import RemoteError, UserError
 from dualshard.common.messages import Envelope, Form, Start
-from dualshard.common.transport import (
-    COPY_BELOW,
-    READY_FROM,
-    ZmqTransport,
-    parse_address,
-    require_loopback,
-)
+from dualshard.common.transport import ZmqTransport, parse_address, require_keys
+from dualshard.common.transport.zeromq import COPY_BELOW, READY_FROM
 from dualshard.common.wire import Frames, decode, encode, take_over
 
 Make = Callable[..., ZmqTransport]
@@ -467,18 +462,20 @@ def test_what_is_no_address(text: str) -> None:
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:7077", "127.8.9.10:1", "::1:1"])
 def test_loopback_needs_no_leave(bind: str) -> None:
-    require_loopback(bind, insecure=False)
+    require_keys(bind, keyed=False, insecure=False)
 
 
 @pytest.mark.parametrize(
     "bind", ["0.0.0.0:0", "*:0", "10.0.0.1:1", "host:1", "127.evil.example:1", "7077", ""]
 )
 def test_anything_else_needs_leave(bind: str) -> None:
-    require_loopback(bind, insecure=True)
+    require_keys(bind, keyed=False, insecure=True)
+    require_keys(bind, keyed=True, insecure=False)
     with pytest.raises(UserError) as refused:
-        require_loopback(bind, insecure=False)
+        require_keys(bind, keyed=False, insecure=False)
     shown = bind or "''"
     assert str(refused.value) == (
-        f"--bind = {shown}: expected a loopback address such as 127.0.0.1:0; beyond this machine "
-        "everyone could join; on a network that you trust add --insecure"
+        f"--bind = {shown}: expected a loopback address such as 127.0.0.1:0, or keys; beyond "
+        "this machine everyone could join: make keys with `dualshard keygen DIR` and give "
+        "--keys DIR, or, on a network that you trust, --insecure"
     )

@@ -1,5 +1,4 @@
-"""Moving whole messages between roles: the `Transport` contract, and ZeroMQ. The only file that
-imports zmq.
+"""ZeroMQ's sockets as a `Transport`, without keys.
 
 A peer that we connect to is named by its address (`tcp://host:port`); a peer that connected to us
 is named by the routing id it chose (its incarnation). Frames of arrays are sent without copying:
@@ -15,15 +14,17 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import zmq
 
-from .delivery import Peer, routing_id
-from .errors import UserError
-from .types import Array
-from .wire import Frame, Frames
+from ..delivery import Peer, routing_id
+from ..errors import UserError
+from ..types import Array
+from ..wire import Frame, Frames
+from .addresses import advertised, check_address
+from .contract import NOBODY, Seen
 
 FRAME_LIMIT = 1 << 30
 """Bytes of one frame; a longer one makes ZeroMQ drop the connection before it is allocated."""
@@ -44,48 +45,6 @@ _MORE = _NOBLOCK | _SNDMORE
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
-class Transport(Protocol):
-    """Whole messages, each delivered at most once, in order per peer while it stays connected."""
-
-    address: str
-    """Where others reach this role; empty if it only connects."""
-
-    def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
-        """Hand over a message; False if the peer is not connected or its queue is full."""
-        ...
-
-    def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
-        """Messages that are there, waiting up to `timeout` seconds for the first or for `wake`."""
-        ...
-
-    def wake(self) -> None:
-        """End a waiting `receive`. The one method that any thread may call."""
-        ...
-
-    def lend(self, block: Array) -> None:
-        """Make known an array whose slices are sent again and again, so that sending them costs
-        less. It stays in memory as long as the transport. Its slices should be few: each of them
-        is remembered."""
-        ...
-
-    def shortcut(self, address: str) -> bool:
-        """Reach this address past the network from now on, where both ends are on one machine.
-
-        To be called before the first message to it: what is under way may be lost, as with any
-        broken connection. The peer keeps its name. Returns whether there is such a way; asking
-        again is free.
-        """
-        ...
-
-    def forget(self, peer: Peer) -> None:
-        """Drop the connection to an address."""
-        ...
-
-    def close(self, linger: float) -> None:
-        """Close, giving queued messages up to `linger` seconds to leave."""
-        ...
-
-
 class ZmqTransport:
     """ZeroMQ: one ROUTER socket for those who connect to us, one DEALER socket an address.
 
@@ -100,6 +59,7 @@ class ZmqTransport:
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
         self._shortcuts: set[str] = set()
+        self._seen: dict[Peer, Seen] = {}
         self._lent: dict[int, Array] = {}
         self._lent_frames: dict[tuple[int, int], zmq.Frame] = {}
         self._poller = zmq.Poller()
@@ -115,7 +75,7 @@ class ZmqTransport:
                 raise
 
     def _bind(self, bind: str, advertise: str) -> None:
-        _check_address(bind, "--bind", 0)
+        check_address(bind, "--bind", 0)
         router = self._context.socket(zmq.ROUTER)
         self._router = router
         _configure(router)
@@ -136,7 +96,7 @@ class ZmqTransport:
         if host == "0.0.0.0":  # noqa: S104 (a comparison; nothing is bound here)
             host = socket.gethostname()
         if advertise:
-            host, port = _advertised(advertise, port)
+            host, port = advertised(advertise, port)
         self.address = f"tcp://{host}:{port}"
         if (name := _beside(bound)) is not None:
             with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
@@ -251,6 +211,12 @@ class ZmqTransport:
             link.connect(self._endpoint(address))
         return True
 
+    def seen(self, peer: Peer) -> Seen:
+        return self._seen.get(peer, NOBODY)
+
+    def trust(self, address: str, key: str) -> None:
+        pass
+
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
         return f"ipc://@{_beside(address)}" if address in self._shortcuts else address
@@ -335,57 +301,3 @@ def _is_ours(name: str) -> bool:
 
 _CREDENTIALS = struct.Struct("=iII")
 """Process, user and group of the other end, see unix(7)."""
-
-
-def parse_address(text: str, key: str) -> str:
-    """`HOST:PORT` as a ZeroMQ address.
-
-    Raises:
-        UserError: it is not HOST:PORT with a port from 1 to 65535.
-    """
-    address = text.removeprefix("tcp://")
-    _check_address(address, key, 1)
-    return f"tcp://{address}"
-
-
-def _check_address(text: str, key: str, lowest: int) -> None:
-    """Refuse what is not HOST:PORT; ZeroMQ itself takes 70000 for port 4464."""
-    host, _, port = text.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and lowest <= int(port) < 65536):
-        raise UserError(
-            key,
-            text,
-            f"HOST:PORT with a port from {lowest} to 65535",
-            f"for example {key} 127.0.0.1:7077",
-        )
-
-
-def _advertised(text: str, bound: str) -> tuple[str, str]:
-    """The host and port of `--advertise HOST[:PORT]`; without one, or with 0, the bound port."""
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        return text, bound
-    if port in ("", "0") and host:
-        return host, bound
-    _check_address(text, "--advertise", 1)
-    return host, port
-
-
-def require_loopback(bind: str, insecure: bool) -> None:
-    """Refuse to listen beyond this machine unless the user said that the network is trusted.
-
-    Raises:
-        UserError: `bind` is not a loopback address and `insecure` is not set.
-    """
-    host = bind.rpartition(":")[0]
-    if insecure or host == "localhost":
-        return
-    with contextlib.suppress(ValueError):  # not a number: a name may lead anywhere
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    raise UserError(
-        "--bind",
-        bind,
-        "a loopback address such as 127.0.0.1:0",
-        "beyond this machine everyone could join; on a network that you trust add --insecure",
-    )

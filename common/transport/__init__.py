@@ -1,0 +1,8 @@
+"""Moving whole messages between roles: the contract, and ZeroMQ. The one room that imports zmq."""
+
+from .addresses import parse_address as parse_address
+from .addresses import require_keys as require_keys
+from .contract import NOBODY as NOBODY
+from .contract import Seen as Seen
+from .contract import Transport as Transport
+from .zeromq import ZmqTransport as ZmqTransport
