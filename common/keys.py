@@ -86,6 +86,11 @@ class KeyRing:
         self._stamp, self.trouble = stamp, ""
         return (self.own, self.holders) != before
 
+    @property
+    def own_name(self) -> str:
+        """The name of our own file."""
+        return own_file(self.folder, self.role).stem
+
     def check_own(self, public: str) -> None:
         """Raises `UserError` unless this, which belongs to our secret, is our public key."""
         if public != self.own.public:

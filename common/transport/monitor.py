@@ -20,10 +20,12 @@ _numbers = itertools.count()
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """How one ended: "succeeded"; "refused" for the key; "failed" against the protocol, with
-    `mismatch` where only one side has keys; "unfinished" within the time, or broken off."""
+    `mismatch` where only one side has keys; "unfinished" within the time, or broken off. `place` is
+    where the socket listens, or has connected to."""
 
     outcome: str
     mismatch: bool = False
+    place: str = ""
 
 
 class Monitor:
@@ -50,9 +52,11 @@ class Monitor:
         """What has ended since the last call, in order."""
         ended = []
         while self._socket.poll(0):
-            event, value = _EVENT.unpack(self._socket.recv_multipart()[0])
+            told, place = self._socket.recv_multipart()
+            event, value = _EVENT.unpack(told)
             outcome = "succeeded" if event == _SUCCEEDED else _FAILED.get(event, "failed")
-            ended.append(Handshake(outcome, outcome == "failed" and value == MISMATCH))
+            mismatch = outcome == "failed" and value == MISMATCH
+            ended.append(Handshake(outcome, mismatch, place.decode(errors="replace")))
         return ended
 
     def close(self) -> None:
