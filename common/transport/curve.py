@@ -6,6 +6,8 @@ first frame of each message: routing ids are ZeroMQ's own here, since a chosen o
 client's. What was proved is read off each message, so that nothing hangs on what it claims.
 """
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass
 from typing import cast
 
@@ -154,7 +156,7 @@ class Curve:
                 report.log_rarely("warning", f"{holder.name} speaks under the name of another")
                 return None
             bearer.key, bearer.route = key, route
-            bearer.seen = Seen(holder.role, key, metadata(first, "Peer-Address"))
+            bearer.seen = Seen(holder.role, key, address_of(first))
         return name
 
     def route(self, name: bytes) -> bytes:
@@ -231,6 +233,14 @@ def metadata(frame: zmq.Frame, name: str) -> str:
         return cast(str, frame.get(name))
     except zmq.ZMQError:
         return ""
+
+
+def address_of(frame: zmq.Frame) -> str:
+    """The IP address that a frame came from; empty where there is none, as on a Unix socket."""
+    found = metadata(frame, "Peer-Address")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(found))
+    return ""
 
 
 def _set_pair(link: "zmq.Socket[bytes]", pair: Pair) -> None:

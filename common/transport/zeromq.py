@@ -23,7 +23,7 @@ from .addresses import advertised, check_address
 from .bell import Bell
 from .beside import beside, is_ours
 from .contract import NOBODY, Report, Seen, Unheard
-from .curve import Curve, metadata
+from .curve import HANDSHAKE_LIMIT, Curve, address_of
 from .lending import READY_FROM, Loans
 from .monitor import Handshake, Monitor
 from .sockets import configure, why
@@ -102,7 +102,7 @@ class ZmqTransport:
             router.set(zmq.ROUTER_HANDOVER, 1)
         else:
             self._curve.protect(router)
-            self._monitors[router] = Monitor(self._context, router)
+            self._monitors[router] = Monitor(self._context, router, 2 * HANDSHAKE_LIMIT)
         try:
             router.bind(f"tcp://{bind}")
         except zmq.ZMQError as refused:
@@ -260,17 +260,17 @@ class ZmqTransport:
         """Note where somebody without keys comes from."""
         if len(self._seen) >= SENDERS_LIMIT:
             del self._seen[next(iter(self._seen))]
-        self._seen[peer] = Seen(address=metadata(first, "Peer-Address"))
+        self._seen[peer] = Seen(address=address_of(first))
 
     def _look(self) -> None:
         """What has become of handshakes, and of the files of keys."""
         for link, monitor in list(self._monitors.items()):
             ended = monitor.take()
             address = self._addresses.get(link)
-            if not ended:
-                continue
             if address is None:
-                self._count(ended)
+                self._count(ended, monitor.vanished(self._look_at))
+            elif not ended:
+                continue
             elif ended[-1].outcome == "succeeded":
                 self._troubles.pop(address, None)
             else:
@@ -283,9 +283,11 @@ class ZmqTransport:
                 self._redial(address)
             self._bind_again()
 
-    def _count(self, ended: list[Handshake]) -> None:
+    def _count(self, ended: list[Handshake], vanished: int) -> None:
         """Handshakes of those who connected to us. Who was refused is counted at the door; whoever
         looks for a shortcut (see `beside`) has none."""
+        if vanished:
+            self.report.count("failed_handshakes", vanished)
         for handshake in ended:
             if handshake.outcome == "failed" or (
                 handshake.outcome == "unfinished" and not handshake.place.startswith("ipc:")
@@ -295,7 +297,8 @@ class ZmqTransport:
     def _failed(self, address: str, handshake: Handshake) -> None:
         """A handshake with whoever listens there has failed. ZeroMQ tries again only where the
         other side broke off."""
-        self._troubles[address] = handshake
+        if handshake.outcome != "unfinished" or address not in self._troubles:
+            self._troubles[address] = handshake  # who only breaks off says less than before
         another = self._curve is not None and self._curve.try_next(address)
         if another or handshake.outcome != "unfinished":
             self._redial(address)
