@@ -48,7 +48,7 @@ class RemoteCluster:
         out: Path,
         signals: Signals,
     ) -> None:
-        self.screen = Screen(plan.job, out)
+        self.screen = Screen(plan.job, out, events=False)
         self.report: dict[str, Any] = {}
         self.failed: list[Remote] = []
         self._plan, self._made, self._out, self._signals = plan, made, out, signals
