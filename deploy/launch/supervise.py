@@ -4,6 +4,7 @@ What an end means is judged in `endings`; processes, pipes and beats are the bus
 words for people that of the screen.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,9 @@ from .remote import Remote, Remotes
 
 ENDS = ("finishing", "stopped")
 """Phases of a job in which roles end as they should."""
+
+AFTERWARDS = 0.5
+"""Seconds that roles have to end once they have said goodbye to the controller."""
 
 
 class RemoteCluster:
@@ -252,12 +256,14 @@ class RemoteCluster:
         host, where = remote.command.host, self._plan.hostfile or "--hostfile"
         verdict, words = self._judged(remote), remote.words()
         if verdict is Verdict.UNREACHABLE:
-            fix = f"{words}: make `ssh {host.target} true` work without a password"
+            ssh = shlex.join([*self._plan.ssh, host.target])
+            words = words.removeprefix("ssh: ").rstrip(".")
+            fix = f"{words}: make `{ssh} true` work without a password"
             raise UserError(
                 f"{where} line {host.line}", host.target, "a host that ssh reaches", fix
             )
         if verdict is Verdict.ABSENT:
-            expected = f"a host where {host.command[0]} starts"
+            expected = "a host where dualshard starts"
             fix = f"{words}: install dualshard there, or give its python=, command= or directory="
             raise UserError(f"{where} line {host.line}", host.target, expected, fix)
 
@@ -266,7 +272,7 @@ class RemoteCluster:
         assert self._operator is not None
         first = f"{remote.name} {how(remote.status or 0, remote.words())}"
         if self._operator.stop(1, first, ANSWER):
-            self._remotes.end(GOODBYE, self._hurry)
+            self._follow_controller()
         self._remotes.end(0, self._hurry)
         if remote.status == UserError.exit_status:
             return Reported(f"{remote.words()} ({remote.name})")
@@ -279,12 +285,22 @@ class RemoteCluster:
         after = f"after {remote.ended_at - self._began:.1f} s"
         return RoleError(f"{first}: it failed first, {after} (log: {remote.log})")
 
+    def _follow_controller(self) -> None:
+        """The controller has been told to stop: it waits for the goodbyes of those who have joined,
+        and nobody else knows of it."""
+        deadline = self._clock.now() + GOODBYE
+        while self._controller.status is None and self._clock.now() < deadline:
+            if self._hurry():
+                return
+            self._remotes.turn(POLL)
+        self._remotes.end(AFTERWARDS, self._hurry)
+
     def _interrupted(self, operator: Operator) -> None:
         """End the job in order: ask the controller, who tells everyone."""
         number = self._signals.first
         self.screen.say(f"{signal_name(number)}: stopping all roles (once more: at once)")
         if operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
-            self._remotes.end(GOODBYE, self._hurry)
+            self._follow_controller()
         raise Interrupted(number, f"; logs: {self._out / 'logs'}")
 
     def _check_controller(self) -> None:

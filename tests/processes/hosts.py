@@ -64,7 +64,6 @@ class Hosts:
 
     folder: Path
     token: str = field(default_factory=lambda: secrets.token_hex(3))
-    sshds: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def switch(self) -> str:
@@ -150,9 +149,9 @@ class Hosts:
         for host in NAMES:
             config = self.folder / f"{host}.sshd"
             config.write_text(SSHD_CONFIG.format(folder=self.folder, address=self.address(host)))
-            command = [*self.inside(host), SSHD, "-D", "-e", "-f", str(config)]
-            with (self.folder / f"{host}.log").open("wb") as log:
-                self.sshds.append(subprocess.Popen(command, stdout=log, stderr=log))
+            log = str(self.folder / f"{host}.log")
+            start = [*self.inside(host), SSHD, "-f", str(config), "-E", log]
+            subprocess.run(start, check=True)  # it goes into the background
         for host in NAMES:
             self._wait_for_sshd(host)
 
@@ -171,9 +170,6 @@ class Hosts:
                 for pid in map(int, ip("netns", "pids", self.namespace(host)).split()):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-        for sshd in self.sshds:
-            sshd.kill()
-            sshd.wait(10)
         for name in (*map(self.namespace, NAMES), self.switch):
             with contextlib.suppress(AssertionError):
                 ip("netns", "del", name)
