@@ -6,6 +6,7 @@ words for people that of the screen.
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,15 @@ ENDS = ("finishing", "stopped")
 
 AFTERWARDS = 0.5
 """Seconds that roles have to end once they have said goodbye to the controller."""
+
+
+@dataclass
+class _Away:
+    """A host that is lost: what is to be started there, when to try, and with what it is tried."""
+
+    commands: list[Command] = field(default_factory=list)
+    again_at: float = 0.0
+    trying: Command | None = None
 
 
 class RemoteCluster:
@@ -63,8 +73,7 @@ class RemoteCluster:
         self._address = ""
         self._heard_at = 0.0
         self._restarts = 0
-        self._away: dict[str, list[Command]] = {}
-        self._again_at: dict[str, float] = {}
+        self._away: dict[str, _Away] = {}
         self._present: set[str] = set()
 
     def __enter__(self) -> "RemoteCluster":
@@ -181,11 +190,11 @@ class RemoteCluster:
         """Do what follows from an end. Raises `RoleError` or `UserError` if that is the end."""
         remote.settled = True
         verdict = self._judged(remote)
-        if verdict is Verdict.LOST or (verdict is Verdict.UNREACHABLE and self._is_away(remote)):
-            self._lost(remote, known=verdict is Verdict.UNREACHABLE)
+        if verdict is Verdict.LOST:
+            self._lost(remote)
             return
         self._check_start(remote)
-        if verdict is Verdict.DONE:
+        if verdict in (Verdict.DONE, Verdict.TURNED_AWAY):
             return
         self.failed.append(remote)
         told = f"{remote.name} {how(remote.status or 0, remote.words())}"
@@ -205,39 +214,33 @@ class RemoteCluster:
         self.screen.say(f"{why}: started again, {count}")
         self._remotes.start(commands)
 
-    def _is_away(self, remote: Remote) -> bool:
-        return remote.command.host.name in self._again_at
-
-    def _lost(self, remote: Remote, *, known: bool) -> None:
+    def _lost(self, remote: Remote) -> None:
         """A host is gone. What ran there ends by itself; when the host is back it is started."""
-        host = remote.command.host.name
-        if not known:
-            self.screen.complain(f"host {host} is lost, and {remote.command.name} with it")
-        if remote.command.placed.role in MORTAL:
-            self._away.setdefault(host, []).append(remote.command)
-        self._again_at[host] = self._clock.now() + AGAIN_AFTER
+        host, command = remote.command.host.name, remote.command
+        away = self._away.setdefault(host, _Away())
+        away.again_at = self._clock.now() + AGAIN_AFTER
+        if away.trying is command and not remote.ran:
+            away.trying = None
+            self._restarts -= 1
+        else:
+            self.screen.complain(f"host {host} is lost, and {command.name} with it")
+        if command.placed.role in MORTAL:
+            away.commands.append(command)
 
     def _try_again(self) -> None:
         """Start one role on each host that is lost, now and then; once it runs, the others."""
-        for host, commands in self._away.items():
-            trying = [
-                one
-                for one in self._remotes.running
-                if one.command.host.name == host and not one.ran
-            ]
-            back = any(
-                one.ran and one.began >= self._again_at[host]
-                for one in self._remotes.running
-                if one.command.host.name == host
-            )
-            due = self._clock.now() >= self._again_at[host] and not trying
-            if not commands or not self._restarts_left or not (back or due):
-                continue
-            if back:
-                again, commands[:] = commands[: self._restarts_left], []
-                self._restart(again, f"host {host} is back: {', '.join(c.name for c in again)}")
-            else:
-                self._remotes.start([commands.pop(0)])
+        for host, away in list(self._away.items()):
+            if away.trying is not None:
+                tried = self._remotes.latest(away.trying)
+                if tried is not None and tried.ran:
+                    again = away.commands[: self._restarts_left]
+                    names = ", ".join(one.name for one in (away.trying, *again))
+                    del self._away[host]
+                    self._restart(again, f"host {host} is back, with {names}")
+            elif away.commands and self._restarts_left and self._clock.now() >= away.again_at:
+                away.trying = away.commands.pop(0)
+                self._restarts += 1
+                self._remotes.start([away.trying])
 
     def _name_the_silent(self, report: dict[str, Any]) -> None:
         """Say on which host a role was that the controller has given up, while ssh still waits."""

@@ -47,6 +47,7 @@ def launch(hosts, commands, tmp_path):
     yield start
     for host in NAMES:
         hosts.heal(host)
+    commands.clean()
     gone_within(hosts, GONE)
 
 
@@ -89,6 +90,7 @@ def test_three_hosts_train_as_well_as_one_and_three_seconds_without_a_network_co
     command = launch(("host-a", "host-b", "host-c"), *settings)
     within(60, lambda: len(rows(tmp_path / "run")) >= 2, command)
     hosts.cut("host-c")
+    alone = commands.start("train", "--out", "alone", "--json", "alone.json", *settings)
     time.sleep(2.9)
     hosts.heal("host-c")
     healed_at = len(rows(tmp_path / "run"))
@@ -98,7 +100,6 @@ def test_three_hosts_train_as_well_as_one_and_three_seconds_without_a_network_co
     assert summary["samples"] == 30 * SAMPLES
     assert (summary["samples_reissued"], summary["samples_repeated"]) == (0, 0)
     assert "lost" not in command.out + command.err
-    alone = commands.start("train", "--out", "alone", "--json", "alone.json", *settings)
     assert alone.wait() == 0
     accuracy = json.loads((tmp_path / "alone.json").read_text())["test_accuracy"]
     assert abs(summary["test_accuracy"] - accuracy) < 0.02
@@ -139,6 +140,10 @@ def test_a_host_that_disappears_is_named_others_train_on_and_a_late_worker_takes
         return mine and mine[0]["counters"].get("steps", 0) > 0
 
     within(10, takes_part, late)
+    late.popen.send_signal(signal.SIGTERM)
+    hosts.heal("host-c")
+    within(20, lambda: "host host-c is back, with worker-1" in command.out, command)
+    within(10, lambda: command.out.count("worker-1@host-c] ") > 2, command)
 
     second = launch(lines, *FOREVER, out="second")
     assert second.wait(20) == 2
@@ -149,7 +154,6 @@ def test_a_host_that_disappears_is_named_others_train_on_and_a_late_worker_takes
 
     command.popen.send_signal(signal.SIGKILL)
     gone_within(hosts, GONE)
-    assert late.wait(30) != 0
 
 
 def test_a_worker_that_dies_is_started_again_and_a_server_that_dies_ends_the_job(
@@ -162,8 +166,7 @@ def test_a_worker_that_dies_is_started_again_and_a_server_that_dies_ends_the_job
     again = "worker-0@host-a was ended by SIGKILL"
     within(10, lambda: again in command.out, command)
     assert "started again, 1 of 3 times" in command.out
-    done = len(rows(tmp_path / "run"))
-    within(20, lambda: len(rows(tmp_path / "run")) > done + 1, command)
+    within(20, lambda: command.out.count("worker-0 joined from") == 2, command)
     assert pid_of(hosts, "host-a", "worker") != killed
 
     subprocess.run(["kill", "-9", str(pid_of(hosts, "host-b", "paramserver"))], check=True)
