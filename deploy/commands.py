@@ -18,6 +18,7 @@ from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
 from .keygen import keygen
+from .launch.command import launch
 from .options import job_options, keys_option, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -94,7 +95,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, keygen):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, keygen, launch):
     dualshard.add_command(command)
 
 
