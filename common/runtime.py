@@ -22,15 +22,27 @@ from threadpoolctl import threadpool_limits
 from .clock import SystemClock
 from .delivery import Courier
 from .errors import RoleError
-from .loop import Loop
+from .loop import Background, Loop
 from .node import Action, Exit, Failed, Node
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
 from .transport import ZmqTransport, parse_address, require_keys
+from .transport.addresses import as_ip, card_address, check_listening, is_everywhere, listening
+from .transport.local import (
+    address_towards,
+    network_cards,
+    own_addresses,
+    public_address,
+    resolve,
+)
 from .types import Role
 
 LINGER = 1.0
 """Seconds that last messages have to leave when a role ends."""
+CONTROLLER_PORT = 7077
+"""Where a controller listens by default."""
+NAME_PAUSE = 0.5
+"""Seconds between two tries to find the address of a name."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +78,28 @@ class Runtime:
         self.incarnation = secrets.randbits(62)
         self.telemetry = Telemetry(str(role), self.clock)
         self._signal = 0
-        bind = options.bind or "127.0.0.1:0" if listens else ""
+        bind = self._bind(role) if listens else ""
         if bind:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
-        self.transport = ZmqTransport(self.incarnation, bind, options.advertise)
+        self._everywhere = is_everywhere(bind) and not options.advertise
+        advertise = options.advertise
+        if self._everywhere and role is Role.CONTROLLER:
+            advertise = public_address()
+        self.transport = ZmqTransport(self.incarnation, bind, advertise)
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP for the command that it starts: that stays so.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
+
+    def _bind(self, role: Role) -> str:
+        """Where to listen, as HOST:PORT: what the user wants, by default this machine alone."""
+        options = self.options
+        check_listening(options.bind, options.interface, options.advertise)
+        if options.interface:
+            port = CONTROLLER_PORT if role is Role.CONTROLLER else 0
+            return f"{card_address(options.interface, network_cards())}:{port}"
+        return listening(options.bind) if options.bind else "127.0.0.1:0"
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -86,8 +111,12 @@ class Runtime:
 
     def session(self) -> dict[str, Any]:
         """The arguments that every `Session` takes."""
+        controller = self._find_controller()
+        if self._everywhere:
+            port = self.transport.address.rpartition(":")[2]
+            self.transport.address = f"tcp://{self._address_towards(controller)}:{port}"
         return {
-            "controller": self._find_controller(),
+            "controller": controller,
             "address": self.transport.address,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -112,6 +141,24 @@ class Runtime:
                 raise RoleError(ended.reason)
         return parse_address(path.read_text().strip(), "--controller")
 
+    def _address_towards(self, controller: str) -> str:
+        """What others are told where this role listens at all addresses of its machine: the one
+        that the way to the controller leaves from. Waits until the controller's name is known."""
+        host = controller.removeprefix("tcp://").rpartition(":")[0]
+        deadline = self.clock.now() + self.options.start_timeout
+        while True:
+            try:
+                return address_towards(host) or public_address()
+            except OSError as unknown:
+                if self.clock.now() > deadline:
+                    raise RoleError(
+                        f"the controller's host {host} has no IPv4 address after "
+                        f"{self.options.start_timeout:g} s ({unknown.strerror}); give its address "
+                        "with --controller HOST:PORT"
+                    ) from None
+            if (ended := self.look(NAME_PAUSE)) is not None:
+                raise RoleError(ended.reason)
+
     def look(self, wait: float = 0.0) -> Failed | None:
         """Signals, and the end of standard input; waits up to `wait` seconds for the latter."""
         if self._signal:
@@ -128,7 +175,29 @@ class Runtime:
 
     def loop(self, node: Node, perform: Callable[[Action], object]) -> Loop:
         """The loop that joins this process to a role's state."""
-        return Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
+        loop = Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
+        if self.options.advertise:
+            Background(loop.post, "addresses").submit(self._check_advertised)
+        return loop
+
+    def _check_advertised(self) -> None:
+        """Warn of an advertised name that leads to another machine, or nowhere, as seen from
+        here. Numbers are compared with what the controller sees."""
+        host = self.transport.address.removeprefix("tcp://").rpartition(":")[0]
+        if as_ip(host):
+            return
+        try:
+            found = resolve(host)
+        except OSError as unknown:
+            found, why = [], f"has no IPv4 address here ({unknown.strerror})"
+        else:
+            why = f"is {', '.join(found)}, which is no address of this machine"
+        if not own_addresses() & set(found):
+            self.telemetry.log(
+                "warning",
+                f"--advertise {host} {why}: unless it is right where the others run, give an "
+                f"address of this machine ({', '.join(sorted(own_addresses()))})",
+            )
 
     def run(self, loop: Loop, first: list[Action]) -> Exit:
         """Run a role to its end and close its sockets."""

@@ -14,14 +14,14 @@ import click
 
 from ..common.errors import DualshardError, UserError
 from ..common.node import Exit
-from ..common.runtime import Options
+from ..common.runtime import CONTROLLER_PORT, Options
 from ..common.transport import parse_address
 from ..common.types import Role
 from ..common.units import parse_duration
 from .options import job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
-DEFAULT_ADDRESS = "127.0.0.1:7077"
+DEFAULT_ADDRESS = f"127.0.0.1:{CONTROLLER_PORT}"
 BAD_INPUT = UserError.exit_status
 
 
@@ -49,7 +49,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or DEFAULT_ADDRESS,
+        bind=bind or where or ("" if interface else DEFAULT_ADDRESS),
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,
