@@ -6,6 +6,7 @@ that a role must be told; everything else comes with the view.
 
 import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgpack
@@ -269,4 +270,5 @@ def own_versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "msgpack": ".".join(map(str, msgpack.version)),
+        "dualshard": version("dualshard"),
     }

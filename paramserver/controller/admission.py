@@ -28,6 +28,7 @@ from ...common.messages import (
 from ...common.node import NEVER, Action, Exit, Node
 from ...common.types import Member, Role
 from .membership import Roster, Seat
+from .reachable import Whereabouts, normal, suspicious, unreachable
 from .scoreboard import Row, Scoreboard
 
 FAREWELL = 3.0
@@ -66,6 +67,8 @@ class Admission(Node):
         )
         self.cluster: Cluster = EMPTY
         self.board = Scoreboard(partition.replicas(job))
+        self.here: frozenset[str] = frozenset()
+        """The IP addresses of this machine; its process tells them."""
         self.put_out: dict[int, str] = {}
         """Why members were put out, by incarnation."""
         self._start_by = NEVER
@@ -122,26 +125,42 @@ class Admission(Node):
         if join.role not in set(Role) - {Role.CONTROLLER}:
             self.refuse(peer, envelope, "role", f"there is no role {join.role!r}")
             return
-        key = self.seen(peer).key
+        seen = self.seen(peer)
         member = Member(
-            Role(join.role), -1, envelope.source, join.address, join.host, join.pid, key
+            Role(join.role), -1, envelope.source, join.address, join.host, join.pid, seen.key
         )
+        place = normal(seen.address, self.here)
+        if why := unreachable(self.job, self._whereabouts(member, place), self._all_whereabouts()):
+            self.event(f"refused: {why}")
+            self.refuse(peer, envelope, "unreachable", why)
+            return
         seat = self.roster.join(member, join.rank, peer, self.now)
         if isinstance(seat, str):
             self.refuse(peer, envelope, "full", seat)
             return
+        seat.seen = place
         self.answer(
             peer, envelope, Welcome(seat.member.rank, self.job.to_dict(), self.job.job.lease)
         )
         missing = self.roster.missing()
         waiting = f"; waiting for {', '.join(missing)}" if missing else "; all are here"
         self.event(f"{seat.member.name} joined from {join.host} (pid {join.pid}){waiting}")
+        if odd := suspicious(self.job, self._whereabouts(seat.member, place)):
+            self.event(odd)
         phase = self.cluster.phase
         if phase == "joining" and not missing:
             phase = "preparing"
             self._start_by = NEVER
         self.change(phase=phase)
         self.joined()
+
+    def _all_whereabouts(self) -> list[Whereabouts]:
+        return [self._whereabouts(seat.member, seat.seen) for seat in self.roster.seats.values()]
+
+    @staticmethod
+    def _whereabouts(member: Member, seen: str) -> Whereabouts:
+        name = member.name if member.rank >= 0 else str(member.role)
+        return Whereabouts(name, member.role, member.host, member.address, seen)
 
     # Heartbeats, losses, operators.
 

@@ -41,6 +41,7 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
         "status": cluster.status,
         "reason": cluster.reason,
         "address": controller.address,
+        "versions": controller.versions,
         "summary": board.summary(now),
     }
 
