@@ -24,6 +24,7 @@ from .delivery import Courier
 from .errors import RoleError
 from .loop import Background, Loop
 from .node import Action, Exit, Failed, Node
+from .reaching import Probed
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
 from .transport import ZmqTransport, parse_address, require_keys
@@ -33,6 +34,7 @@ from .transport.local import (
     network_cards,
     own_addresses,
     public_address,
+    reach,
     resolve,
 )
 from .types import Role
@@ -41,6 +43,10 @@ LINGER = 1.0
 """Seconds that last messages have to leave when a role ends."""
 CONTROLLER_PORT = 7077
 """Where a controller listens by default."""
+LOOKING_UP = 4
+"""Addresses that are looked up, or probed, at once."""
+PROBE_PATIENCE = 3.0
+"""Seconds that a connection may take to be opened."""
 NAME_PAUSE = 0.5
 """Seconds between two tries to find the address of a name."""
 
@@ -78,6 +84,8 @@ class Runtime:
         self.incarnation = secrets.randbits(62)
         self.telemetry = Telemetry(str(role), self.clock)
         self._signal = 0
+        self._post: Callable[[object], None] = lambda event: None
+        self._beside: Background | None = None
         bind = self._bind(role) if listens else ""
         if bind:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
@@ -175,10 +183,22 @@ class Runtime:
 
     def loop(self, node: Node, perform: Callable[[Action], object]) -> Loop:
         """The loop that joins this process to a role's state."""
-        loop = Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
+        telemetry = self.telemetry
+        loop = Loop(node, self.transport, self.clock, telemetry, perform, self.look, self._probe)
+        self._post = loop.post
         if self.options.advertise:
-            Background(loop.post, "addresses").submit(self._check_advertised)
+            self._look_up(self._check_advertised)
         return loop
+
+    def _look_up(self, work: Callable[[], object]) -> None:
+        """Do beside the loop what a name server or a firewall may hold up."""
+        if self._beside is None:
+            self._beside = Background(self._post, "addresses", LOOKING_UP)
+        self._beside.submit(work)
+
+    def _probe(self, address: str) -> None:
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        self._look_up(lambda: Probed(address, reach(host, int(port), PROBE_PATIENCE)))
 
     def _check_advertised(self) -> None:
         """Warn of an advertised name that leads to another machine, or nowhere, as seen from

@@ -26,6 +26,7 @@ from ...common.messages import (
     Welcome,
 )
 from ...common.node import NEVER, Action, Exit, Node
+from ...common.session import REACH_FIX, UNREACHABLE
 from ...common.types import Member, Role
 from .membership import Roster, Seat
 from .reachable import Whereabouts, normal, suspicious, unreachable
@@ -71,6 +72,7 @@ class Admission(Node):
         """The IP addresses of this machine; its process tells them."""
         self.put_out: dict[int, str] = {}
         """Why members were put out, by incarnation."""
+        self._told: set[tuple[int, int]] = set()
         self._start_by = NEVER
         self._gone_by = NEVER
         self._remind_at = NEVER
@@ -181,9 +183,27 @@ class Admission(Node):
             return
         seat.peer, seat.view = peer, beat.view
         seat.state, seat.counters = beat.state, beat.counters
+        self._tell_of_the_unreachable(seat)
         old = beat.view < self.cluster.number
         self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
         self.heard(seat)
+
+    def _tell_of_the_unreachable(self, seat: Seat) -> None:
+        """An event for each member that another one has no connection to."""
+        for counter in seat.counters:
+            if not counter.startswith(UNREACHABLE):
+                continue
+            name, _, why = counter.removeprefix(UNREACHABLE).partition(":")
+            others = [s.member for s in self.roster.seats.values() if s.member.name == name]
+            for other in others:
+                news = (seat.member.incarnation, other.incarnation)
+                if news not in self._told:
+                    self._told.add(news)
+                    place = other.address.removeprefix("tcp://")
+                    self.event(
+                        f"{seat.member.name} on {seat.member.host} cannot reach {other.name} on "
+                        f"{other.host} at {place}: {why}; {REACH_FIX}"
+                    )
 
     def _on_leave(self, peer: Peer, envelope: Envelope) -> None:
         leave = envelope.message

@@ -4,7 +4,7 @@ import pytest
 from desk import DATA, ONE, SERVER, TWO, Desk
 
 from dualshard.common.delivery import Peer, routing_id
-from dualshard.common.messages import Join, Message, Refused, Welcome
+from dualshard.common.messages import Heartbeat, Join, Message, Refused, Welcome
 from dualshard.common.transport import Seen
 
 CUT = {"train": {"mode": "admm"}}
@@ -114,3 +114,18 @@ def test_two_addresses_that_differ_are_an_event() -> None:
         "several network cards, or translated addresses; if others cannot reach it, start it with "
         "--advertise 10.0.0.2 or --interface NAME"
     )
+
+
+def test_a_member_that_another_one_cannot_reach_is_one_event() -> None:
+    gate = Gate()
+    gate.join(SERVER, "paramserver", "10.0.0.2:4000", "10.0.0.2")
+    gate.join(ONE, "worker", "127.0.0.1:5000", "10.0.0.3", "near")
+    before = len(gate.events())
+    for why in ("connection refused", "no connection within 3 s"):
+        counters = {f"unreachable:paramserver-0:{why}": 1.0, "unreachable:worker-9:who": 1.0}
+        gate.desk.say(ONE, Heartbeat(0, "training", counters))
+    assert gate.events()[before:] == [
+        "worker-0 on near cannot reach paramserver-0 on far at 10.0.0.2:4000: connection refused; "
+        "see that it listens where others get to (--bind, --interface, --advertise), and that no "
+        "firewall is between"
+    ]
