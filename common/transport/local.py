@@ -6,7 +6,7 @@ import psutil
 
 from .addresses import EVERYWHERE, is_loopback
 
-ANYWHERE = "192.0.2.1"
+ANYWHERE = "203.0.113.1"
 """An address of nobody (RFC 5737): the way to it is the default route."""
 
 
