@@ -93,11 +93,14 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     """What `work` returns; None if that takes longer. It is then left to itself, since nothing
     ends a question to a name server early."""
     answers: SimpleQueue[Any] = SimpleQueue()
-    Background(answers.put, "doctor").submit(work)
+    beside = Background(answers.put, "doctor")
+    beside.submit(work)
     try:
         return answers.get(timeout=seconds)
     except Empty:
         return None
+    finally:
+        beside.close(0)
 
 
 def ask(
