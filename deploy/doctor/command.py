@@ -43,12 +43,12 @@ def doctor(address: str, keys: Path | None, json_file: Path | None) -> int:
 
 def findings(address: str, keys: Path | None) -> list[Finding]:
     """All that there is to find, in the order in which it is shown."""
-    from . import cluster, installation, machine
+    from . import installation, machine, network
 
     found = examine([*installation.checks(), *machine.checks()])
-    found += examine([("keys", lambda: cluster.check_keys(keys))])
+    found += examine([("keys", lambda: network.check_keys(keys))])
     if address:
-        found += cluster.check_controller(address, keys)
+        found += network.check_controller(address, keys)
     return found
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from dualshard.deploy.doctor import cluster, machine
+from dualshard.deploy.doctor import machine, network
 from dualshard.deploy.operator import Operator
 
 pytestmark = pytest.mark.processes
@@ -80,25 +80,25 @@ def test_a_closed_port():
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
-        finding = only(cluster.check_controller(address, None))
+        finding = only(network.check_controller(address, None))
     assert finding.what == f"{address} cannot be reached: connection refused"
     assert finding.fix.startswith("start the controller there, with --bind or --interface")
 
 
 def test_a_port_that_takes_connections_and_never_answers(monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(network, "PATIENCE", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        finding = only(cluster.check_controller(address, None))
+        finding = only(network.check_controller(address, None))
     assert finding.what == (
         f"{address} takes connections and does not answer as a controller does within 0.5 s"
     )
 
 
 def test_a_name_of_nobody():
-    finding = only(cluster.check_controller("no-such-host.invalid:7077", None))
+    finding = only(network.check_controller("no-such-host.invalid:7077", None))
     assert finding.what.startswith("no-such-host.invalid:7077 cannot be found: ")
     assert "/etc/hosts" in finding.fix
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from dualshard.common.errors import UserError
-from dualshard.deploy.doctor import cluster
-from dualshard.deploy.doctor.cluster import check_controller, check_keys, judge_clock, within
+from dualshard.deploy.doctor import network
+from dualshard.deploy.doctor.network import check_controller, check_keys, judge_clock, within
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_what_takes_too_long_is_left_to_itself():
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch):
     forever = threading.Event()
-    monkeypatch.setattr(cluster, "PATIENCE", 0.05)
-    monkeypatch.setattr(cluster, "resolve", lambda host: [str(forever.wait())])
+    monkeypatch.setattr(network, "PATIENCE", 0.05)
+    monkeypatch.setattr(network, "resolve", lambda host: [str(forever.wait())])
     (found,) = check_controller("node7:7077", None)
     forever.set()
     assert (found.name, found.state) == ("controller", "fail")
