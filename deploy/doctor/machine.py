@@ -48,18 +48,18 @@ def checks() -> list[tuple[str, Check]]:
 
 def check_files(limits: tuple[int, int] | None = None) -> Finding:
     """A socket is an open file; a controller has one for each role, a worker one for each server
-    and data server."""
+    and data server. A role raises its own limit as far as it may, so the hard one counts."""
     soft, hard = limits or resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft_number = math.inf if soft == resource.RLIM_INFINITY else soft
+    number = math.inf if hard == resource.RLIM_INFINITY else hard
     shown = ["no limit" if one == resource.RLIM_INFINITY else f"{one:,}" for one in (soft, hard)]
-    what = f"a process may open {shown[0]} (hard limit {shown[1]})"
+    what = f"{shown[1]} for a role (soft limit {shown[0]})"
     fix = (
-        "ulimit -n 4096 before the roles are started; for good, nofile in "
-        "/etc/security/limits.conf, or LimitNOFILE=4096 in a systemd unit"
+        "raise nofile in /etc/security/limits.conf to 4096, LimitNOFILE in a systemd unit, or the "
+        "ulimits of the container"
     )
-    if soft_number < FEW_FILES:
+    if number < FEW_FILES:
         return fail("open files", what, fix)
-    if soft_number < ENOUGH_FILES:
+    if number < ENOUGH_FILES:
         return warn("open files", f"{what}: enough for small clusters only", fix)
     return ok("open files", what)
 

@@ -156,7 +156,7 @@ def judge_clock(skew: float | None, took: float) -> Finding:
 
 
 def check_keys(folder: Path | None) -> Finding:
-    """The folder of this host's keys: there, and secrets for nobody else's eyes."""
+    """The folder of this host's keys: pairs that nobody else may read, and public keys."""
     if folder is None:
         return ok(
             "keys",
@@ -164,21 +164,26 @@ def check_keys(folder: Path | None) -> Finding:
             "--insecure",
         )
     try:
-        files = sorted(folder.iterdir())
-        open_to_others = [file.name for file in files if _is_open_secret(file)]
-        writable = stat.S_IMODE(folder.stat().st_mode) & 0o022
+        pairs = sorted(file for file in folder.iterdir() if file.suffix == ".key")
+        public = sorted((folder / "public").glob("*.pub"))
+        exposed = [file.name for file in pairs if _mode(file) & 0o077]
+        writable = _mode(folder) & 0o022
     except OSError as refused:
         why = refused.strerror or str(refused)
         return fail("keys", f"{folder}: {why}", "make keys with dualshard keygen DIR")
-    if not files:
-        return fail("keys", f"{folder} is empty", "make keys with dualshard keygen DIR")
-    if open_to_others:
-        what = f"others may read {', '.join(open_to_others)} in {folder}"
-        return fail("keys", what, f"chmod 600 {folder}/*secret*; if it is too late, make new keys")
+    if not pairs or not public:
+        what = "a pair (*.key)" if not pairs else "public keys (public/*.pub)"
+        fix = "copy what dualshard keygen DIR made for this host"
+        return fail("keys", f"{folder} has not {what}", fix)
+    if exposed:
+        names = ", ".join(exposed)
+        fix = f"chmod 600 {folder}/*.key; whoever may have read them: dualshard keygen --rotate"
+        return fail("keys", f"others may read {names} in {folder}", fix)
     if writable:
         return fail("keys", f"others may write to {folder}", f"chmod go-w {folder}")
-    return ok("keys", f"{folder} with {len(files)} files, secrets readable for this user alone")
+    names = ", ".join(file.stem for file in pairs)
+    return ok("keys", f"{folder}: {names}, and {len(public)} public keys")
 
 
-def _is_open_secret(file: Path) -> bool:
-    return "secret" in file.name and bool(stat.S_IMODE(file.stat().st_mode) & 0o077)
+def _mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)

@@ -48,8 +48,10 @@ class Whereabouts:
 
 
 def normal(address: str, here: frozenset[str]) -> str:
-    """`Whereabouts.seen` of an address; `here` are those of the controller's machine."""
-    return "" if address in here or is_loopback(address) else address
+    """`Whereabouts.seen` of what the transport sees; `here` are the addresses of the controller's
+    machine."""
+    ip = as_ip(address)
+    return "" if ip in here or is_loopback(ip) else ip
 
 
 def unreachable(job: Job, one: Whereabouts, others: Iterable[Whereabouts]) -> str:

@@ -53,7 +53,9 @@ def test_a_worker_elsewhere_need_not_be_reached_unless_the_net_is_cut() -> None:
     assert refused.detail.startswith("worker on far says that it listens at 127.0.0.1:4000, ")
 
 
-@pytest.mark.parametrize("seen", ["", "127.0.0.1", "127.0.0.2", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "seen", ["", "127.0.0.1", "127.0.0.2", "10.0.0.1", "@a-socket-of-this-host"]
+)
 def test_on_one_machine_loopback_is_enough_for_all(seen: str) -> None:
     gate = Gate()
     for source, role in ((SERVER, "paramserver"), (DATA, "dataserver"), (ONE, "worker")):

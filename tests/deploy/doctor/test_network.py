@@ -50,23 +50,42 @@ def test_without_keys_nothing_is_wrong():
     assert check_keys(None).state == "ok"
 
 
-def test_keys_are_for_their_owner_alone(tmp_path):
-    found = check_keys(tmp_path / "none")
-    assert (found.state, "dualshard keygen" in found.fix) == ("fail", True)
+@pytest.fixture
+def folder(tmp_path):
+    """Keys of a worker's host, all well."""
     folder = tmp_path / "keys"
-    folder.mkdir(mode=0o700)
-    assert check_keys(folder).what == f"{folder} is empty"
-    (folder / "worker.key").touch(mode=0o644)
-    secret = folder / "worker.key_secret"
-    secret.touch()
-    secret.chmod(0o600)
-    assert check_keys(folder).state == "ok"
-    secret.chmod(0o640)
+    (folder / "public").mkdir(mode=0o755, parents=True)
+    folder.chmod(0o700)
+    (folder / "worker.key").touch()
+    (folder / "worker.key").chmod(0o600)
+    for name in ("worker", "controller"):
+        (folder / "public" / f"{name}.pub").touch()
+    return folder
+
+
+def test_keys_that_are_well_are_named(folder):
     found = check_keys(folder)
-    assert (found.state, found.what) == (
-        "fail",
-        f"others may read worker.key_secret in {folder}",
-    )
-    secret.chmod(0o600)
+    assert (found.state, found.what) == ("ok", f"{folder}: worker, and 2 public keys")
+
+
+def test_a_folder_that_is_none_is_told_how_keys_are_made(tmp_path):
+    found = check_keys(tmp_path / "none")
+    assert (found.state, found.fix) == ("fail", "make keys with dualshard keygen DIR")
+
+
+def test_keys_are_for_their_owner_alone(folder):
+    (folder / "worker.key").chmod(0o640)
+    found = check_keys(folder)
+    assert (found.state, found.what) == ("fail", f"others may read worker.key in {folder}")
+    (folder / "worker.key").chmod(0o600)
     folder.chmod(0o777)
     assert check_keys(folder).what == f"others may write to {folder}"
+
+
+def test_what_is_missing_of_keys_is_named(folder):
+    (folder / "worker.key").rename(folder / "else")
+    assert check_keys(folder).what == f"{folder} has not a pair (*.key)"
+    (folder / "else").rename(folder / "worker.key")
+    for file in (folder / "public").iterdir():
+        file.unlink()
+    assert check_keys(folder).what == f"{folder} has not public keys (public/*.pub)"
