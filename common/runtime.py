@@ -22,31 +22,16 @@ from threadpoolctl import threadpool_limits
 from .clock import SystemClock
 from .delivery import Courier
 from .errors import RoleError
-from .loop import Background, Loop
+from .listening import Listening, Lookout
+from .loop import Loop
 from .node import Action, Exit, Failed, Node
-from .reaching import Probed
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
 from .transport import ZmqTransport, parse_address, require_keys
-from .transport.addresses import as_ip, card_address, check_listening, is_everywhere, listening
-from .transport.local import (
-    address_towards,
-    network_cards,
-    own_addresses,
-    public_address,
-    reach,
-    resolve,
-)
 from .types import Role
 
 LINGER = 1.0
 """Seconds that last messages have to leave when a role ends."""
-CONTROLLER_PORT = 7077
-"""Where a controller listens by default."""
-LOOKING_UP = 4
-"""Addresses that are looked up, or probed, at once."""
-PROBE_PATIENCE = 3.0
-"""Seconds that a connection may take to be opened."""
 NAME_PAUSE = 0.5
 """Seconds between two tries to find the address of a name."""
 
@@ -84,30 +69,17 @@ class Runtime:
         self.incarnation = secrets.randbits(62)
         self.telemetry = Telemetry(str(role), self.clock)
         self._signal = 0
-        self._post: Callable[[object], None] = lambda event: None
-        self._beside: Background | None = None
-        bind = self._bind(role) if listens else ""
+        self._lookout = Lookout()
+        self._listening = Listening(role, options.bind, options.interface, options.advertise)
+        bind = self._listening.bind if listens else ""
         if bind:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
-        self._everywhere = is_everywhere(bind) and not options.advertise
-        advertise = options.advertise
-        if self._everywhere and role is Role.CONTROLLER:
-            advertise = public_address()
-        self.transport = ZmqTransport(self.incarnation, bind, advertise)
+        self.transport = ZmqTransport(self.incarnation, bind, self._listening.advertise)
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP for the command that it starts: that stays so.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
-
-    def _bind(self, role: Role) -> str:
-        """Where to listen, as HOST:PORT: what the user wants, by default this machine alone."""
-        options = self.options
-        check_listening(options.bind, options.interface, options.advertise)
-        if options.interface:
-            port = CONTROLLER_PORT if role is Role.CONTROLLER else 0
-            return f"{card_address(options.interface, network_cards())}:{port}"
-        return listening(options.bind) if options.bind else "127.0.0.1:0"
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -120,9 +92,7 @@ class Runtime:
     def session(self) -> dict[str, Any]:
         """The arguments that every `Session` takes."""
         controller = self._find_controller()
-        if self._everywhere:
-            port = self.transport.address.rpartition(":")[2]
-            self.transport.address = f"tcp://{self._address_towards(controller)}:{port}"
+        self._tell_address(controller)
         return {
             "controller": controller,
             "address": self.transport.address,
@@ -149,21 +119,23 @@ class Runtime:
                 raise RoleError(ended.reason)
         return parse_address(path.read_text().strip(), "--controller")
 
-    def _address_towards(self, controller: str) -> str:
-        """What others are told where this role listens at all addresses of its machine: the one
-        that the way to the controller leaves from. Waits until the controller's name is known."""
-        host = controller.removeprefix("tcp://").rpartition(":")[0]
+    def _tell_address(self, controller: str) -> None:
+        """Decide what others are told; waits until the controller's name is known, where that
+        matters."""
         deadline = self.clock.now() + self.options.start_timeout
         while True:
             try:
-                return address_towards(host) or public_address()
+                self.transport.address = self._listening.told(self.transport.address, controller)
             except OSError as unknown:
                 if self.clock.now() > deadline:
+                    shown, seconds = controller.removeprefix("tcp://"), self.options.start_timeout
                     raise RoleError(
-                        f"the controller's host {host} has no IPv4 address after "
-                        f"{self.options.start_timeout:g} s ({unknown.strerror}); give its address "
-                        "with --controller HOST:PORT"
+                        f"the controller's host has no IPv4 address: tried {shown} for "
+                        f"{seconds:g} s ({unknown.strerror}); give its address with "
+                        "--controller HOST:PORT"
                     ) from None
+            else:
+                return
             if (ended := self.look(NAME_PAUSE)) is not None:
                 raise RoleError(ended.reason)
 
@@ -183,41 +155,12 @@ class Runtime:
 
     def loop(self, node: Node, perform: Callable[[Action], object]) -> Loop:
         """The loop that joins this process to a role's state."""
-        telemetry = self.telemetry
-        loop = Loop(node, self.transport, self.clock, telemetry, perform, self.look, self._probe)
-        self._post = loop.post
+        telemetry, probe = self.telemetry, self._lookout.probe
+        loop = Loop(node, self.transport, self.clock, telemetry, perform, self.look, probe)
+        self._lookout.post = loop.post
         if self.options.advertise:
-            self._look_up(self._check_advertised)
+            self._lookout.submit(lambda: self._listening.check_advertised(telemetry))
         return loop
-
-    def _look_up(self, work: Callable[[], object]) -> None:
-        """Do beside the loop what a name server or a firewall may hold up."""
-        if self._beside is None:
-            self._beside = Background(self._post, "addresses", LOOKING_UP)
-        self._beside.submit(work)
-
-    def _probe(self, address: str) -> None:
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        self._look_up(lambda: Probed(address, reach(host, int(port), PROBE_PATIENCE)))
-
-    def _check_advertised(self) -> None:
-        """Warn of an advertised name that leads to another machine, or nowhere, as seen from
-        here. Numbers are compared with what the controller sees."""
-        host = self.transport.address.removeprefix("tcp://").rpartition(":")[0]
-        if as_ip(host):
-            return
-        try:
-            found = resolve(host)
-        except OSError as unknown:
-            found, why = [], f"has no IPv4 address here ({unknown.strerror})"
-        else:
-            why = f"is {', '.join(found)}, which is no address of this machine"
-        if not own_addresses() & set(found):
-            self.telemetry.log(
-                "warning",
-                f"--advertise {host} {why}: unless it is right where the others run, give an "
-                f"address of this machine ({', '.join(sorted(own_addresses()))})",
-            )
 
     def run(self, loop: Loop, first: list[Action]) -> Exit:
         """Run a role to its end and close its sockets."""

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from ..common.errors import DualshardError, UserError
+from ..common.listening import CONTROLLER_PORT
 from ..common.node import Exit
-from ..common.runtime import CONTROLLER_PORT, Options
+from ..common.runtime import Options
 from ..common.transport import parse_address
 from ..common.types import Role
 from ..common.units import parse_duration

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from ...common.runtime import CONTROLLER_PORT
+from ...common.listening import CONTROLLER_PORT
 from ...common.segment import Segment, place
 from ...common.transport.local import network_cards
 from .findings import Check, Finding, fail, ok, warn

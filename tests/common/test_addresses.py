@@ -1,10 +1,16 @@
 """Where roles listen and what others are told: what users type, and this machine's own."""
 
 import socket
+from queue import SimpleQueue
 
 import pytest
 
+from dualshard.common import listening as where
+from dualshard.common.clock import ManualClock
 from dualshard.common.errors import UserError
+from dualshard.common.listening import Listening
+from dualshard.common.reaching import Probed
+from dualshard.common.telemetry import Telemetry
 from dualshard.common.transport import local, parse_address
 from dualshard.common.transport.addresses import (
     as_ip,
@@ -13,6 +19,7 @@ from dualshard.common.transport.addresses import (
     is_everywhere,
     listening,
 )
+from dualshard.common.types import Role
 
 CARDS = {"lo": ["127.0.0.1"], "eth0": ["10.0.0.5", "10.0.0.6"], "wg0": []}
 
@@ -157,3 +164,99 @@ def test_what_keeps_a_connection_from_being_made_is_said() -> None:
         listener.listen()
         assert local.reach("localhost", port, 1.0) == ""
     assert "cannot be resolved" in local.reach("no-such-host.invalid", 1, 1.0)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine whose default route leaves from 10.0.0.5; ways to other hosts are to be added."""
+    ways = {"127.0.0.1": "127.0.0.1"}
+    monkeypatch.setattr(where, "address_towards", lambda host: ways[host])
+    monkeypatch.setattr(where, "public_address", lambda: "10.0.0.5")
+    monkeypatch.setattr(where, "network_cards", lambda: CARDS)
+    monkeypatch.setattr(where, "own_addresses", lambda: frozenset({"10.0.0.5", "10.0.0.6"}))
+    return ways
+
+
+def test_a_role_listens_for_this_machine_alone_unless_told_otherwise() -> None:
+    assert Listening(Role.WORKER, "", "", "").bind == "127.0.0.1:0"
+
+
+@pytest.mark.parametrize(("role", "port"), [(Role.WORKER, 0), (Role.CONTROLLER, 7077)])
+def test_a_role_listens_at_its_network_card(role: Role, port: int, machine: dict[str, str]) -> None:
+    listens = Listening(role, "", "eth0", "")
+    assert (listens.bind, listens.advertise) == (f"10.0.0.5:{port}", "")
+    bound = f"tcp://{listens.bind}"
+    assert listens.told(bound, "tcp://10.9.9.9:7077") == bound
+
+
+def test_who_listens_everywhere_tells_the_address_towards_the_controller(
+    machine: dict[str, str],
+) -> None:
+    machine["10.1.0.1"], machine["10.2.0.1"] = "10.1.0.7", ""
+    listens = Listening(Role.PARAMSERVER, "*", "", "")
+    bound = "tcp://thishost:4000"
+    assert listens.told(bound, "tcp://10.1.0.1:7077") == "tcp://10.1.0.7:4000"
+    assert listens.told(bound, "tcp://10.2.0.1:7077") == "tcp://10.0.0.5:4000"
+    assert listens.told(bound, "tcp://127.0.0.1:7077") == "tcp://10.0.0.5:4000"
+
+
+def test_without_a_network_who_listens_everywhere_tells_loopback(
+    machine: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, "public_address", lambda: "thishost")
+    listens = Listening(Role.PARAMSERVER, "*", "", "")
+    assert listens.told("tcp://thishost:4000", "tcp://127.0.0.1:7077") == "tcp://127.0.0.1:4000"
+
+
+def test_a_controller_everywhere_tells_the_default_routes_address(machine: dict[str, str]) -> None:
+    assert Listening(Role.CONTROLLER, ":7077", "", "").advertise == "10.0.0.5"
+    assert Listening(Role.CONTROLLER, ":7077", "", "outer").advertise == "outer"
+
+
+@pytest.mark.parametrize(
+    ("advertise", "found", "said"),
+    [
+        ("10.9.9.9:7", [], None),
+        ("node7", ["10.0.0.6"], None),
+        ("node7:7078", ["10.9.9.9"], "is 10.9.9.9, which is no address of this machine"),
+        ("node7", None, "has no IPv4 address here (not known)"),
+    ],
+)
+def test_an_advertised_name_that_leads_elsewhere_is_a_warning(
+    advertise: str,
+    found: list[str] | None,
+    said: str | None,
+    machine: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resolve(host: str) -> list[str]:
+        assert host == "node7"
+        if found is None:
+            raise OSError(1, "not known")
+        return found
+
+    lines: list[tuple[str, str]] = []
+
+    class Log(Telemetry):
+        def log(self, level: str, text: str) -> None:
+            lines.append((level, text))
+
+    monkeypatch.setattr(where, "resolve", resolve)
+    Listening(Role.WORKER, "", "", advertise).check_advertised(Log("worker", ManualClock()))
+    expected = (
+        f"--advertise node7 {said}: unless it is right where the others run, give an address of "
+        "this machine (10.0.0.5, 10.0.0.6)"
+    )
+    assert lines == ([("warning", expected)] if said else [])
+
+
+def test_a_probe_tells_the_loop_what_it_found() -> None:
+    lookout, posted = where.Lookout(), SimpleQueue[object]()
+    lookout.post = posted.put
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{reserved.getsockname()[1]}"
+        lookout.probe(address)
+        assert posted.get(timeout=10) == Probed(address, "connection refused")
+    assert lookout._beside is not None
+    assert lookout._beside.close(10)

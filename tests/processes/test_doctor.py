@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from dualshard.common.transport.addresses import as_ip
+from dualshard.common.transport.local import public_address
 from dualshard.deploy.doctor import machine, network
 from dualshard.deploy.operator import Operator
 
@@ -47,7 +49,8 @@ def test_a_healthy_machine_and_its_controller(controller, commands, tmp_path):
         told = {role["role"]: role["address"] for role in operator.status(5.0)["roles"]}
     finally:
         operator.close()
-    assert re.fullmatch(r"tcp://127\.0\.0\.1:\d+", told["dataserver"]), everywhere.err
+    outer = public_address() if as_ip(public_address()) else "127.0.0.1"
+    assert re.fullmatch(rf"tcp://{re.escape(outer)}:\d+", told["dataserver"]), everywhere.err
     assert re.fullmatch(r"tcp://no-such-host\.invalid:\d+", told["paramserver"])
     commands.until(lambda: "WARNING" in server.err, 10)
     assert "--advertise no-such-host.invalid has no IPv4 address here (" in server.err
