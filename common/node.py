@@ -43,7 +43,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Shortcut`, `Lend`, `Trust`, `Note`, `Exit`, or one of the role's own."""
+"""`Send`, `Forget`, `Shortcut`, `Lend`, `Trust`, `Probe`, `Note`, `Exit`, or the role's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ class Trust:
 
     peer: Peer
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Action: look whether a connection to this address can be opened; `Probed` comes back."""
+
+    address: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from . import roles
 from .bench import bench
 from .checkpoints import checkpoint
 from .data import data
+from .doctor.command import doctor
 from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
@@ -95,7 +96,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, keygen, launch):
+for command in (*roles.COMMANDS, bench, checkpoint, data, doctor, evaluate, export, keygen, launch):
     dualshard.add_command(command)
 
 

@@ -82,7 +82,7 @@ def role_options(command: Command) -> Command:
             "--bind",
             default="",
             metavar="HOST:PORT",
-            help="Where to listen; port 0 takes any free one.",
+            help="Where to listen; port 0, or none, takes any free one, host * listens everywhere.",
         ),
         click.option(
             "--advertise",
@@ -94,7 +94,8 @@ def role_options(command: Command) -> Command:
             "--interface",
             default="",
             metavar="NAME",
-            help="Listen on this network card's address, at any free port (instead of --bind).",
+            help="Listen on this network card's address (instead of --bind), a controller at port "
+            "7077, others at any free one.",
         ),
         keys_option,
         click.option(

@@ -14,6 +14,7 @@ import click
 
 from ..common.errors import DualshardError, UserError
 from ..common.job import SETTINGS
+from ..common.listening import CONTROLLER_PORT
 from ..common.node import Exit
 from ..common.runtime import Options
 from ..common.transport import parse_address
@@ -25,7 +26,7 @@ from .outfolder import OutFolder
 if TYPE_CHECKING:
     from ..paramserver.controller.process import ControllerProcess
 
-DEFAULT_ADDRESS = "127.0.0.1:7077"
+DEFAULT_ADDRESS = f"127.0.0.1:{CONTROLLER_PORT}"
 BAD_INPUT = UserError.exit_status
 LISTENS = "the controller listens at "
 """What a controller that was launched says before its address."""
@@ -57,7 +58,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or DEFAULT_ADDRESS,
+        bind=bind or where or ("" if interface else DEFAULT_ADDRESS),
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,

@@ -9,11 +9,13 @@ from ...common.types import Member, Role
 
 @dataclass(slots=True)
 class Seat:
-    """A member, how to reach it, and what it last said."""
+    """A member, how to reach it, and what it last said. `seen` is the IP address that its
+    connection comes from, empty for the controller's own machine."""
 
     member: Member
     peer: Peer
     heard_at: float
+    seen: str = ""
     view: int = 0
     state: str = "joined"
     counters: dict[str, float] = field(default_factory=dict)

@@ -5,7 +5,7 @@ part stands in `admission`, what must be there first in `setting_up`. Gradients 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,8 @@ class Controller(Replacing):
     ) -> None:
         super().__init__(courier, job, address, versions, place, resumed)
         self.gathering: Gathering | None = None
+        self.wall_time: Callable[[], float] = lambda: 0.0
+        """Seconds since 1970, for people; its process tells."""
         self._evaluation = 0
         self._evaluating = False
         self._next_evaluation = next_evaluation(
@@ -357,4 +359,4 @@ class Controller(Replacing):
 
     def status(self) -> dict[str, Any]:
         """The report behind `dualshard status`."""
-        return status_report(self, self._epochs_done())
+        return {**status_report(self, self._epochs_done()), "time": self.wall_time()}

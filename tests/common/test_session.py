@@ -164,7 +164,7 @@ def test_a_role_that_fails_before_it_is_in_ends_at_once() -> None:
 
 def test_own_versions_start_with_the_protocol() -> None:
     versions = own_versions()
-    assert list(versions) == ["protocol", "python", "numpy", "msgpack"]
+    assert list(versions) == ["protocol", "python", "numpy", "msgpack", "dualshard"]
     assert versions["protocol"] == str(PROTOCOL)
 
 

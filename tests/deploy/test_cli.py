@@ -12,7 +12,7 @@ from dualshard.deploy.commands import dualshard
 
 COMMANDS = [
     *("train", "controller", "paramserver", "dataserver", "worker", "status", "stop"),
-    *("evaluate", "export", "checkpoint", "data"),
+    *("evaluate", "export", "checkpoint", "data", "doctor"),
 ]
 
 
