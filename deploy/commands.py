@@ -18,6 +18,7 @@ from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
 from .launch.command import launch
+from .launch.slurm_task import slurm_task
 from .options import job_options, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -92,7 +93,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, launch):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, launch, slurm_task):
     dualshard.add_command(command)
 
 

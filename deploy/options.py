@@ -9,8 +9,12 @@ from typing import Any
 import click
 
 from ..common.config import Resolved, resolve
+from .environment import ADVERTISE, INTERFACE, controller_of
 
 Command = Callable[..., Any]
+
+DEFAULT_ADDRESS = "127.0.0.1:7077"
+"""Where a controller listens, unless it is told."""
 
 _SETTINGS = {
     "workers": "worker.count",
@@ -86,12 +90,14 @@ def role_options(command: Command) -> Command:
         click.option(
             "--advertise",
             default="",
+            envvar=ADVERTISE,
             metavar="HOST[:PORT]",
             help="Where others are told to reach this role.",
         ),
         click.option(
             "--interface",
             default="",
+            envvar=INTERFACE,
             metavar="NAME",
             help="Listen on this network card's address, at any free port (instead of --bind).",
         ),
@@ -122,8 +128,8 @@ def operator_options(command: Command) -> Command:
         click.option(
             "--controller",
             "address",
-            default="127.0.0.1:7077",
-            show_default=True,
+            default=lambda: controller_of(os.environ) or DEFAULT_ADDRESS,
+            show_default=DEFAULT_ADDRESS,
             metavar="HOST:PORT",
             help="Where the controller listens.",
         ),

@@ -19,13 +19,13 @@ from ..common.runtime import Options
 from ..common.transport import parse_address
 from ..common.types import Role
 from ..common.units import parse_duration
-from .options import job_options, resolved_job, role_options
+from .environment import controller_of
+from .options import DEFAULT_ADDRESS, job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
 if TYPE_CHECKING:
     from ..paramserver.controller.process import ControllerProcess
 
-DEFAULT_ADDRESS = "127.0.0.1:7077"
 BAD_INPUT = UserError.exit_status
 LISTENS = "the controller listens at "
 """What a controller that was launched says before its address."""
@@ -57,7 +57,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or DEFAULT_ADDRESS,
+        bind=bind or where or controller_of(os.environ) or DEFAULT_ADDRESS,
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,
@@ -135,7 +135,11 @@ def joining_command(role: Role, doc: str) -> click.Command:
             help="How long to wait for the controller.",
         ),
         click.option(
-            "--controller", required=True, metavar="HOST:PORT", help="Where the controller listens."
+            "--controller",
+            default=lambda: controller_of(os.environ),
+            required=True,
+            metavar="HOST:PORT",
+            help="Where the controller listens.",
         ),
     ):
         decorated = option(decorated)
