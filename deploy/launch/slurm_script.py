@@ -68,7 +68,7 @@ def directives(job: Job, out: PurePath, given: Mapping[str, str]) -> Directives:
         asked["ntasks-per-node"] = str(-(-tasks // int(nodes)))
     if "no-requeue" not in asked:
         asked.setdefault("requeue", "")
-    asked.setdefault("signal", f"B:TERM@{WARNING}")
+    asked.setdefault("signal", f"B:USR1@{WARNING}")
     return asked | {"output": f"{out}/logs/slurm-%j.log", "open-mode": "append"}
 
 
@@ -104,14 +104,17 @@ _SCRIPT = """\
 # it runs again (requeued, or submitted once more) the run goes on from its last checkpoint.
 
 # What Slurm is asked for: a task is a role, {roles}.
-# Each life of the job adds to one log; after the failure of a node, or a preemption, it is queued
-# again; some time before the time limit this shell gets a SIGTERM.
+# Each life of the job adds to one log; after a lost node or a preemption it is queued again.
 {directives}
 
 set -u
+echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, restarted ${{SLURM_RESTART_COUNT:-0}} times"
 
-# Hand that signal on, so that all roles end in order. (srun itself would kill them at a SIGTERM.)
-trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+# Some time before the time limit Slurm sends this shell SIGUSR1: hand it on as SIGTERM, and the
+# controller ends the job in order. (Not by way of srun, which kills all tasks when it gets one.)
+trap 'timeout 10 scancel --quiet --signal=TERM "$SLURM_JOB_ID"' USR1
+# When the job is cancelled or requeued Slurm has told the tasks already: wait for their end.
+trap : TERM
 
 # Every task runs the same command, becomes its role by its number, and has a log of its own. Nobody
 # is ended because another has ended: training goes on without a worker or a data server, and when
@@ -131,7 +134,7 @@ done
 
 # Whoever failed says why in the last line of its log.
 if [ "$status" -ne 0 ]; then
-    tail -n 1 {logs}/*-[0-9]*.log
+    tail -n 1 {logs}/{{controller,paramserver,dataserver,worker}}-*.log
 fi
 exit "$status"
 """

@@ -5,6 +5,7 @@ and the process is replaced by the role's.
 """
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ def slurm_task(out: Path, port: int, keys: Path | None, insecure: bool) -> NoRet
         arguments += ["--advertise", address]
     else:
         arguments = joining_arguments(plan, role, rank, host, address)
+    if role is not Role.CONTROLLER:
+        # Slurm signals all tasks at once. Who ends first would seem lost to the others: so the
+        # controller alone hears it, and tells them; if it is gone, its lease ends them.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _become(arguments, out / "logs" / f"{role}-{rank}.log")
 
 
