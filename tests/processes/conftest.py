@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.append(HERE)  # helpers of this folder, which is no package
+
 DUALSHARD = [sys.executable, "-P", "-m", "dualshard.deploy"]
 TICK = 0.02
 
