@@ -13,7 +13,7 @@ pytestmark = pytest.mark.processes
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROLES = ("controller", "paramserver", "dataserver", "worker")
-EPOCHS = 160
+EPOCHS = 60
 
 
 def told(first):
