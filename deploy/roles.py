@@ -100,6 +100,14 @@ def _live_in(folder: OutFolder, make: Callable[[Path], "ControllerProcess"]) -> 
     live(run)
 
 
+def _known_controller(context: click.Context, option: click.Parameter, given: str | None) -> str:
+    """The controller's address, as given or as DMLC's variables name it."""
+    known = given or controller_of(os.environ)
+    if known is None:
+        raise click.MissingParameter(ctx=context, param=option)
+    return known
+
+
 def joining_command(role: Role, doc: str) -> click.Command:
     """The command of a role that joins a controller."""
 
@@ -136,10 +144,9 @@ def joining_command(role: Role, doc: str) -> click.Command:
         ),
         click.option(
             "--controller",
-            default=lambda: controller_of(os.environ),
-            required=True,
+            callback=_known_controller,
             metavar="HOST:PORT",
-            help="Where the controller listens.",
+            help="Where the controller listens.  [required]",
         ),
     ):
         decorated = option(decorated)

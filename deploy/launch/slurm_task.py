@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from ...common.config import read_job
-from ...common.errors import RoleError
+from ...common.errors import RoleError, UserError
 from ...common.job import Job
 from ...common.types import Role
 from ..environment import of_a_role
@@ -29,12 +29,15 @@ from .slurm_script import role_counts
 
 @click.command("slurm-task", hidden=True)
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), default=0)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The controller's.")
 @keys_option
-@click.option("--insecure", is_flag=True)
+@click.option("--insecure", is_flag=True, help="Listen beyond this node without keys.")
 def slurm_task(out: Path, port: int, keys: Path | None, insecure: bool) -> NoReturn:
     """Become the role of this task of Slurm's, in the run directory OUT."""
     task = Task.of(os.environ)
+    if not out.is_dir():
+        fix = "choose one on a file system that all nodes share, with --out"
+        raise UserError("run directory", str(out), f"a folder that {task.node} sees", fix)
     job = read_job(out / "logs" / "job.toml")
     role, rank = role_of(task, role_counts(job))
     plan = Plan(job=job, keys="" if keys is None else str(keys), insecure=insecure)
