@@ -101,4 +101,4 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         try:
             child.wait(AFTER_TERM)
         except subprocess.TimeoutExpired:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)  # it leads a group of its own
