@@ -89,8 +89,9 @@ class Runtime:
             )
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup ignores SIGHUP for the command that it starts: that stays so.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            # nohup ignores SIGHUP for the command that it starts, launch.slurm_task SIGTERM: that
+            # stays so. (Shells ignore SIGINT for what runs in the background.)
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

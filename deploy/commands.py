@@ -20,6 +20,7 @@ from .export import export
 from .jsonfile import check_can_write, json_option, write_json
 from .keygen import keygen
 from .launch.command import launch
+from .launch.slurm_task import slurm_task
 from .options import job_options, keys_option, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -96,7 +97,11 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, doctor, evaluate, export, keygen, launch):
+COMMANDS = (
+    *(*roles.COMMANDS, launch, slurm_task),
+    *(bench, checkpoint, data, doctor, evaluate, export, keygen),
+)
+for command in COMMANDS:
     dualshard.add_command(command)
 
 

@@ -1,0 +1,100 @@
+"""`dualshard slurm-task OUT`: what every task of the batch script runs; it becomes its role.
+
+The rules are in `slurm_roles`; here the environment is read, names are resolved, the log is opened,
+and the process is replaced by the role's.
+"""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from ...common.config import read_job
+from ...common.errors import RoleError, UserError
+from ...common.job import Job
+from ...common.types import Role
+from ..environment import of_a_role
+from ..options import keys_option
+from .commands import joining_arguments, security
+from .hostfile import Host
+from .plan import Plan
+from .slurm_roles import Task, controller_address, listens_on, role_of
+from .slurm_script import role_counts
+
+
+@click.command("slurm-task", hidden=True)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The controller's.")
+@keys_option
+@click.option("--insecure", is_flag=True, help="Listen beyond this node without keys.")
+def slurm_task(out: Path, port: int, keys: Path | None, insecure: bool) -> NoReturn:
+    """Become the role of this task of Slurm's, in the run directory OUT."""
+    task = Task.of(os.environ)
+    if not out.is_dir():
+        fix = "choose one on a file system that all nodes share, with --out"
+        raise UserError("run directory", str(out), f"a folder that {task.node} sees", fix)
+    job = read_job(out / "logs" / "job.toml")
+    role, rank = role_of(task, role_counts(job))
+    plan = Plan(job=job, keys="" if keys is None else str(keys), insecure=insecure)
+    own, other = ("", "") if task.alone else (_resolved(task.node), _resolved(task.other))
+    listening = listens_on(task, own, other)
+    host = Host(task.node, bind=listening, address=listening if task.alone else task.node)
+    address = controller_address(task, port)
+    if role is Role.CONTROLLER:
+        bind = f"{listening}:{address.rpartition(':')[2]}"
+        arguments = _controller(job, out, [*security(plan, host), "--bind", bind])
+        arguments += ["--advertise", address]
+    else:
+        arguments = joining_arguments(plan, role, rank, host, address)
+    if role is not Role.CONTROLLER:
+        # Slurm signals all tasks at once. Who ends first would seem lost to the others: so the
+        # controller alone hears it, and tells them; if it is gone, its lease ends them.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _become(arguments, out / "logs" / f"{role}-{rank}.log")
+
+
+def _resolved(node: str) -> str:
+    try:
+        return socket.gethostbyname(node)
+    except OSError as failed:
+        raise RoleError(
+            f"{socket.gethostname()} cannot resolve {node}: {failed.strerror}; roles find each "
+            "other by the names that Slurm gives its nodes: enter them in /etc/hosts or in DNS"
+        ) from None
+
+
+def _controller(job: Job, out: Path, options: Sequence[str]) -> list[str]:
+    """The controller's arguments; where the run has a checkpoint, it goes on from the last one.
+
+    A checkpoint that the user has named counts in the first life of a job alone.
+    """
+    from ...paramserver.checkpoint import has_checkpoint
+
+    named = job.job.resume if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else ""
+    resume = named or (str(out) if has_checkpoint(out) else "")
+    if not resume:
+        _set_aside(out / "metrics.jsonl")
+    logs = out / "logs"
+    folder = [str(logs / "job.toml"), "--out", str(out), "--announce", f"{logs}/controller.address"]
+    return ["controller", *folder, "--resume", resume, *options]
+
+
+def _set_aside(metrics: Path) -> None:
+    """A life that has left no checkpoint has left nothing to go on from: the next begins anew."""
+    if metrics.exists():
+        os.replace(metrics, metrics.with_name(metrics.name + ".lost"))
+
+
+def _become(arguments: Sequence[str], log: Path) -> NoReturn:
+    """Run a role in this very process, which Slurm watches and signals; what it says is logged."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # -P: a file in the working directory must not hide a module of the standard library.
+    command = [sys.executable, "-P", "-m", "dualshard.deploy", *arguments]
+    os.execve(command[0], command, of_a_role(os.environ))  # noqa: S606 (our own command, no shell)
