@@ -234,6 +234,9 @@ class MemoryTransport:
     def trust(self, address: str, key: str) -> None:
         self.trusted[address] = key
 
+    def trouble(self, address: str) -> str:
+        return ""
+
     def forget(self, peer: Peer) -> None:
         if isinstance(peer, str):
             self._connected.discard(peer)

@@ -97,6 +97,8 @@ class Node:
         """What the loop counts beside this state (messages that were dropped, or not sent)."""
         self.seen: Callable[[Peer], Seen] = lambda peer: NOBODY
         """What the loop's transport knows of a peer by itself."""
+        self.trouble: Callable[[str], str] = lambda address: ""
+        """Why nothing comes from an address, if the loop's transport knows."""
         self.now = 0.0
         self.requests: dict[type[Message], Callable[[Peer, Envelope], None]] = {}
         self.replies: dict[type[Message], Callable[[Open, Message], None]] = {}

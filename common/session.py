@@ -170,10 +170,11 @@ class Session(Node):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
+            trouble = self.trouble(self.controller)
             reason = (
                 f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
-                f"its address with --controller HOST:PORT"
+                f"{self._start_timeout:g} s ({request.tries} tries){trouble and ': '}{trouble}"
+                f"; start it there, or give its address with --controller HOST:PORT"
             )
             self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:

@@ -76,3 +76,8 @@ class Transport(Protocol):
         """Whoever listens at this address must have this public key. To be called before the first
         message to it; without keys it does nothing."""
         ...
+
+    def trouble(self, address: str) -> str:
+        """Why nothing comes from an address, as far as the transport can tell; empty if it cannot.
+        It may take as long as looking up a name."""
+        ...

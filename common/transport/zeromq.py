@@ -217,6 +217,9 @@ class ZmqTransport:
     def trust(self, address: str, key: str) -> None:
         pass
 
+    def trouble(self, address: str) -> str:
+        return _unresolved(address)
+
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
         return f"ipc://@{_beside(address)}" if address in self._shortcuts else address
@@ -256,6 +259,20 @@ class _Bell:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+
+
+def _unresolved(address: str) -> str:
+    """That the name in an address leads nowhere; empty if it leads somewhere.
+
+    ZeroMQ looks a name up anew at each try to connect, and goes on trying: whoever starts before
+    the name is known waits for it, and must only be told in the end.
+    """
+    host = address.removeprefix("tcp://").rpartition(":")[0]
+    try:
+        socket.getaddrinfo(host, None, socket.AF_INET)
+    except socket.gaierror as failed:
+        return f"the name {host} does not resolve ({failed.strerror})"
+    return ""
 
 
 def _why(refused: zmq.ZMQError) -> str:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,10 +134,13 @@ class Commands:
         self.folder = folder
         self.started: list[Command] = []
 
-    def start(self, *arguments: object, python: tuple[str, ...] = ()) -> Command:
-        """Start a command; `python` are more options for the interpreter."""
+    def start(
+        self, *arguments: object, python: tuple[str, ...] = (), prefix: Sequence[str] = ()
+    ) -> Command:
+        """Start a command; `python` are more options for the interpreter, `prefix` a command that
+        runs it."""
         name = f"{arguments[0]}-{len(self.started)}"
-        line = [DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
+        line = [*prefix, DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
         out, err = (self.folder / f"{name}.{kind}" for kind in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
             popen = subprocess.Popen(
