@@ -13,13 +13,8 @@ from typing import Any
 
 from ...common.job import Job, to_toml
 from ...common.types import Role
-from .pods import PORTS, Manifest, Setup, pod
-
-RETRIES = 3
-"""Times that a worker or data server is started again."""
-KINDS = ("job", "statefulset", "service", "configmap", "secret", "networkpolicy")
-"""What goes when a job is over; its volume stays."""
-
+from .pods import pod
+from .setup import Manifest, Setup
 
 def manifests(
     setup: Setup, job: Job, secrets: Mapping[str, bytes], public: Mapping[str, bytes]
@@ -86,7 +81,7 @@ def _service(setup: Setup, role: Role) -> Manifest:
         "selector": setup.selector(role),
         "publishNotReadyAddresses": True,
         "ports": [
-            {"name": name, "port": port, "targetPort": name} for name, port in PORTS.items()
+            {"name": name, "port": port, "targetPort": name} for name, port in setup.ports().items()
         ],
     }
     if role is Role.PARAMSERVER:
@@ -117,7 +112,7 @@ def _indexed(setup: Setup, job: Job, role: Role, count: int) -> Manifest:
         "completionMode": "Indexed",
         "completions": count,
         "parallelism": count,
-        "backoffLimitPerIndex": RETRIES,
+        "backoffLimitPerIndex": setup.restarts,
         "template": pod(setup, job, role, "Never"),
     }
     return _object(setup, "batch/v1", "Job", str(role), {"spec": spec})
@@ -127,7 +122,7 @@ def _network_policy(setup: Setup, job: Job) -> Manifest:
     """Pods of this job reach each other at the roles' ports, and names; whoever reads data from
     elsewhere reaches the web, too. The kubelet's probes and `kubectl port-forward` come from the
     machine itself, which no policy keeps out."""
-    ports = [{"protocol": "TCP", "port": port} for port in PORTS.values()]
+    ports = [{"protocol": "TCP", "port": port} for port in setup.ports().values()]
     peers = [{"podSelector": {"matchLabels": setup.selector()}}]
     names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     leaving: list[Manifest] = [{"to": peers, "ports": ports}, {"ports": names}]

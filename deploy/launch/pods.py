@@ -3,94 +3,20 @@
 Which objects make pods, how many, and who may reach whom stands in `manifests`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 from ...common.job import Job
 from ...common.types import Role
-
-Manifest = dict[str, Any]
-"""One Kubernetes object, as it would stand in JSON."""
+from ...common.units import format_duration
+from .setup import RUNS, Manifest, Setup
 
 USER = 10001
 """The user and group that the image runs as (docker/Dockerfile)."""
-PORT = 7077
-"""Where every role listens: each pod has an address of its own."""
-LANE_PORT = PORT + 1
-"""Where roles with keys take sealed payloads."""
-PORTS = {"control": PORT, "lane": LANE_PORT}
-RUNS, KEYS, JOB = "/runs", "/keys", "/job"
-"""Where the run directory, the keys and the job file are mounted."""
+KEYS, JOB, DATA = "/keys", "/job", "/data"
+"""Where the keys, the job file and the data are mounted; run directories are in `RUNS`."""
 INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 ORDINAL = "metadata.labels['apps.kubernetes.io/pod-index']"
 GPU = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one pod of a role may use: processors and memory, in Kubernetes' quantities."""
-
-    cpu: str
-    memory: str
-
-    def limits(self) -> Manifest:
-        """Requests equal limits: a pod that gets less than it counts on slows all others down."""
-        return {"cpu": self.cpu, "memory": self.memory}
-
-
-SHARES = {
-    Role.CONTROLLER: Share("1", "1Gi"),
-    Role.PARAMSERVER: Share("2", "4Gi"),
-    Role.DATASERVER: Share("2", "4Gi"),
-}
-"""Of a worker it is a processor a thread and one more, and 4 GiB."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the user says about the cluster; names are checked where they are given."""
-
-    name: str
-    image: str
-    namespace: str = ""
-    pull_secret: str = ""
-    run_size: str = "10Gi"
-    """Of the volume that is made for the run directory; "0": it lives and dies with its pod."""
-    run_claim: str = ""
-    """A PersistentVolumeClaim that is there already, instead."""
-    storage_class: str = ""
-    data_claim: str = ""
-    data_path: str = "/data"
-    gpus: int = 0
-    shares: Mapping[Role, Share] = field(default_factory=dict)
-    public_keys: tuple[str, ...] = ()
-    """The names of the files with public keys; none: connections have no keys."""
-
-    def share(self, role: Role, job: Job) -> Share:
-        """What a pod of this role gets."""
-        worker = Share(str(job.worker.threads + 1), "4Gi")
-        return self.shares.get(role) or SHARES.get(role, worker)
-
-    def object_name(self, part: str) -> str:
-        """`digits-controller`."""
-        return f"{self.name}-{part}"
-
-    def claim(self) -> str:
-        """The claim of the run directory; empty where it has none."""
-        return self.run_claim or ("" if self.run_size == "0" else self.object_name("run"))
-
-    def selector(self, role: Role | None = None) -> dict[str, str]:
-        """Labels that pods of this job, or of one role of it, alone have."""
-        labels = {
-            "app.kubernetes.io/name": "dualshard",
-            "app.kubernetes.io/instance": self.name,
-        }
-        return labels if role is None else {**labels, "app.kubernetes.io/component": str(role)}
-
-    def labels(self, role: Role | None = None) -> dict[str, str]:
-        """What is written on every object."""
-        return {**self.selector(role), "app.kubernetes.io/managed-by": "dualshard"}
 
 
 def pod(setup: Setup, job: Job, role: Role, restart: str) -> Manifest:
@@ -104,7 +30,7 @@ def pod(setup: Setup, job: Job, role: Role, restart: str) -> Manifest:
         mounts.append(("runs", RUNS, False))
         volumes.append({"name": "runs", **_runs(setup)})
     if role is not Role.PARAMSERVER and setup.data_claim:
-        mounts.append(("data", setup.data_path, True))
+        mounts.append(("data", DATA, True))
         claim = {"claimName": setup.data_claim, "readOnly": True}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})
     if setup.public_keys:
@@ -150,7 +76,7 @@ def _container(
             {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
             for name, path in variables.items()
         ],
-        "ports": [{"name": name, "containerPort": port} for name, port in PORTS.items()],
+        "ports": [{"name": name, "containerPort": port} for name, port in setup.ports().items()],
         "resources": {"requests": limits, "limits": dict(limits)},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -170,13 +96,13 @@ def arguments(setup: Setup, job: Job, role: Role) -> list[str]:
 
     Roles tell each other the addresses of their pods: only the controller is looked up by name.
     """
-    controller = f"{setup.object_name(Role.CONTROLLER)}:{PORT}"
-    listen = ["--bind", f"0.0.0.0:{PORT}"]
+    controller = f"{setup.object_name(Role.CONTROLLER)}:{setup.port}"
+    listen = ["--bind", f"0.0.0.0:{setup.port}"]
     trust = ["--keys", KEYS] if setup.public_keys else ["--insecure"]
     if role is Role.CONTROLLER:
-        out = [] if job.job.resume else ["--out", f"{RUNS}/{setup.name}"]
+        out = [] if job.job.resume else ["--out", f"{RUNS}/{setup.out}"]
         return [str(role), f"{JOB}/job.toml", *listen, "--advertise", controller, *trust, *out]
-    timeout = ["--start-timeout", f"{job.job.start_timeout:g}s"]
+    timeout = ["--start-timeout", format_duration(job.job.start_timeout)]
     place = ["--advertise", "$(POD_IP)", "--rank", "$(RANK)"]
     return [str(role), "--controller", controller, *listen, *place, *trust, *timeout]
 
