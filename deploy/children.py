@@ -48,12 +48,8 @@ class Child:
         return self.process.poll()
 
     def last_words(self) -> str:
-        """The last line that the role itself wrote about its end, or else its last line."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        said = [line for line in lines if line.startswith("dualshard: ")]
-        if said:
-            return said[-1].removeprefix("dualshard: ")
-        return lines[-1] if lines else "it wrote nothing"
+        """What it said about its end."""
+        return last_words(self.log)
 
     def ending(self) -> str:
         """How it ended, in one line."""
@@ -65,6 +61,15 @@ class Child:
     def blame(self) -> RoleError | UserError:
         """The error of a launch that failed because this role did."""
         return Reported(self.last_words()) if self.status == 2 else RoleError(self.ending())
+
+
+def last_words(log: Path) -> str:
+    """The last line that a role itself wrote about its end, or else the last line of its log."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    said = [line for line in lines if line.startswith("dualshard: ")]
+    if said:
+        return said[-1].removeprefix("dualshard: ")
+    return lines[-1] if lines else "it wrote nothing"
 
 
 class Reported(UserError):

@@ -5,6 +5,7 @@ the rest ends the command without a traceback.
 """
 
 import os
+import sys
 
 from .signals import end_at_once
 
@@ -15,6 +16,10 @@ def main() -> None:
     # One BLAS thread a lane: set before NumPy is loaded, for this process and its children.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    if sys.argv[1:2] == ["tether"]:  # of a launcher's, and quick to start: it imports no NumPy
+        from .launch.tether import tether
+
+        tether(sys.argv[2:])
     from .commands import dualshard
 
     dualshard()

@@ -17,6 +17,7 @@ from .data import data
 from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
+from .launch.command import launch
 from .options import job_options, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -91,7 +92,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, launch):
     dualshard.add_command(command)
 
 

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..common.errors import DualshardError, UserError
+from ..common.job import SETTINGS
 from ..common.node import Exit
 from ..common.runtime import Options
 from ..common.transport import parse_address
@@ -21,14 +22,20 @@ from ..common.units import parse_duration
 from .options import job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
+if TYPE_CHECKING:
+    from ..paramserver.controller.process import ControllerProcess
+
 DEFAULT_ADDRESS = "127.0.0.1:7077"
 BAD_INPUT = UserError.exit_status
+LISTENS = "the controller listens at "
+"""What a controller that was launched says before its address."""
 
 
 @click.command()
 @job_options
 @role_options
 @click.option("--announce", type=click.Path(path_type=Path), hidden=True)
+@click.option("--launched", is_flag=True, hidden=True)
 @click.option("--controller", "where", default="", metavar="HOST:PORT", help="The same as --bind.")
 def controller(
     job_file: Path | None,
@@ -42,6 +49,7 @@ def controller(
     end_with_stdin: bool,
     log_level: str,
     announce: Path | None,
+    launched: bool,
     where: str,
     **flags: Any,
 ) -> None:
@@ -63,11 +71,25 @@ def controller(
     if announce is not None and out is not None:
         # A launcher started this controller, and looks after the run directory.
         live(lambda: ControllerProcess(options, job, out, announce).run())
-    folder = OutFolder.of(job, out)
+    if launched:
+        # So did a launcher on another host, whose own folder may be this one.
+        folder = out or OutFolder.of(job, None).path
+        live(lambda: _listening(ControllerProcess(options, job, folder, None)).run())
+    _live_in(OutFolder.of(job, out), lambda path: ControllerProcess(options, job, path, announce))
+
+
+def _listening(process: "ControllerProcess") -> "ControllerProcess":
+    """Tell the launcher, which reads what its roles say."""
+    click.echo(f"{LISTENS}{process.address}")
+    return process
+
+
+def _live_in(folder: OutFolder, make: Callable[[Path], "ControllerProcess"]) -> NoReturn:
+    """Run a controller that was started by hand: bad input leaves no folder behind."""
 
     def run() -> Exit:
         try:
-            ended = ControllerProcess(options, job, folder.path, announce).run()
+            ended = make(folder.path).run()
         except UserError:
             folder.discard()
             raise
@@ -81,16 +103,29 @@ def controller(
 def joining_command(role: Role, doc: str) -> click.Command:
     """The command of a role that joins a controller."""
 
-    def command(controller: str, start_timeout: str, **flags: Any) -> None:
+    def command(
+        controller: str,
+        start_timeout: str,
+        device: str = "",
+        threads: int = 0,
+        **flags: Any,
+    ) -> None:
         timeout = parse_duration(start_timeout, "--start-timeout")
+        if device:
+            SETTINGS["worker.device"].check("--device", device)
         if not controller.startswith("@"):
             parse_address(controller, "--controller")
         options = Options(controller, start_timeout=timeout, **flags)
-        live(lambda: _process(role, options).run())
+        live(lambda: _process(role, options, device, threads).run())
 
     command.__doc__ = doc
     decorated = role_options(command)
+    own = (
+        click.option("--device", default="", metavar="cpu|cuda:N", help="Not worker.device."),
+        click.option("--threads", default=0, type=click.IntRange(0), help="Not worker.threads."),
+    )
     for option in (
+        *(own if role is Role.WORKER else ()),
         click.option("--rank", default=-1, help="The rank to ask for (default: any free one)."),
         click.option(
             "--start-timeout",
@@ -107,7 +142,7 @@ def joining_command(role: Role, doc: str) -> click.Command:
     return click.command(str(role))(decorated)
 
 
-def _process(role: Role, options: Options) -> Any:
+def _process(role: Role, options: Options, device: str, threads: int) -> Any:
     """The process of a role."""
     if role is Role.PARAMSERVER:
         from ..paramserver.process import ParameterServerProcess
@@ -119,7 +154,7 @@ def _process(role: Role, options: Options) -> Any:
         return DataServerProcess(options)
     from ..worker.process import WorkerProcess
 
-    return WorkerProcess(options)
+    return WorkerProcess(options, device, threads)
 
 
 def live(run: Callable[[], Exit]) -> NoReturn:

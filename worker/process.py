@@ -3,13 +3,15 @@
 import os
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from ..common import partition
 from ..common.cluster import DataShape
+from ..common.errors import UserError
 from ..common.job import Job
 from ..common.loop import Background
 from ..common.messages import Attach, Shelf
-from ..common.node import Action, Exit
+from ..common.node import Action, Exit, Failed
 from ..common.runtime import Options, Runtime
 from ..common.segment import Segment, place
 from ..common.session import Welcomed
@@ -29,7 +31,11 @@ from .threads import Lanes, PartLane
 class WorkerProcess:
     """Performs a worker's actions."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, device: str = "", threads: int = 0) -> None:
+        """`device` and `threads` are this worker's own, whatever the job says; empty, 0: as the
+        job says."""
+        self._own: dict[str, Any] = {"device": device} if device else {}
+        self._own |= {"threads": threads} if threads else {}
         self._runtime = Runtime(Role.WORKER, options, listens=True)
         self._state = Worker(self._runtime.courier(), **self._runtime.session())
         self._loop = self._runtime.loop(self._state, self._perform)
@@ -58,8 +64,17 @@ class WorkerProcess:
         else:
             assert isinstance(action, Welcomed)
             self._runtime.telemetry.rename(f"worker-{action.rank}")
-            self._job, self._rank = Job.from_dict(action.job), action.rank
-            self._state.configure(self._job)
+            self._rank = action.rank
+            return self._take(Job.from_dict(action.job))
+        return None
+
+    def _take(self, job: Job) -> Failed | None:
+        """The job, with what is this worker's own."""
+        try:
+            self._job = replace(job, worker=replace(job.worker, **self._own))
+        except UserError as wrong:
+            return Failed(wrong.exit_status, str(wrong))
+        self._state.configure(self._job)
         return None
 
     def _build(self, action: Build) -> Built:

@@ -1,0 +1,307 @@
+"""A job on many hosts, watched from the first to the last: the order of events.
+
+What an end means is judged in `endings`; processes, pipes and beats are the business of `remote`,
+words for people that of the screen.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from ...common.clock import SystemClock
+from ...common.errors import RoleError, UserError
+from ...common.transport import parse_address
+from ...common.types import Role
+from ..children import Reported
+from ..local import ANSWER, GOODBYE, POLL, SILENCE, Interrupted
+from ..operator import Operator
+from ..roles import LISTENS
+from ..screen import Screen
+from ..signals import Signals, signal_name
+from .commands import Command
+from .endings import AGAIN_AFTER, MORTAL, Verdict, how, judge
+from .plan import Plan
+from .remote import Remote, Remotes
+
+ENDS = ("finishing", "stopped")
+"""Phases of a job in which roles end as they should."""
+
+
+class RemoteCluster:
+    """The roles on their hosts, the operator's line to their controller, and the screen.
+
+    A context: when it is left, no role is.
+
+    Arguments:
+        made: the commands of all roles, the controller first.
+        as_argument_list: what starts a role on its host.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        made: Sequence[Command],
+        as_argument_list: Callable[[Command], Sequence[str]],
+        out: Path,
+        signals: Signals,
+    ) -> None:
+        self.screen = Screen(plan.job, out)
+        self.report: dict[str, Any] = {}
+        self.failed: list[Remote] = []
+        self._plan, self._made, self._out, self._signals = plan, made, out, signals
+        self._clock = SystemClock()
+        self._began = self._clock.now()
+        self._remotes = Remotes(out / "logs", self._clock, as_argument_list, self._say)
+        self._operator: Operator | None = None
+        self._address = ""
+        self._heard_at = 0.0
+        self._restarts = 0
+        self._away: dict[str, list[Command]] = {}
+        self._again_at: dict[str, float] = {}
+        self._present: set[str] = set()
+
+    def __enter__(self) -> "RemoteCluster":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remotes.end(0, self._hurry)
+        if self._operator is not None:
+            self._operator.close()
+
+    def _hurry(self) -> bool:
+        return self._signals.urgent
+
+    def _say(self, remote: Remote, line: str) -> None:
+        if remote.command.placed.role is Role.CONTROLLER and line.startswith(LISTENS):
+            self._address = line.removeprefix(LISTENS).strip()
+        self.screen.say(f"[{remote.name}] {line}")
+
+    @property
+    def _controller(self) -> Remote:
+        return self._remotes.all[0]
+
+    @property
+    def results_at(self) -> str:
+        """The host where the run directory is."""
+        return self._made[0].host.name
+
+    @property
+    def stands(self) -> bool:
+        """Whether the controller has ever listened."""
+        return self._operator is not None
+
+    def run(self) -> None:
+        """Start, watch, and wait for the end; then `failed` are those beside a complete job.
+
+        Raises:
+            UserError, RoleError: the job did not complete.
+        """
+        with self.screen:
+            self.screen.starting()
+            self._remotes.start(self._made[:1])
+            # Alone at first: on a port that another job has, the others would join that job.
+            address = self._wait_for_controller()
+            self._operator = Operator(address, Path(self._plan.keys) if self._plan.keys else None)
+            self._heard_at = self._clock.now()
+            self._remotes.start(self._made[1:])
+            while self._watch(self._operator):
+                pass
+        self._remotes.end(GOODBYE, self._hurry)
+        self._check_controller()
+        self.failed += [one for one in self._remotes.ended() if self._judged(one) in FAILURES]
+
+    def _wait_for_controller(self) -> str:
+        limit = self._plan.job.job.start_timeout
+        deadline = self._clock.now() + limit
+        while not self._address:
+            if self._signals.first:
+                raise Interrupted(self._signals.first, " before the cluster stood")
+            if any(self._remotes.ended()):
+                self._check_start(self._controller)
+                self._check_controller()
+            if self._clock.now() > deadline:
+                raise RoleError(
+                    f"{self._controller.name} did not listen within {limit:g} s "
+                    f"(log: {self._controller.log}); allow more time with --start-timeout"
+                )
+            self._remotes.turn(POLL)
+        host = self._made[0].host
+        return parse_address(f"{host.reached_at}:{self._plan.port}", "--controller")
+
+    def _watch(self, operator: Operator) -> bool:
+        """One look at everything; False once the controller has ended."""
+        if self._signals.first:
+            self._interrupted(operator)
+        self._remotes.turn(POLL)
+        gone = list(self._remotes.ended())
+        if self._controller in gone:
+            return False
+        for remote in gone:
+            if remote.ran and self._judged(remote) is not Verdict.LOST:
+                operator.report_death(remote.nodename, remote.pid, remote.status or 0)
+        report = operator.status(ANSWER)
+        if report is not None:
+            self._heard_at = self._clock.now()
+            self.report = report
+            self.screen.show(report)
+            self._name_the_silent(report)
+            # A word that is newer than the ends: when a job is over all roles end.
+            if report["phase"] not in ENDS:
+                for remote in gone:
+                    self._settle(remote)
+                self._try_again()
+        elif self._clock.now() - self._heard_at > self._plan.job.job.lease + SILENCE:
+            self._remotes.turn(0)
+            if self._controller.status is None:
+                silent = self._clock.now() - self._heard_at
+                raise RoleError(
+                    f"the controller has not answered for {silent:.0f} s: it must be reached from "
+                    f"here at {operator.address} (log: {self._controller.log})"
+                )
+        return True
+
+    def _judged(self, remote: Remote) -> Verdict:
+        role, status = remote.command.placed.role, remote.status or 0
+        joining = self.screen.joining
+        return judge(role, status, ran=remote.ran, joining=joining, words=remote.words())
+
+    def _settle(self, remote: Remote) -> None:
+        """Do what follows from an end. Raises `RoleError` or `UserError` if that is the end."""
+        remote.settled = True
+        verdict = self._judged(remote)
+        if verdict is Verdict.LOST or (verdict is Verdict.UNREACHABLE and self._is_away(remote)):
+            self._lost(remote, known=verdict is Verdict.UNREACHABLE)
+            return
+        self._check_start(remote)
+        if verdict is Verdict.DONE:
+            return
+        self.failed.append(remote)
+        told = f"{remote.name} {how(remote.status or 0, remote.words())}"
+        if verdict is Verdict.FATAL or (verdict is Verdict.MORTAL and not self._restarts_left):
+            raise self._fatal(remote)
+        if verdict is Verdict.MORTAL:
+            self.failed.remove(remote)
+            self._restart([remote.command], f"{told} (log: {remote.log})")
+
+    @property
+    def _restarts_left(self) -> int:
+        return self._plan.max_restarts - self._restarts
+
+    def _restart(self, commands: Sequence[Command], why: str) -> None:
+        self._restarts += len(commands)
+        count = f"{self._restarts} of {self._plan.max_restarts} times"
+        self.screen.say(f"{why}: started again, {count}")
+        self._remotes.start(commands)
+
+    def _is_away(self, remote: Remote) -> bool:
+        return remote.command.host.name in self._again_at
+
+    def _lost(self, remote: Remote, *, known: bool) -> None:
+        """A host is gone. What ran there ends by itself; when the host is back it is started."""
+        host = remote.command.host.name
+        if not known:
+            self.screen.complain(f"host {host} is lost, and {remote.command.name} with it")
+        if remote.command.placed.role in MORTAL:
+            self._away.setdefault(host, []).append(remote.command)
+        self._again_at[host] = self._clock.now() + AGAIN_AFTER
+
+    def _try_again(self) -> None:
+        """Start one role on each host that is lost, now and then; once it runs, the others."""
+        for host, commands in self._away.items():
+            trying = [
+                one
+                for one in self._remotes.running
+                if one.command.host.name == host and not one.ran
+            ]
+            back = any(
+                one.ran and one.began >= self._again_at[host]
+                for one in self._remotes.running
+                if one.command.host.name == host
+            )
+            due = self._clock.now() >= self._again_at[host] and not trying
+            if not commands or not self._restarts_left or not (back or due):
+                continue
+            if back:
+                again, commands[:] = commands[: self._restarts_left], []
+                self._restart(again, f"host {host} is back: {', '.join(c.name for c in again)}")
+            else:
+                self._remotes.start([commands.pop(0)])
+
+    def _name_the_silent(self, report: dict[str, Any]) -> None:
+        """Say on which host a role was that the controller has given up, while ssh still waits."""
+        present = {role["name"] for role in report["roles"]}
+        if report["phase"] not in ENDS:
+            for remote in self._remotes.running:
+                if remote.command.name in self._present - present:
+                    self.screen.complain(
+                        f"host {remote.command.host.name}: nothing is heard of "
+                        f"{remote.command.name} there"
+                    )
+        self._present = present
+
+    def _check_start(self, remote: Remote) -> None:
+        """Raises UserError if a role was never started because of what its host is, or lacks."""
+        host, where = remote.command.host, self._plan.hostfile or "--hostfile"
+        verdict, words = self._judged(remote), remote.words()
+        if verdict is Verdict.UNREACHABLE:
+            fix = f"{words}: make `ssh {host.target} true` work without a password"
+            raise UserError(
+                f"{where} line {host.line}", host.target, "a host that ssh reaches", fix
+            )
+        if verdict is Verdict.ABSENT:
+            expected = f"a host where {host.command[0]} starts"
+            fix = f"{words}: install dualshard there, or give its python=, command= or directory="
+            raise UserError(f"{where} line {host.line}", host.target, expected, fix)
+
+    def _fatal(self, remote: Remote) -> RoleError | UserError:
+        """End all roles, and say who failed first, and what followed."""
+        assert self._operator is not None
+        first = f"{remote.name} {how(remote.status or 0, remote.words())}"
+        if self._operator.stop(1, first, ANSWER):
+            self._remotes.end(GOODBYE, self._hurry)
+        self._remotes.end(0, self._hurry)
+        if remote.status == UserError.exit_status:
+            return Reported(f"{remote.words()} ({remote.name})")
+        for line in remote.tail():
+            click.echo(f"[{remote.name}] {line}", err=True)
+        for other in sorted(self._remotes.all, key=lambda one: one.ended_at):
+            if other.ended_at > remote.ended_at and self._judged(other) in FAILURES:
+                told = how(other.status or 0, other.words())
+                self.screen.complain(f"after it {other.name} {told}")
+        after = f"after {remote.ended_at - self._began:.1f} s"
+        return RoleError(f"{first}: it failed first, {after} (log: {remote.log})")
+
+    def _interrupted(self, operator: Operator) -> None:
+        """End the job in order: ask the controller, who tells everyone."""
+        number = self._signals.first
+        self.screen.say(f"{signal_name(number)}: stopping all roles (once more: at once)")
+        if operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
+            self._remotes.end(GOODBYE, self._hurry)
+        raise Interrupted(number, f"; logs: {self._out / 'logs'}")
+
+    def _check_controller(self) -> None:
+        """Raises what the controller's end says, if it was not a good one."""
+        controller = self._controller
+        status, words = controller.status or 0, controller.words()
+        if not status:
+            return
+        if status == UserError.exit_status:
+            raise Reported(f"{words} (on {controller.command.host.name})")
+        verdict = self._judged(controller)
+        if verdict is Verdict.LOST:
+            raise RoleError(
+                f"host {controller.command.host.name}, where the controller ran, is lost"
+            )
+        raise RoleError(f"{words} (logs: {self._out / 'logs'})")
+
+
+FAILURES = (Verdict.FATAL, Verdict.MORTAL, Verdict.PUT_OUT)
+"""Ends that are a role's own failure."""
