@@ -45,8 +45,7 @@ class Loop:
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
         node.counted = telemetry.counters
-        node.seen = transport.seen
-        node.trouble = transport.trouble
+        node.seen, node.trouble = transport.seen, transport.trouble
         self.ended: Exit | None = None
         self._perform_own, self._look = perform, look
         self._posted: SimpleQueue[object] = SimpleQueue()

@@ -98,7 +98,7 @@ class Node:
         self.seen: Callable[[Peer], Seen] = lambda peer: NOBODY
         """What the loop's transport knows of a peer by itself."""
         self.trouble: Callable[[str], str] = lambda address: ""
-        """Why nothing comes from an address, if the loop's transport knows."""
+        """Why the loop's transport does not reach an address, if it knows."""
         self.now = 0.0
         self.requests: dict[type[Message], Callable[[Peer, Envelope], None]] = {}
         self.replies: dict[type[Message], Callable[[Open, Message], None]] = {}

@@ -170,11 +170,12 @@ class Session(Node):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
-            trouble = self.trouble(self.controller)
+            advice = self.trouble(self.controller) or (
+                "start it there, or give its address with --controller HOST:PORT"
+            )
             reason = (
                 f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries){trouble and ': '}{trouble}"
-                f"; start it there, or give its address with --controller HOST:PORT"
+                f"{self._start_timeout:g} s ({request.tries} tries); {advice}"
             )
             self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:

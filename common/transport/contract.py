@@ -78,6 +78,6 @@ class Transport(Protocol):
         ...
 
     def trouble(self, address: str) -> str:
-        """Why nothing comes from an address, as far as the transport can tell; empty if it cannot.
-        It may take as long as looking up a name."""
+        """Why no connection to this address comes to stand, and what to do; empty if nothing is
+        known. It may take as long as looking up a name."""
         ...

@@ -271,7 +271,8 @@ def _unresolved(address: str) -> str:
     try:
         socket.getaddrinfo(host, None, socket.AF_INET)
     except socket.gaierror as failed:
-        return f"the name {host} does not resolve ({failed.strerror})"
+        why = f"the name {host} does not resolve ({failed.strerror})"
+        return f"{why}: give the controller's address with --controller HOST:PORT"
     return ""
 
 

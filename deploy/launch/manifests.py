@@ -16,6 +16,7 @@ from ...common.types import Role
 from .pods import pod
 from .setup import Manifest, Setup
 
+
 def manifests(
     setup: Setup, job: Job, secrets: Mapping[str, bytes], public: Mapping[str, bytes]
 ) -> list[Manifest]:

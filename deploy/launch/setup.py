@@ -20,6 +20,7 @@ RUNS = "/runs"
 """Where run directories are in a pod."""
 START_TIMEOUT = 600.0
 """Seconds that roles wait for each other where the job does not say: images are pulled first."""
+RUN_SIZE = "10Gi"
 LONGEST = 40
 """Characters of a job's name: that of a pod, and of its labels, has 63."""
 
@@ -105,7 +106,7 @@ class Setup:
     out: str = "run"
     port: int = 7077
     restarts: int = 3
-    run_size: str = "10Gi"
+    run_size: str = RUN_SIZE
     run_claim: str = ""
     storage_class: str = ""
     data_claim: str = ""
@@ -154,21 +155,24 @@ def read_options(given: Mapping[str, str], job: Job) -> Setup:
     if "image" not in given:
         fix = "build one as in docs/deploy.md, and write --option image=NAME"
         raise UserError("--option image", "", OPTIONS["image"].expected, fix)
-    if "name" not in given:
-        check_option("name", job.job.name)
-    if job.job.name == SETTINGS["job.name"].default and "name" not in given:
-        fix = "write --option name=NAME, or job.name in the job file"
-        raise UserError("--option name", "", "a name for the objects of this job", fix)
+    named = job.job.name != SETTINGS["job.name"].default
+    name = given.get("name") or (job.job.name if named else "dualshard")
+    check_option("name", name)
     gpus = int(given.get("gpus", "0"))
     if gpus and job.worker.device == "cpu":
         raise UserError("worker.device", "cpu", "cuda:0 with gpus", "--set worker.device=cuda:0")
-    texts = {
-        name.replace("-", "_"): value
-        for name, value in given.items()
-        if name not in {"detach", "gpus", "kubectl", *map(str, Role)}
-    }
-    shares = {role: Share(*given[role].split(",")) for role in Role if role in given}
-    return Setup(**{"name": job.job.name, **texts}, gpus=gpus, shares=shares)  # type: ignore[arg-type]
+    return Setup(
+        name=name,
+        image=given["image"],
+        namespace=given.get("namespace", ""),
+        pull_secret=given.get("pull-secret", ""),
+        run_size=given.get("run-size", RUN_SIZE),
+        run_claim=given.get("run-claim", ""),
+        storage_class=given.get("storage-class", ""),
+        data_claim=given.get("data-claim", ""),
+        gpus=gpus,
+        shares={role: Share(*given[role].split(",")) for role in Role if role in given},
+    )
 
 
 def check_option(name: str, value: str) -> None:

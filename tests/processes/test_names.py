@@ -25,8 +25,8 @@ def test_a_name_that_never_resolves_is_said_in_the_line_that_ends_the_role(comma
     assert worker.wait(30) == 1
     assert re.fullmatch(
         f"dualshard: the controller did not answer: tried {NAME}:7077 for 1 s "
-        rf"\(\d+ tries\): the name {NAME} does not resolve \(.+\); start it there, or give its "
-        "address with --controller HOST:PORT",
+        rf"\(\d+ tries\); the name {NAME} does not resolve \(.+\): give the controller's address "
+        "with --controller HOST:PORT",
         worker.err.splitlines()[-1],
     ), worker.err
 
