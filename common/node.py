@@ -70,9 +70,9 @@ class Lend:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Action: whoever listens at this address has this public key."""
+    """Action: whoever listens at this address, or bears this name, is the holder of this key."""
 
-    address: str
+    peer: Peer
     key: str
 
 

@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 
 from .cluster import EMPTY, Cluster, parse_view
-from .delivery import Courier, Open, Peer
+from .delivery import Courier, Open, Peer, routing_id
 from .errors import RemoteError
 from .messages import (
     PROTOCOL,
@@ -240,8 +240,10 @@ class Session(Node):
         old, self.cluster = self.cluster, new
         self._drop_lost(old, new)
         for member in new.members:
-            if member.key and member.address:
-                self.do(Trust(member.address, member.key))
+            if member.key:
+                self.do(Trust(routing_id(member.incarnation), member.key))
+                if member.address:
+                    self.do(Trust(member.address, member.key))
         self.viewed(old, new)
         if new.phase == "stopped" and self.leaving is None:
             self.leaving = Exit(1 if new.status else 0, new.reason)
