@@ -17,7 +17,7 @@ import yaml
 
 from ...common.clock import sleep
 from ...common.errors import RoleError, UserError
-from ...common.job import Job
+from ...common.job import Job, SecuritySection
 from ...common.keys import own_file, public_files
 from ...common.types import Role
 from ..signals import Interrupted, interruptible, signal_name
@@ -73,7 +73,8 @@ def _setup(plan: Plan) -> tuple[Setup, Job]:
         words = "without a volume the model is lost with its pod, and there are no checkpoints"
         click.echo(f"dualshard: {words}", err=True)
         job = replace(job, job=replace(job.job, checkpoint_every=0.0))
-    return setup, job
+    # Pods are told of keys by options of their own: the folder of here is none of theirs.
+    return setup, replace(job, security=SecuritySection())
 
 
 def _out(plan: Plan, name: str) -> str:
@@ -101,7 +102,10 @@ def as_text(made: Sequence[Manifest]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as such."""
+    """Writes text of several lines as such, and lists further in than what they belong to."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        return super().increase_indent(flow, False)
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> Any:

@@ -65,9 +65,10 @@ def _container(
     limits = setup.share(role, job).limits()
     if role is Role.WORKER and setup.gpus:
         limits[GPU] = str(setup.gpus)
-    variables = {"POD_IP": "status.podIP"}
+    variables = {}
     if role is not Role.CONTROLLER:
-        variables["RANK"] = ORDINAL if role is Role.PARAMSERVER else INDEX
+        rank = ORDINAL if role is Role.PARAMSERVER else INDEX
+        variables = {"POD_IP": "status.podIP", "RANK": rank}
     return {
         "name": str(role),
         "image": setup.image,
