@@ -16,6 +16,7 @@ from .checkpoints import checkpoint
 from .data import data
 from .evaluate import evaluate
 from .export import export
+from .init import init
 from .jsonfile import check_can_write, json_option, write_json
 from .keygen import keygen
 from .launch.command import launch
@@ -95,7 +96,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, keygen, launch):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, init, keygen, launch):
     dualshard.add_command(command)
 
 
