@@ -1,23 +1,12 @@
 """Names that do not resolve: yet, as where containers start in any order, or ever."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
 
 pytestmark = pytest.mark.processes
 
 NAME = "controller.dualshard.invalid"
-PRIVATE = ["unshare", "--map-root-user", "--mount", "--"]
-"""A command with mounts of its own."""
-
-
-def can_have_mounts_of_its_own() -> bool:
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run([*PRIVATE, "true"], capture_output=True, check=False).returncode == 0
-    )
 
 
 def test_a_name_that_never_resolves_is_said_in_the_line_that_ends_the_role(commands):
@@ -31,8 +20,7 @@ def test_a_name_that_never_resolves_is_said_in_the_line_that_ends_the_role(comma
     ), worker.err
 
 
-@pytest.mark.skipif(not can_have_mounts_of_its_own(), reason="unshare --mount is not allowed here")
-def test_a_name_that_resolves_later_is_found(commands, tmp_path):
+def test_a_name_that_resolves_later_is_found(commands, tmp_path, own_mounts):
     """The worker sees a host file of its own, in which the name is written once it has tried."""
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
@@ -47,7 +35,7 @@ def test_a_name_that_resolves_later_is_found(commands, tmp_path):
     mounted = 'mount --bind "$0" /etc/hosts && exec "$@"'
     worker = commands.start(
         *("worker", "--controller", f"{NAME}:{address[2]}"),
-        prefix=[*PRIVATE, "sh", "-c", mounted, str(hosts)],
+        prefix=[*own_mounts, "sh", "-c", mounted, str(hosts)],
     )
     commands.until(lambda: "joining the controller" in worker.err, 30)
     commands.until(lambda: "dataserver-0 joined" in controller.err, 30)
