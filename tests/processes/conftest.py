@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,13 +134,10 @@ class Commands:
         self.folder = folder
         self.started: list[Command] = []
 
-    def start(
-        self, *arguments: object, python: tuple[str, ...] = (), prefix: Sequence[str] = ()
-    ) -> Command:
-        """Start a command; `python` are more options for the interpreter, `prefix` a command that
-        runs it."""
+    def start(self, *arguments: object, python: tuple[str, ...] = ()) -> Command:
+        """Start a command; `python` are more options for the interpreter."""
         name = f"{arguments[0]}-{len(self.started)}"
-        line = [*prefix, DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
+        line = [DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
         out, err = (self.folder / f"{name}.{kind}" for kind in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
             popen = subprocess.Popen(

@@ -35,7 +35,7 @@ def test_a_name_that_resolves_later_is_found(commands, tmp_path, own_mounts):
     mounted = 'mount --bind "$0" /etc/hosts && exec "$@"'
     worker = commands.start(
         *("worker", "--controller", f"{NAME}:{address[2]}"),
-        prefix=[*own_mounts, "sh", "-c", mounted, str(hosts)],
+        inside=[*own_mounts, "sh", "-c", mounted, str(hosts)],
     )
     commands.until(lambda: "joining the controller" in worker.err, 30)
     commands.until(lambda: "dataserver-0 joined" in controller.err, 30)
