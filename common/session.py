@@ -34,6 +34,8 @@ JOIN_PAUSE = 0.5
 """Seconds between two tries to join: a seat's lease runs from the first that arrives."""
 PUT_OUT = "put out by the controller"
 """How the reason begins for which a role ends whom the controller counts no more."""
+TURNED_AWAY = "refused this role"
+"""What the reason says for which a role ends that the controller did not let join."""
 FAREWELL = 2.0
 """Seconds that a leaving role waits for the controller to take note."""
 
@@ -158,7 +160,7 @@ class Session(Node):
     def refused(self, request: Open, reply: Refused) -> None:
         if isinstance(request.message, Join):
             theirs = _shown(self.controller)
-            self.leaving = Exit(2, f"the controller at {theirs} refused this role: {reply.detail}")
+            self.leaving = Exit(2, f"the controller at {theirs} {TURNED_AWAY}: {reply.detail}")
             self.do(self.leaving)
         elif isinstance(request.message, Heartbeat | Leave):
             # After a goodbye the controller knows us no more: that is no fault.

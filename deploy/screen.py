@@ -45,8 +45,9 @@ def console() -> Console:
 class Screen:
     """Shows the controller's reports. Used as a context while the cluster runs."""
 
-    def __init__(self, job: Job, out: Path) -> None:
-        self._job, self._out = job, out
+    def __init__(self, job: Job, out: Path, *, events: bool = True) -> None:
+        """`events`: whether what happens is told; not where the controller's log is shown, too."""
+        self._job, self._out, self._tells = job, out, events
         self._console = console()
         self._live: Live | None = None
         self._phase = ""
@@ -105,7 +106,8 @@ class Screen:
         for event in report["events"]:
             key = (event["seconds"], event["text"])
             # What `waiting` says in one line is not said again for each role that joins.
-            if key not in self._events_shown and " joined from " not in event["text"]:
+            known = key in self._events_shown or not self._tells
+            if not known and " joined from " not in event["text"]:
                 self.say(_timed(event["seconds"], event["text"]))
             self._events_shown.add(key)
 

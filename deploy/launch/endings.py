@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from ...common.errors import UserError
-from ...common.session import PUT_OUT
+from ...common.session import PUT_OUT, TURNED_AWAY
 from ...common.types import Role
 
 SSH_FAILED = 255
@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     ABSENT = "the host has no dualshard that starts"
     LOST = "the host is lost, and with it the role"
     PUT_OUT = "the controller does not want it any more"
+    TURNED_AWAY = "another has taken its place meanwhile"
     MORTAL = "it failed by itself, and another can take its place"
     FATAL = "it failed by itself, and the job cannot go on"
 
@@ -38,15 +39,17 @@ def judge(role: Role, status: int, *, ran: bool, joining: bool, words: str) -> V
         words: the last that it said.
     """
     if status == SSH_FAILED:
-        return Verdict.LOST if ran else Verdict.UNREACHABLE
-    if not ran:
+        return Verdict.UNREACHABLE if joining and not ran else Verdict.LOST
+    if joining and not ran:
         return Verdict.ABSENT
     if status == 0:
         return Verdict.DONE
     if words.startswith(PUT_OUT):
         return Verdict.PUT_OUT
+    if TURNED_AWAY in words and not joining:
+        return Verdict.TURNED_AWAY
     # What bad input it found would be found again.
-    if joining or role not in MORTAL or status == UserError.exit_status:
+    if joining or role not in MORTAL or (ran and status == UserError.exit_status):
         return Verdict.FATAL
     return Verdict.MORTAL
 

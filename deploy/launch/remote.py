@@ -96,6 +96,10 @@ class Remotes:
         self._waiting += commands
         self._start_some()
 
+    def latest(self, command: Command) -> Remote | None:
+        """The newest life of a role; None before the first."""
+        return next((one for one in reversed(self.all) if one.command is command), None)
+
     @property
     def running(self) -> list[Remote]:
         """Those whose ssh runs."""

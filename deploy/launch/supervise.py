@@ -4,7 +4,9 @@ What an end means is judged in `endings`; processes, pipes and beats are the bus
 words for people that of the screen.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +31,18 @@ from .remote import Remote, Remotes
 ENDS = ("finishing", "stopped")
 """Phases of a job in which roles end as they should."""
 
+AFTERWARDS = 0.5
+"""Seconds that roles have to end once they have said goodbye to the controller."""
+
+
+@dataclass
+class _Away:
+    """A host that is lost: what is to be started there, when to try, and with what it is tried."""
+
+    commands: list[Command] = field(default_factory=list)
+    again_at: float = 0.0
+    trying: Command | None = None
+
 
 class RemoteCluster:
     """The roles on their hosts, the operator's line to their controller, and the screen.
@@ -48,7 +62,7 @@ class RemoteCluster:
         out: Path,
         signals: Signals,
     ) -> None:
-        self.screen = Screen(plan.job, out)
+        self.screen = Screen(plan.job, out, events=False)
         self.report: dict[str, Any] = {}
         self.failed: list[Remote] = []
         self._plan, self._made, self._out, self._signals = plan, made, out, signals
@@ -59,8 +73,7 @@ class RemoteCluster:
         self._address = ""
         self._heard_at = 0.0
         self._restarts = 0
-        self._away: dict[str, list[Command]] = {}
-        self._again_at: dict[str, float] = {}
+        self._away: dict[str, _Away] = {}
         self._present: set[str] = set()
 
     def __enter__(self) -> "RemoteCluster":
@@ -177,11 +190,11 @@ class RemoteCluster:
         """Do what follows from an end. Raises `RoleError` or `UserError` if that is the end."""
         remote.settled = True
         verdict = self._judged(remote)
-        if verdict is Verdict.LOST or (verdict is Verdict.UNREACHABLE and self._is_away(remote)):
-            self._lost(remote, known=verdict is Verdict.UNREACHABLE)
+        if verdict is Verdict.LOST:
+            self._lost(remote)
             return
         self._check_start(remote)
-        if verdict is Verdict.DONE:
+        if verdict in (Verdict.DONE, Verdict.TURNED_AWAY):
             return
         self.failed.append(remote)
         told = f"{remote.name} {how(remote.status or 0, remote.words())}"
@@ -201,39 +214,33 @@ class RemoteCluster:
         self.screen.say(f"{why}: started again, {count}")
         self._remotes.start(commands)
 
-    def _is_away(self, remote: Remote) -> bool:
-        return remote.command.host.name in self._again_at
-
-    def _lost(self, remote: Remote, *, known: bool) -> None:
+    def _lost(self, remote: Remote) -> None:
         """A host is gone. What ran there ends by itself; when the host is back it is started."""
-        host = remote.command.host.name
-        if not known:
-            self.screen.complain(f"host {host} is lost, and {remote.command.name} with it")
-        if remote.command.placed.role in MORTAL:
-            self._away.setdefault(host, []).append(remote.command)
-        self._again_at[host] = self._clock.now() + AGAIN_AFTER
+        host, command = remote.command.host.name, remote.command
+        away = self._away.setdefault(host, _Away())
+        away.again_at = self._clock.now() + AGAIN_AFTER
+        if away.trying is command and not remote.ran:
+            away.trying = None
+            self._restarts -= 1
+        else:
+            self.screen.complain(f"host {host} is lost, and {command.name} with it")
+        if command.placed.role in MORTAL:
+            away.commands.append(command)
 
     def _try_again(self) -> None:
         """Start one role on each host that is lost, now and then; once it runs, the others."""
-        for host, commands in self._away.items():
-            trying = [
-                one
-                for one in self._remotes.running
-                if one.command.host.name == host and not one.ran
-            ]
-            back = any(
-                one.ran and one.began >= self._again_at[host]
-                for one in self._remotes.running
-                if one.command.host.name == host
-            )
-            due = self._clock.now() >= self._again_at[host] and not trying
-            if not commands or not self._restarts_left or not (back or due):
-                continue
-            if back:
-                again, commands[:] = commands[: self._restarts_left], []
-                self._restart(again, f"host {host} is back: {', '.join(c.name for c in again)}")
-            else:
-                self._remotes.start([commands.pop(0)])
+        for host, away in list(self._away.items()):
+            if away.trying is not None:
+                tried = self._remotes.latest(away.trying)
+                if tried is not None and tried.ran:
+                    again = away.commands[: self._restarts_left]
+                    names = ", ".join(one.name for one in (away.trying, *again))
+                    del self._away[host]
+                    self._restart(again, f"host {host} is back, with {names}")
+            elif away.commands and self._restarts_left and self._clock.now() >= away.again_at:
+                away.trying = away.commands.pop(0)
+                self._restarts += 1
+                self._remotes.start([away.trying])
 
     def _name_the_silent(self, report: dict[str, Any]) -> None:
         """Say on which host a role was that the controller has given up, while ssh still waits."""
@@ -252,12 +259,14 @@ class RemoteCluster:
         host, where = remote.command.host, self._plan.hostfile or "--hostfile"
         verdict, words = self._judged(remote), remote.words()
         if verdict is Verdict.UNREACHABLE:
-            fix = f"{words}: make `ssh {host.target} true` work without a password"
+            ssh = shlex.join([*self._plan.ssh, host.target])
+            words = words.removeprefix("ssh: ").rstrip(".")
+            fix = f"{words}: make `{ssh} true` work without a password"
             raise UserError(
                 f"{where} line {host.line}", host.target, "a host that ssh reaches", fix
             )
         if verdict is Verdict.ABSENT:
-            expected = f"a host where {host.command[0]} starts"
+            expected = "a host where dualshard starts"
             fix = f"{words}: install dualshard there, or give its python=, command= or directory="
             raise UserError(f"{where} line {host.line}", host.target, expected, fix)
 
@@ -266,7 +275,7 @@ class RemoteCluster:
         assert self._operator is not None
         first = f"{remote.name} {how(remote.status or 0, remote.words())}"
         if self._operator.stop(1, first, ANSWER):
-            self._remotes.end(GOODBYE, self._hurry)
+            self._follow_controller()
         self._remotes.end(0, self._hurry)
         if remote.status == UserError.exit_status:
             return Reported(f"{remote.words()} ({remote.name})")
@@ -279,12 +288,22 @@ class RemoteCluster:
         after = f"after {remote.ended_at - self._began:.1f} s"
         return RoleError(f"{first}: it failed first, {after} (log: {remote.log})")
 
+    def _follow_controller(self) -> None:
+        """The controller has been told to stop: it waits for the goodbyes of those who have joined,
+        and nobody else knows of it."""
+        deadline = self._clock.now() + GOODBYE
+        while self._controller.status is None and self._clock.now() < deadline:
+            if self._hurry():
+                return
+            self._remotes.turn(POLL)
+        self._remotes.end(AFTERWARDS, self._hurry)
+
     def _interrupted(self, operator: Operator) -> None:
         """End the job in order: ask the controller, who tells everyone."""
         number = self._signals.first
         self.screen.say(f"{signal_name(number)}: stopping all roles (once more: at once)")
         if operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
-            self._remotes.end(GOODBYE, self._hurry)
+            self._follow_controller()
         raise Interrupted(number, f"; logs: {self._out / 'logs'}")
 
     def _check_controller(self) -> None:

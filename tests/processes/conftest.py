@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.append(HERE)  # helpers of this folder, which is no package
 
 DUALSHARD = [sys.executable, "-P", "-m", "dualshard.deploy"]
 TICK = 0.02
@@ -134,10 +138,13 @@ class Commands:
         self.folder = folder
         self.started: list[Command] = []
 
-    def start(self, *arguments: object, python: tuple[str, ...] = ()) -> Command:
-        """Start a command; `python` are more options for the interpreter."""
+    def start(
+        self, *arguments: object, python: tuple[str, ...] = (), inside: Sequence[str] = ()
+    ) -> Command:
+        """Start a command; `python` are more options for the interpreter, `inside` is what leads
+        to another host."""
         name = f"{arguments[0]}-{len(self.started)}"
-        line = [DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
+        line = [*inside, DUALSHARD[0], *python, *DUALSHARD[1:], *map(str, arguments)]
         out, err = (self.folder / f"{name}.{kind}" for kind in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
             popen = subprocess.Popen(
