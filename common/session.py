@@ -180,12 +180,12 @@ class Session(Reaching):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
-            advice = self.trouble(self.controller) or (
-                "start it there, or give its address with --controller HOST:PORT"
-            )
+            trouble = self.trouble(self.controller)
+            seen = "" if trouble else self._why_not()
+            advice = trouble or "start it there, or give its address with --controller HOST:PORT"
             reason = (
                 f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries{self._why_not()}); {advice}"
+                f"{self._start_timeout:g} s ({request.tries} tries{seen}); {advice}"
             )
             self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:

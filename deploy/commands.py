@@ -17,6 +17,7 @@ from .data import data
 from .doctor.command import doctor
 from .evaluate import evaluate
 from .export import export
+from .init import init
 from .jsonfile import check_can_write, json_option, write_json
 from .keygen import keygen
 from .launch.command import launch
@@ -99,7 +100,7 @@ def train(
 
 COMMANDS = (
     *(*roles.COMMANDS, launch, slurm_task),
-    *(bench, checkpoint, data, doctor, evaluate, export, keygen),
+    *(bench, checkpoint, data, doctor, evaluate, export, init, keygen),
 )
 for command in COMMANDS:
     dualshard.add_command(command)

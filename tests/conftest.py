@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,6 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_blas_thread() -> Iterator[None]:
     with threadpool_limits(1, "blas"):
         yield
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> list[str]:
+    """What to write before a command so that it has mounts of its own, as root of its own kind."""
+    prefix = ["unshare", "--map-root-user", "--mount", "--"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("unshare --mount is not allowed here")
+    return prefix
 
 
 @pytest.fixture(scope="session", autouse=True)

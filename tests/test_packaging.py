@@ -50,7 +50,7 @@ def test_every_package_has_an_init_file() -> None:
 
 def test_every_room_is_marked_as_typed() -> None:
     rooms = {folder.split("/")[0] for folder in SETUPTOOLS["package-dir"].values()}
-    assert SETUPTOOLS["package-data"] == {"*": ["py.typed"]}
+    assert SETUPTOOLS["package-data"]["*"] == ["py.typed"]
     for room in sorted(rooms):
         assert (ROOT / room / "py.typed").is_file(), f"{room}/py.typed"
 

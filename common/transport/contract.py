@@ -107,6 +107,6 @@ class Transport(Protocol):
         ...
 
     def trouble(self, address: str) -> str:
-        """Why no connection to this address comes to stand, as far as keys are concerned, and what
-        to do; empty if nothing is known."""
+        """Why no connection to this address comes to stand, as far as keys and names are concerned,
+        and what to do; empty if nothing is known. Looking up a name takes its time."""
         ...

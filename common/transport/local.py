@@ -79,3 +79,18 @@ def reach(host: str, port: int, patience: float) -> str:
     except OSError as failed:
         return (failed.strerror or str(failed)).lower()
     return ""
+
+
+def unresolved(address: str) -> str:
+    """That the name in an address leads nowhere; empty if it leads somewhere.
+
+    ZeroMQ looks a name up anew at each try to connect, and goes on trying: whoever starts before
+    the name is known waits for it, and must only be told in the end.
+    """
+    host = address.removeprefix("tcp://").rpartition(":")[0]
+    try:
+        resolve(host)
+    except OSError as failed:
+        why = f"the name {host} does not resolve ({failed.strerror or failed})"
+        return f"{why}: give the controller's address with --controller HOST:PORT"
+    return ""

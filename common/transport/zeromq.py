@@ -25,6 +25,7 @@ from .beside import beside, is_ours
 from .contract import NOBODY, Report, Seen, Unheard
 from .curve import HANDSHAKE_LIMIT, Curve, address_of
 from .lending import READY_FROM, Loans
+from .local import unresolved
 from .monitor import Handshake, Monitor
 from .sockets import configure, why
 
@@ -364,6 +365,8 @@ class ZmqTransport:
 
     def trouble(self, address: str) -> str:
         handshake = self._troubles.get(address)
+        if handshake is None and (lost := unresolved(address)):
+            return lost
         if self._curve is not None:
             return self._curve.advice(address, handshake)
         if handshake is not None and handshake.mismatch:
