@@ -60,6 +60,11 @@ class Noted(ZmqTransport):
 Make = Callable[..., Noted]
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualshard.common.transport.zeromq.LOOK_EVERY", 0.05)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for role in ROLES:

@@ -2,7 +2,6 @@
 trains on. Then all its keys are changed."""
 
 import contextlib
-import json
 import re
 import socket
 
@@ -15,6 +14,7 @@ from dualshard.common.transport import ZmqTransport
 from dualshard.common.types import Role
 from dualshard.common.wire import decode, encode
 from dualshard.deploy.keygen import copy_for, make_pairs, rotate_pair
+from dualshard.deploy.operator import Operator
 
 pytestmark = pytest.mark.processes
 
@@ -38,22 +38,22 @@ def keys(tmp_path):
 
 
 class Cluster:
-    """A long training with keys, and its operator."""
+    """A long training with keys, and its operator, who stays connected."""
 
     def __init__(self, training, commands, keys, run):
+        self._commands = commands
         self.train = training("--workers", 1, "--servers", 1, "--keys", keys)
         self.controller = (run / "logs" / "controller.address").read_text().strip()
-        self.keys, self._commands = keys, commands
-
-    def operator(self, command, *more, keyed=True):
-        """What an operator's command says; with keys it succeeds."""
-        with_keys = ("--keys", self.keys) if keyed else ()
-        done = self._commands.start(command, "--controller", self.controller, *with_keys, *more)
-        assert done.wait() == (0 if keyed else 2), done.err
-        return done.out if keyed else done.err
+        self.operator = Operator(f"tcp://{self.controller}", keys)
 
     def status(self):
-        return json.loads(self.operator("status", "--json"))
+        report = self.operator.status(20.0)
+        assert report is not None
+        return report
+
+    def count(self, what):
+        """What the controller has counted."""
+        return self.status()["counters"].get(what, 0)
 
     def trains_on(self):
         """Wait until it has done more than now."""
@@ -63,7 +63,9 @@ class Cluster:
 
 @pytest.fixture
 def cluster(training, commands, keys, tmp_path):
-    return Cluster(training, commands, keys, tmp_path / "run")
+    made = Cluster(training, commands, keys, tmp_path / "run")
+    yield made
+    made.operator.close()
 
 
 class Thief:
@@ -131,16 +133,13 @@ def test_a_cluster_with_keys_trains_on_whoever_knocks(cluster, commands, keys, t
             flood.enter_context(socket.create_connection((host, int(port)), 30))
         knock((host, int(port)), read_public(keys / "public" / "controller.pub").encode())
         steal(tmp_path / "stolen", cluster.controller)
-        assert cluster.status()["counters"]["forbidden_messages"] == len(FORBIDDEN) + 1
+        assert cluster.count("forbidden_messages") == len(FORBIDDEN) + 1
         cluster.trains_on()
 
-    def unfinished():
-        return cluster.status()["counters"].get("unfinished_handshakes", 0)
-
-    commands.until(lambda: unfinished() >= HALF_OPEN, 30)
-    counters = cluster.status()["counters"]
-    assert counters["unknown_keys"] >= 1
-    assert counters["failed_handshakes"] >= 1
+    counted = cluster.count
+    commands.until(lambda: counted("unfinished_handshakes") >= HALF_OPEN, 30)
+    assert counted("unknown_keys") >= 1
+    assert counted("failed_handshakes") >= 1
 
     for name in ROLES:
         rotate_pair(keys, name)
@@ -149,12 +148,15 @@ def test_a_cluster_with_keys_trains_on_whoever_knocks(cluster, commands, keys, t
     cluster.trains_on()
     after = cluster.status()
     assert [role["pid"] for role in after["roles"]] == [role["pid"] for role in before["roles"]]
-    words = r"takes only connections with keys: give --keys DIR, see `dualshard keygen`\n"
-    plain = cluster.operator("status", keyed=False)
-    assert re.search(f"{cluster.controller}: expected a controller that answers.*{words}", plain)
+    words = r"takes only connections with keys: give --keys DIR, see `dualshard keygen`\n$"
+    plain = commands.start("status", "--controller", cluster.controller)
     late = commands.start("worker", "--controller", cluster.controller, "--start-timeout", "2s")
-    assert late.wait() == 1
-    assert re.search(rf"tried {cluster.controller} for 2 s \(\d+ tries\); it .*{words}$", late.err)
+    assert (plain.wait(), late.wait()) == (2, 1)
+    assert re.search(
+        rf"{cluster.controller}: expected a controller that answers .*{words}", plain.err
+    )
+    assert re.search(rf"tried {cluster.controller} for 2 s \(\d+ tries\); it .*{words}", late.err)
 
-    cluster.operator("stop")
+    stop = commands.start("stop", "--controller", cluster.controller, "--keys", keys)
+    assert stop.wait() == 0, stop.err
     assert cluster.train.wait(30) == 0, cluster.train.err
