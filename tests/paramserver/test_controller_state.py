@@ -24,6 +24,7 @@ from dualshard.common.messages import (
     Welcome,
 )
 from dualshard.common.node import Exit, Failed
+from dualshard.common.transport.contract import Seen
 
 
 def test_a_join_is_welcomed_with_rank_job_and_lease() -> None:
@@ -117,6 +118,23 @@ def test_a_heartbeat_brings_the_newest_view_to_who_has_an_old_one() -> None:
     assert isinstance(view, View)
     assert view.number == number
     assert isinstance(desk.say(ONE, Heartbeat(number, "joining", {})), Ack)
+
+
+def test_a_member_that_has_changed_its_key_is_shown_to_all_with_the_new_one() -> None:
+    desk = Desk()
+    keys = {routing_id(who): Seen("", f"key of {who}") for who in (SERVER, DATA, ONE, TWO)}
+    desk.controller.seen = keys.__getitem__
+    desk.prepare()
+    number = desk.controller.cluster.number
+    desk.say(ONE, Heartbeat(number, "training", {}))
+    assert desk.controller.cluster.number == number
+    keys[routing_id(ONE)] = Seen("", "a fresh key")
+    desk.say(ONE, Heartbeat(number, "training", {}))
+    view = desk.sent(View)[routing_id(SERVER)]
+    assert isinstance(view, View)
+    assert view.number == number + 1
+    shown = {member[2]: member[6] for member in view.members}
+    assert shown == {**{who: f"key of {who}" for who in (SERVER, DATA, TWO)}, ONE: "a fresh key"}
 
 
 def test_silence_longer_than_the_lease_is_a_loss() -> None:
