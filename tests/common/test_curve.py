@@ -286,6 +286,15 @@ def test_the_view_says_whose_a_name_is_whoever_came_first(
     until(lambda: server.counts["foreign_names"] == 1, server, thief)
 
 
+def test_no_member_of_the_view_stands_in_for_the_controller(
+    server: Noted, client: Noted, folder: Path
+) -> None:
+    talk(server, client)
+    client.trust(server.address, key_of(folder, "worker"))
+    talk(server, client)
+    assert client.seen(server.address).role == "controller"
+
+
 def test_what_is_no_message_is_counted(server: Noted, client: Noted) -> None:
     talk(server, client)
     link = client._dealers[server.address]
