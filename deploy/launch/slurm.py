@@ -13,7 +13,7 @@ import click
 from ...common.errors import UserError
 from ...common.job import Job, to_toml
 from ..outfolder import OutFolder
-from .plan import Plan
+from .plan import RESTARTS, Plan
 from .slurm_script import directives, role_counts, script
 
 SCRIPT = "job.sbatch"
@@ -57,6 +57,8 @@ def batch_script(plan: Plan, out: Path, dualshard: Sequence[str]) -> str:
     task += ["--port", str(plan.port)] if plan.own_port else []
     task += ["--keys", str(Path(plan.keys).absolute())] if plan.keys else []
     task += ["--insecure"] if plan.insecure and not plan.keys else []
+    if plan.max_restarts != RESTARTS:
+        task += ["--max-restarts", str(plan.max_restarts)]
     return script(asked, role_counts(plan.job), out / "logs", task)
 
 

@@ -117,8 +117,9 @@ trap 'timeout 10 scancel --quiet --signal=TERM "$SLURM_JOB_ID"' USR1
 trap : TERM
 
 # Every task runs the same command, becomes its role by its number, and has a log of its own. Nobody
-# is ended because another has ended: training goes on without a worker or a data server, and when
-# the controller ends the job, for whatever reason, it tells all.
+# is ended because another has ended: training goes on without a worker or a data server, which is
+# started again if it was killed, and when the controller ends the job, for whatever reason, it
+# tells all.
 srun --kill-on-bad-exit=0 --wait=0 --distribution=cyclic \\
     --cpus-per-task="$SLURM_CPUS_PER_TASK" --label --input=none \\
     {task} &

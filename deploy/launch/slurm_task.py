@@ -1,7 +1,7 @@
 """`dualshard slurm-task OUT`: what every task of the batch script runs; it becomes its role.
 
 The rules are in `slurm_roles`; here the environment is read, names are resolved, the log is opened,
-and the process is replaced by the role's.
+and the process is replaced by the role's, or stays to start the role again.
 """
 
 import os
@@ -21,10 +21,15 @@ from ...common.types import Role
 from ..environment import of_a_role
 from ..options import keys_option
 from .commands import joining_arguments, security
+from .endings import MORTAL
 from .hostfile import Host
-from .plan import Plan
+from .plan import RESTARTS, Plan
+from .slurm_keep import keep
 from .slurm_roles import Task, controller_address, listens_on, role_of
 from .slurm_script import role_counts
+
+MARGIN = 1.0
+"""Seconds beyond its lease after which the place of a role that was killed is free."""
 
 
 @click.command("slurm-task", hidden=True)
@@ -32,7 +37,10 @@ from .slurm_script import role_counts
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The controller's.")
 @keys_option
 @click.option("--insecure", is_flag=True, help="Listen beyond this node without keys.")
-def slurm_task(out: Path, port: int, keys: Path | None, insecure: bool) -> NoReturn:
+@click.option("--max-restarts", default=RESTARTS, help="How often a killed role starts again.")
+def slurm_task(
+    out: Path, port: int, keys: Path | None, insecure: bool, max_restarts: int
+) -> NoReturn:
     """Become the role of this task of Slurm's, in the run directory OUT."""
     task = Task.of(os.environ)
     if not out.is_dir():
@@ -55,7 +63,8 @@ def slurm_task(out: Path, port: int, keys: Path | None, insecure: bool) -> NoRet
         # Slurm signals all tasks at once. Who ends first would seem lost to the others: so the
         # controller alone hears it, and tells them; if it is gone, its lease ends them.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _become(arguments, out / "logs" / f"{role}-{rank}.log")
+    kept = max_restarts if role in MORTAL else 0
+    _become(arguments, out / "logs" / f"{role}-{rank}.log", job.job.lease, kept)
 
 
 def _resolved(node: str) -> str:
@@ -90,11 +99,17 @@ def _set_aside(metrics: Path) -> None:
         os.replace(metrics, metrics.with_name(metrics.name + ".lost"))
 
 
-def _become(arguments: Sequence[str], log: Path) -> NoReturn:
-    """Run a role in this very process, which Slurm watches and signals; what it says is logged."""
+def _become(arguments: Sequence[str], log: Path, lease: float, restarts: int) -> NoReturn:
+    """Run a role, whose log also gets what is said from here on.
+
+    Without restarts the role takes the place of this very process, which Slurm watches and signals.
+    """
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     # -P: a file in the working directory must not hide a module of the standard library.
     command = [sys.executable, "-P", "-m", "dualshard.deploy", *arguments]
-    os.execve(command[0], command, of_a_role(os.environ))  # noqa: S606 (our own command, no shell)
+    environment = of_a_role(os.environ)
+    if restarts:
+        sys.exit(keep(command, environment, lease + MARGIN, restarts))
+    os.execve(command[0], command, environment)  # noqa: S606 (our own command, no shell)

@@ -1,9 +1,8 @@
 """A real Slurm on this machine for tests: munged, slurmctld, and three slurmds for three nodes.
 
-All of it lives in namespaces of its own: with its own /etc/hosts, in which n1, n2 and n3 are
-addresses of a loopback of its own, and with its own process numbers, so that all of it, jobs
-included, is gone as soon as its first process is. That one ends with its standard input, which
-only the test holds open.
+All of it lives in namespaces of its own: with its own network card, which has an address for each
+node, its own /etc/hosts, and its own process numbers, so that all of it, jobs included, is gone as
+soon as its first process is. That one ends with its standard input, which only the test holds open.
 """
 
 import os
@@ -43,14 +42,13 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,sched_interval
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
-# Without any address beside those of the loopback the C library resolves no names at all.
 _INIT = """\
 set -eu
 cd "$1"
 mount --bind hosts /etc/hosts
 ip link set lo up
 ip link add v0 type veth peer name v1
-ip address add 192.0.2.1/32 dev v0
+for number in 1 2 3; do ip address add 192.0.2.$number/32 dev v0; done
 ip link set v0 up
 ip link set v1 up
 munged --foreground --force --num-threads=2 --socket="$1/munge.socket" --key-file="$1/munge.key" \\
@@ -180,13 +178,13 @@ class SlurmCluster:
     def _write(self) -> None:
         host = socket.gethostname()
         nodes = [
-            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.1.{number} Port=1700{number} "
+            f"NodeName={name} NodeHostname={host} NodeAddr=192.0.2.{number} Port=1700{number} "
             "CPUs=4 RealMemory=1000"
             for number, name in enumerate(NODES, 1)
         ]
         text = _CONF.format(host=host, folder=self.folder, nodes="\n".join(nodes))
         (self.folder / "slurm.conf").write_text(text)
-        names = [f"127.0.1.{number} {name}\n" for number, name in enumerate(NODES, 1)]
+        names = [f"192.0.2.{number} {name}\n" for number, name in enumerate(NODES, 1)]
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host}\n{''.join(names)}")
         (self.folder / "state").mkdir()
         key = self.folder / "munge.key"

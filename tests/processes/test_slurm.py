@@ -16,13 +16,11 @@ ROLES = ("controller", "paramserver", "dataserver", "worker")
 EPOCHS = 60
 
 
-def told(first):
-    """The line of the chapter on Slurm that begins with these words."""
+def told(pattern, job=""):
+    """The line that the chapter on Slurm tells to type, with the number of a job for its 17."""
     pages = [path.read_text() for path in sorted(DOCS.glob("deploy*.md"))]
-    (line,) = {
-        line for page in pages for line in re.findall(rf"^{re.escape(first)}\b.*$", page, re.M)
-    }
-    return line
+    (line,) = {line for page in pages for line in re.findall(rf"^{pattern}$", page, re.MULTILINE)}
+    return line.replace("17", job)
 
 
 def rows(run, kind):
@@ -35,28 +33,31 @@ def test_a_job_is_trained_requeued_cancelled_and_gone_on_with(commands, tmp_path
     run, work = tmp_path / "work" / "runs" / "digits", tmp_path / "work"
     work.mkdir()
     with SlurmCluster(tmp_path / "slurm", commands) as slurm:
-        line = told("dualshard launch --launcher slurm")
-        said = slurm.shell(f"{line} --set job.epochs={EPOCHS}", work)
+        slurm.shell(told("dualshard keygen keys"), work)
+        line = told("dualshard launch --launcher slurm .* --option nodes=3")
+        said = slurm.shell(f"{line} --servers 1 --set job.epochs={EPOCHS}", work)
         job = re.match(r"job (\d+) is submitted\n", said)[1]
         assert f"scancel {job}\n" in said
 
         roles = life(commands, slurm, run)
-        assert len(roles) == 6
-        slurm.shell(told("scontrol requeue").replace("17", job), work)
+        assert len(roles) == 5
+        slurm.shell(told(r"scontrol requeue \d+", job), work)
         assert gone(commands, roles) < 10
         first = done(run)
         slurm.wait(job, "PENDING")
         # By itself it waits for two minutes, in case that a node is not well.
-        slurm.shell(told("scontrol update").replace("17", job), work)
+        slurm.shell(told("scontrol update .*", job), work)
 
         roles = life(commands, slurm, run, first)
-        slurm.shell(told("scancel").replace("17", job), work)
+        status = slurm.shell(told("dualshard status --keys .*"), work)
+        assert "training" in status
+        slurm.shell(told(r"scancel \d+", job), work)
         assert gone(commands, roles) < 10
         second = done(run)
         assert first < second < EPOCHS
         slurm.wait(job, "CANCELLED")
 
-        job = re.search(r"\d+", slurm.shell(told("sbatch"), work))[0]
+        job = re.search(r"\d+", slurm.shell(told("sbatch runs/.*"), work))[0]
         assert slurm.wait(job, "COMPLETED", "FAILED") == "COMPLETED", logs(run)
 
     log = run / "logs" / "controller-0.log"

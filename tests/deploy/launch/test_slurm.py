@@ -51,8 +51,10 @@ def test_a_dry_run_prints_the_script_and_leaves_nothing(launch, tmp_path):
 
 
 def test_keys_are_named_by_their_whole_path(launch, tmp_path):
-    result = launch("--dry-run", "--keys", "keys", "--option", "exclusive=")
-    assert f" slurm-task {tmp_path}/runs/DATE-TIME --keys {tmp_path}/keys &\n" in result.stdout
+    given = ("--keys", "keys", "--option", "exclusive=", "--max-restarts", 0)
+    result = launch("--dry-run", *given)
+    task = f"slurm-task {tmp_path}/runs/DATE-TIME --keys {tmp_path}/keys --max-restarts 0"
+    assert f" {task} &\n" in result.stdout
     assert "#SBATCH --exclusive\n" in result.stdout
 
 
@@ -89,7 +91,7 @@ def test_a_refused_option_leaves_nothing(launch, tmp_path):
 
 @pytest.fixture
 def become(tmp_path, monkeypatch):
-    """What a task becomes: its arguments, its log, and whether it hears SIGTERM."""
+    """What a task becomes: its arguments, its log, whether it hears SIGTERM, its restarts."""
     run = tmp_path / "run"
     (run / "logs").mkdir(parents=True)
     (run / "logs" / "job.toml").write_text(to_toml(Job()))
@@ -105,41 +107,46 @@ def become(tmp_path, monkeypatch):
         result = CliRunner().invoke(dualshard, ["slurm-task", str(run), *options], env=own)
         if not found:
             return result
-        arguments, log = found.pop()
-        return shlex.join(arguments).replace(str(run), "RUN"), log.name, bool(deaf)
+        arguments, log, _, restarts = found.pop()
+        return shlex.join(arguments).replace(str(run), "RUN"), log.name, bool(deaf), restarts
 
     return task
 
 
 def test_task_0_is_the_controller_and_hears_slurms_signals(become):
-    line, log, deaf = become(0, "--insecure")
+    line, log, deaf, restarts = become(0, "--insecure")
     assert line == (
         "controller RUN/logs/job.toml --out RUN --announce RUN/logs/controller.address --resume '' "
         "--insecure --bind 10.0.0.1:20017 --advertise n1:20017"
     )
-    assert (log, deaf) == ("controller-0.log", False)
+    assert (log, deaf, restarts) == ("controller-0.log", False, 0)
 
 
 def test_others_join_it_and_are_told_by_it(become):
-    line, log, deaf = become(4, "--keys", "/keys", "--port", "7000")
+    line, log, deaf, restarts = become(4, "--keys", "/keys", "--port", "7000")
     assert line == (
         "worker --controller n1:7000 --rank 0 --bind 10.0.0.2:0 --advertise n2 --keys /keys "
         "--start-timeout 60s"
     )
-    assert (log, deaf) == ("worker-0.log", True)
+    assert (log, deaf, restarts) == ("worker-0.log", True, 3)
+
+
+@pytest.mark.parametrize(("number", "restarts"), [(0, 0), (1, 0), (2, 0), (3, 5), (4, 5)])
+def test_workers_and_data_servers_are_started_again(become, number, restarts):
+    assert become(number, "--max-restarts", "5")[3] == restarts
 
 
 def test_a_node_that_calls_itself_loopback_listens_on_all_addresses(become):
-    line, log, _ = become(2)
+    line, log, *_ = become(2)
     assert "--rank 1 --bind 0.0.0.0:0 --advertise n3 " in line
     assert log == "paramserver-1.log"
 
 
 def test_on_one_node_nobody_else_can_reach_them(become):
     one = {"SLURM_JOB_NODELIST": "n2", "SLURMD_NODENAME": "n2"}
-    line, _, _ = become(0, **one)
+    line, *_ = become(0, **one)
     assert line.endswith(" --bind 127.0.0.1:20017 --advertise 127.0.0.1:20017")
-    line, _, _ = become(5, **one)
+    line, *_ = become(5, **one)
     assert line.startswith(
         "worker --controller 127.0.0.1:20017 --rank 1 --bind 127.0.0.1:0 --advertise 127.0.0.1 "
     )
