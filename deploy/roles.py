@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import click
 
 from ..common.errors import DualshardError, UserError
-from ..common.listening import CONTROLLER_PORT
 from ..common.node import Exit
 from ..common.runtime import Options
 from ..common.transport import parse_address
@@ -22,7 +21,6 @@ from ..common.units import parse_duration
 from .options import job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
-DEFAULT_ADDRESS = f"127.0.0.1:{CONTROLLER_PORT}"
 BAD_INPUT = UserError.exit_status
 
 
@@ -50,7 +48,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or ("" if interface else DEFAULT_ADDRESS),
+        bind=bind or where,
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,
