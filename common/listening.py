@@ -44,9 +44,9 @@ class Listening:
 
     def __init__(self, role: Role, bind: str, interface: str, advertise: str) -> None:
         check_listening(bind, interface, advertise)
-        self.bind = listening(bind) if bind else "127.0.0.1:0"
+        port = CONTROLLER_PORT if role is Role.CONTROLLER else 0
+        self.bind = listening(bind or "127.0.0.1", port)
         if interface:
-            port = CONTROLLER_PORT if role is Role.CONTROLLER else 0
             self.bind = f"{card_address(interface, network_cards())}:{port}"
         self._named = advertise
         self._everywhere = is_everywhere(self.bind) and not advertise

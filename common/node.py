@@ -165,6 +165,9 @@ class Node:
         """A request was refused for good."""
         self.note("error", f"{type(request.message).__name__} was refused: {reply.detail}")
 
+    def asked(self, peer: Peer) -> None:
+        """A request has been made of a peer."""
+
     def expired(self, request: Open) -> None:
         """A request's deadline has passed without a reply."""
 
@@ -195,6 +198,7 @@ class Node:
     ) -> None:
         """Send a request (see `Courier.ask`); its reply comes to `replies[type(message)]`."""
         self.do(self.courier.ask(peer, message, self.now, tag, patience, pause))
+        self.asked(peer)
 
     def answer(
         self, peer: Peer, request: Envelope, message: Message, *, remember: bool = True

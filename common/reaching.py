@@ -6,7 +6,6 @@ connection to the address can be opened, and why not.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from .delivery import Courier, Open, Peer
 from .messages import Message
@@ -50,15 +49,7 @@ class Reaching(Node):
         self._reached.discard(address)
         self.out_of_reach.pop(address, None)
 
-    def ask(
-        self,
-        peer: Peer,
-        message: Message,
-        tag: Any = None,
-        patience: float = 1e18,
-        pause: float | None = None,
-    ) -> None:
-        super().ask(peer, message, tag, patience, pause)
+    def asked(self, peer: Peer) -> None:
         if peer not in self._reached and isinstance(peer, str):
             self._look_at = min(self._look_at, self.now + SILENCE)
 

@@ -87,7 +87,8 @@ def role_options(command: Command) -> Command:
             "--bind",
             default="",
             metavar="HOST:PORT",
-            help="Where to listen; port 0, or none, takes any free one, host * listens everywhere.",
+            help="Where to listen. Port 0 takes any free one, as does none but for a controller; "
+            "host * listens at all network cards.",
         ),
         click.option(
             "--advertise",

@@ -20,7 +20,7 @@ from ..common.transport import parse_address
 from ..common.types import Role
 from ..common.units import parse_duration
 from .environment import controller_of
-from .options import DEFAULT_ADDRESS, job_options, resolved_job, role_options
+from .options import job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or ("" if interface else controller_of(os.environ) or DEFAULT_ADDRESS),
+        bind=bind or where or ("" if interface else controller_of(os.environ)),
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,

@@ -25,9 +25,9 @@ def parse_address(text: str, key: str) -> str:
     return f"tcp://{address}"
 
 
-def listening(bind: str) -> str:
-    """`--bind` as HOST:PORT: a lone HOST takes any free port; `*:PORT` and `:PORT` are all IPv4
-    addresses of this machine.
+def listening(bind: str, usual: int = 0) -> str:
+    """`--bind` as HOST:PORT: a lone HOST takes the `usual` port (0: any free one); `*:PORT` and
+    `:PORT` are all IPv4 addresses of this machine.
 
     Raises:
         UserError: it is none of these.
@@ -35,7 +35,7 @@ def listening(bind: str) -> str:
     refuse_ipv6(bind, "--bind")
     host, colon, port = bind.rpartition(":")
     if not colon and not bind.isdigit():
-        host, port = bind, "0"
+        host, port = bind, str(usual)
     if host == "*" or (colon and not host):
         host = EVERYWHERE
     check_address(f"{host}:{port}", "--bind", 0, bind)

@@ -177,8 +177,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return ways
 
 
-def test_a_role_listens_for_this_machine_alone_unless_told_otherwise() -> None:
-    assert Listening(Role.WORKER, "", "", "").bind == "127.0.0.1:0"
+@pytest.mark.parametrize(("role", "port"), [(Role.WORKER, 0), (Role.CONTROLLER, 7077)])
+def test_a_role_listens_for_this_machine_alone_unless_told_otherwise(role: Role, port: int) -> None:
+    assert Listening(role, "", "", "").bind == f"127.0.0.1:{port}"
+    assert Listening(role, "node7", "", "").bind == f"node7:{port}"
+    assert Listening(role, "node7:0", "", "").bind == "node7:0"
 
 
 @pytest.mark.parametrize(("role", "port"), [(Role.WORKER, 0), (Role.CONTROLLER, 7077)])

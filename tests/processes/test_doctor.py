@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture
 def controller(commands, tmp_path):
     """A controller at a free port of loopback, its address, and its command."""
-    command = commands.start("controller", "--bind", "127.0.0.1", "--out", tmp_path / "run")
+    command = commands.start("controller", "--bind", "127.0.0.1:0", "--out", tmp_path / "run")
     commands.until(lambda: "waiting at " in command.err or command.popen.poll() is not None, 30)
     found = re.search(r"waiting at (127\.0\.0\.1:\d+) for ", command.err)
     assert found, command.err
