@@ -251,6 +251,8 @@ def test_pods_may_do_nothing_that_they_need_not(setup: Setup) -> None:
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
+        sources = {kind for one in spec["volumes"] for kind in one} - {"name"}
+        assert sources <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected"}
         (only,) = spec["containers"]
         assert only["securityContext"] == {
             "allowPrivilegeEscalation": False,
