@@ -6,6 +6,7 @@ Which objects make pods, how many, and who may reach whom stands in `manifests`.
 from collections.abc import Sequence
 
 from ...common.job import Job
+from ...common.permissions import OPERATOR
 from ...common.types import Role
 from ...common.units import format_duration
 from .setup import RUNS, Manifest, Setup
@@ -138,9 +139,12 @@ def _keys(setup: Setup, role: Role) -> Manifest:
         "name": setup.object_name(f"key-{role}"),
         "items": [{"key": f"{role}.key", "path": f"{role}.key", "mode": 0o440}],
     }
+    # Names that are not there yet: of a role whose key is changed, `keygen` keeps the old one.
+    names = {*setup.public_keys, *(f"{holder}-old-1.pub" for holder in (*Role, OPERATOR))}
     public = {
         "name": setup.object_name("public-keys"),
-        "items": [{"key": name, "path": f"public/{name}"} for name in setup.public_keys],
+        "optional": True,
+        "items": [{"key": name, "path": f"public/{name}"} for name in sorted(names)],
     }
     return {
         "defaultMode": 0o444,

@@ -22,6 +22,9 @@ IMAGE = "localhost/dualshard-test"
 RELEASES = {"3.11": "bookworm", "3.13": "trixie"}
 """The Debian whose Python can install the wheels of ours."""
 MIRROR = "http://deb.debian.org/debian"
+PLACES = os.pathsep.join(
+    [os.environ["PATH"], "/usr/sbin", "/usr/lib/podman", "/usr/libexec/podman"]
+)
 CONTAINERS = """[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 [engine]
@@ -38,12 +41,17 @@ runroot = "{folder}/run"
 
 def needed(*names: str) -> None:
     """Skip the test where a tool is missing, or we are not root."""
-    if missing := [name for name in names if shutil.which(name) is None]:
+    if missing := [name for name in names if shutil.which(name, path=PLACES) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
     if os.geteuid():
         pytest.skip("for root alone")
-    if platform.python_version_tuple()[:2] not in [tuple(one.split(".")) for one in RELEASES]:
+    if not release():
         pytest.skip(f"no Debian release has Python {platform.python_version()}")
+
+
+def release() -> str:
+    """The Debian that has this Python; empty if none has."""
+    return RELEASES.get(".".join(platform.python_version_tuple()[:2]), "")
 
 
 def run(*command: object, **settings: object) -> str:
@@ -58,9 +66,8 @@ def run(*command: object, **settings: object) -> str:
 def debian(folder: Path) -> Path:
     """A small Debian with Python, unpacked below `folder`."""
     root = folder / "debian"
-    release = RELEASES[".".join(platform.python_version_tuple()[:2])]
     packages = "--include=ca-certificates,python3,python3-venv"
-    run("debootstrap", "--variant=minbase", packages, release, root, MIRROR)
+    run("debootstrap", "--variant=minbase", packages, release(), root, MIRROR)
     return root
 
 
