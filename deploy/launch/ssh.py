@@ -9,6 +9,7 @@ import click
 
 from ...common.errors import UserError
 from ...common.transport import require_keys
+from ..local import Interrupted
 from ..outfolder import OutFolder
 from ..signals import Signals
 from .commands import commands, dry_run, ssh_command
@@ -52,6 +53,10 @@ def _launch(plan: Plan, signals: Signals) -> int:
             cluster.run()
     except UserError:
         if not folder.holds_epochs():
+            folder.discard()
+        raise
+    except Interrupted:
+        if not cluster.stands:
             folder.discard()
         raise
     finally:

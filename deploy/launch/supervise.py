@@ -74,7 +74,7 @@ class RemoteCluster:
         self._heard_at = 0.0
         self._restarts = 0
         self._away: dict[str, _Away] = {}
-        self._present: set[str] = set()
+        self._present: set[int] = set()
 
     def __enter__(self) -> "RemoteCluster":
         return self
@@ -158,7 +158,8 @@ class RemoteCluster:
         if self._controller in gone:
             return False
         for remote in gone:
-            if remote.ran and self._judged(remote) is not Verdict.LOST:
+            if remote.ran and not remote.reported and self._judged(remote) is not Verdict.LOST:
+                remote.reported = True
                 operator.report_death(remote.nodename, remote.pid, remote.status or 0)
         report = operator.status(ANSWER)
         if report is not None:
@@ -244,10 +245,10 @@ class RemoteCluster:
 
     def _name_the_silent(self, report: dict[str, Any]) -> None:
         """Say on which host a role was that the controller has given up, while ssh still waits."""
-        present = {role["name"] for role in report["roles"]}
+        present = {role["pid"] for role in report["roles"]}
         if report["phase"] not in ENDS:
             for remote in self._remotes.running:
-                if remote.command.name in self._present - present:
+                if remote.pid in self._present - present:
                     self.screen.complain(
                         f"host {remote.command.host.name}: nothing is heard of "
                         f"{remote.command.name} there"
@@ -273,20 +274,40 @@ class RemoteCluster:
     def _fatal(self, remote: Remote) -> RoleError | UserError:
         """End all roles, and say who failed first, and what followed."""
         assert self._operator is not None
-        first = f"{remote.name} {how(remote.status or 0, remote.words())}"
-        if self._operator.stop(1, first, ANSWER):
+        told = f"{remote.name} {how(remote.status or 0, remote.words())}"
+        if self._operator.stop(1, told, ANSWER):
             self._follow_controller()
         self._remotes.end(0, self._hurry)
         if remote.status == UserError.exit_status:
-            return Reported(f"{remote.words()} ({remote.name})")
-        for line in remote.tail():
-            click.echo(f"[{remote.name}] {line}", err=True)
-        for other in sorted(self._remotes.all, key=lambda one: one.ended_at):
-            if other.ended_at > remote.ended_at and self._judged(other) in FAILURES:
-                told = how(other.status or 0, other.words())
-                self.screen.complain(f"after it {other.name} {told}")
-        after = f"after {remote.ended_at - self._began:.1f} s"
-        return RoleError(f"{first}: it failed first, {after} (log: {remote.log})")
+            return Reported(f"{remote.words()} (on {remote.command.host.name})")
+        self._tell_failures()
+        return RoleError(f"{told} (logs: {self._out / 'logs'})")
+
+    def _tell_failures(self) -> None:
+        """Say who failed first, with its last lines, and who else has; of those that the controller
+        has told to end nothing is said."""
+        reason = self.report.get("reason") or self._controller.words()
+        failures = sorted(
+            (one for one in self._remotes.all if self._failed_by_itself(one, reason)),
+            key=lambda one: one.ended_at,
+        )
+        for number, remote in enumerate(failures):
+            told = how(remote.status or 0, remote.words())
+            after = f"{remote.ended_at - self._began:.1f} s after the launch began"
+            if number:
+                self.screen.complain(f"then {remote.name}, {after}, {told}")
+                continue
+            self.screen.complain(f"{remote.name} failed first, {after}: it {told}. It said last:")
+            for line in remote.tail():
+                click.echo(f"[{remote.name}] {line}", err=True)
+
+    def _failed_by_itself(self, remote: Remote, reason: str) -> bool:
+        return (
+            remote is not self._controller
+            and self._judged(remote) in FAILURES
+            and remote.words() != reason
+            and not remote.ended_by_us
+        )
 
     def _follow_controller(self) -> None:
         """The controller has been told to stop: it waits for the goodbyes of those who have joined,
@@ -319,6 +340,7 @@ class RemoteCluster:
             raise RoleError(
                 f"host {controller.command.host.name}, where the controller ran, is lost"
             )
+        self._tell_failures()
         raise RoleError(f"{words} (logs: {self._out / 'logs'})")
 
 
