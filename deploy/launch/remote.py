@@ -203,6 +203,10 @@ class Remotes:
             while not remote.quiet and self._read(remote):
                 pass
 
+    def close(self) -> None:
+        """Watch no more; nobody runs."""
+        self._selector.close()
+
     def _wait(self, patience: float, hurry: Callable[[], bool]) -> None:
         deadline = self._clock.now() + patience
         while self.running and self._clock.now() < deadline and not hurry():

@@ -86,6 +86,7 @@ class RemoteCluster:
         trace: TracebackType | None,
     ) -> None:
         self._remotes.end(0, self._hurry)
+        self._remotes.close()
         if self._operator is not None:
             self._operator.close()
 
