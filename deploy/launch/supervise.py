@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
@@ -47,8 +46,6 @@ class _Away:
 class RemoteCluster:
     """The roles on their hosts, the operator's line to their controller, and the screen.
 
-    A context: when it is left, no role is.
-
     Arguments:
         made: the commands of all roles, the controller first.
         as_argument_list: what starts a role on its host.
@@ -76,20 +73,6 @@ class RemoteCluster:
         self._away: dict[str, _Away] = {}
         self._present: set[int] = set()
 
-    def __enter__(self) -> "RemoteCluster":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remotes.end(0, self._hurry)
-        self._remotes.close()
-        if self._operator is not None:
-            self._operator.close()
-
     def _hurry(self) -> bool:
         return self._signals.urgent
 
@@ -113,11 +96,21 @@ class RemoteCluster:
         return self._operator is not None
 
     def run(self) -> None:
-        """Start, watch, and wait for the end; then `failed` are those beside a complete job.
+        """Start, watch, and wait for the end; then `failed` are those beside a complete job. When
+        it returns or raises no role is left.
 
         Raises:
             UserError, RoleError: the job did not complete.
         """
+        try:
+            self._run()
+        finally:
+            self._remotes.end(0, self._hurry)
+            self._remotes.close()
+            if self._operator is not None:
+                self._operator.close()
+
+    def _run(self) -> None:
         with self.screen:
             self.screen.starting()
             self._remotes.start(self._made[:1])

@@ -111,7 +111,7 @@ def test_a_host_that_disappears_is_named_others_train_on_and_a_late_worker_takes
 ):
     lines = (
         "host-a roles=controller,paramserver,dataserver",
-        "host-b roles=worker",
+        "host-b roles=worker device=cpu threads=2",
         "host-c roles=worker",
     )
     command = launch(lines, *FOREVER)

@@ -14,7 +14,13 @@ from dualshard.deploy.launch.tether import STARTED
 
 pytestmark = pytest.mark.processes
 
-LOGS_IN = f"print('{STARTED}77 on b'); print('one'); print('two', flush=True); exit(len(open(0).read()) > 0)"
+LOGS_IN = f"""
+import sys
+print('{STARTED}77 on b')
+print('one')
+print('two', flush=True)
+sys.exit(sys.stdin.read() != '')
+"""
 NEVER = "input()"
 
 
