@@ -44,10 +44,9 @@ def launch(plan: Plan) -> int:
 
 def _launch(plan: Plan, signals: Signals) -> int:
     folder, there = _folder(plan)
-    cluster = RemoteCluster(
-        plan, commands(plan, there), partial(ssh_command, plan), folder.path, signals
-    )
+    made = commands(plan, there)
     with held(folder, lambda: cluster.stands):
+        cluster = RemoteCluster(plan, made, partial(ssh_command, plan), folder.path, signals)
         cluster.run()
     _finish(cluster, folder.path)
     return 1 if cluster.failed else 0

@@ -66,7 +66,10 @@ class RemoteCluster:
         self._clock = SystemClock()
         self._began = self._clock.now()
         self._remotes = Remotes(out / "logs", self._clock, as_argument_list, self._say)
-        self._operator: Operator | None = None
+        # Nothing is asked before our controller listens: another job's may have its port.
+        host, keys = made[0].host, Path(plan.keys) if plan.keys else None
+        self._where = parse_address(f"{host.reached_at}:{plan.port}", "--controller")
+        self._operator = Operator(self._where, keys)
         self._address = ""
         self._heard_at = 0.0
         self._restarts = 0
@@ -93,7 +96,7 @@ class RemoteCluster:
     @property
     def stands(self) -> bool:
         """Whether the controller has ever listened."""
-        return self._operator is not None
+        return bool(self._address)
 
     def run(self) -> None:
         """Start, watch, and wait for the end; then `failed` are those beside a complete job. When
@@ -107,28 +110,26 @@ class RemoteCluster:
         finally:
             self._remotes.end(0, self._hurry)
             self._remotes.close()
-            if self._operator is not None:
-                self._operator.close()
+            self._operator.close()
 
     def _run(self) -> None:
         with self.screen:
             self.screen.starting()
             self._remotes.start(self._made[:1])
             # Alone at first: on a port that another job has, the others would join that job.
-            address = self._wait_for_controller()
-            self._operator = Operator(address, Path(self._plan.keys) if self._plan.keys else None)
+            self._wait_for_controller()
             self._heard_at = self._clock.now()
             self._remotes.start(self._made[1:])
-            while self._watch(self._operator):
+            while self._watch():
                 pass
         self._remotes.end(GOODBYE, self._hurry)
         self._check_controller()
         self.failed += [one for one in self._remotes.ended() if self._judged(one) in FAILURES]
 
-    def _wait_for_controller(self) -> str:
+    def _wait_for_controller(self) -> None:
         limit = self._plan.job.job.start_timeout
         deadline = self._clock.now() + limit
-        while not self._address:
+        while not self.stands:
             if self._signals.first:
                 raise Interrupted(self._signals.first, " before the cluster stood")
             if any(self._remotes.ended()):
@@ -140,13 +141,12 @@ class RemoteCluster:
                     f"(log: {self._controller.log}); allow more time with --start-timeout"
                 )
             self._remotes.turn(POLL)
-        host = self._made[0].host
-        return parse_address(f"{host.reached_at}:{self._plan.port}", "--controller")
 
-    def _watch(self, operator: Operator) -> bool:
+    def _watch(self) -> bool:
         """One look at everything; False once the controller has ended."""
+        operator = self._operator
         if self._signals.first:
-            self._interrupted(operator)
+            self._interrupted()
         self._remotes.turn(POLL)
         gone = list(self._remotes.ended())
         if self._controller in gone:
@@ -172,7 +172,7 @@ class RemoteCluster:
                 silent = self._clock.now() - self._heard_at
                 raise RoleError(
                     f"the controller has not answered for {silent:.0f} s: it must be reached from "
-                    f"here at {operator.address} (log: {self._controller.log})"
+                    f"here at {self._where} (log: {self._controller.log})"
                 )
         return True
 
@@ -267,7 +267,6 @@ class RemoteCluster:
 
     def _fatal(self, remote: Remote) -> RoleError | UserError:
         """End all roles, and say who failed first, and what followed."""
-        assert self._operator is not None
         told = f"{remote.name} {how(remote.status or 0, remote.words())}"
         if self._operator.stop(1, told, ANSWER):
             self._follow_controller()
@@ -313,11 +312,11 @@ class RemoteCluster:
             self._remotes.turn(POLL)
         self._remotes.end(AFTERWARDS, self._hurry)
 
-    def _interrupted(self, operator: Operator) -> None:
+    def _interrupted(self) -> None:
         """End the job in order: ask the controller, who tells everyone."""
         number = self._signals.first
         self.screen.say(f"{signal_name(number)}: stopping all roles (once more: at once)")
-        if operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
+        if self._operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
             self._follow_controller()
         raise Interrupted(number, f"; logs: {self._out / 'logs'}")
 
