@@ -327,7 +327,8 @@ class RemoteCluster:
         if not status:
             return
         if status == UserError.exit_status:
-            raise Reported(f"{words} (on {controller.command.host.name})")
+            shared = any(one.words() == words for one in self._remotes.all[1:])
+            raise Reported(words if shared else f"{words} (on {controller.command.host.name})")
         verdict = self._judged(controller)
         if verdict is Verdict.LOST:
             raise RoleError(
