@@ -7,6 +7,8 @@ here stands the order of events: start, wait until the controller listens, watch
 import json
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,26 +60,38 @@ def train_locally(job: Job, out: Path | None) -> tuple[int, dict[str, Any]]:
     """
     with Signals() as signals:
         folder = OutFolder.of(job, out)
-        lock = folder.lock()
-        try:
-            with LocalCluster(job, folder.path, signals) as cluster:
-                failed = cluster.run()
-        except UserError:
-            if not folder.holds_epochs():
-                folder.discard()
-            raise
-        except Interrupted:
-            if not cluster.stands:
-                folder.discard()
-            raise
-        finally:
-            lock.release()
+        cluster = LocalCluster(job, folder.path, signals)
+        with held(folder, lambda: cluster.stands), cluster:
+            failed = cluster.run()
     summary = folder.path / "summary.json"
     totals = json.loads(summary.read_text()) if summary.exists() else {}
     cluster.screen.finish(totals)
     for child in failed:
         cluster.screen.complain(child.ending())
     return 1 if failed else 0, totals
+
+
+@contextmanager
+def held(folder: OutFolder, stands: Callable[[], bool]) -> Iterator[None]:
+    """Keep the run directory while a cluster of ours lives. Bad input leaves none behind, nor does
+    a cluster that was stopped before it stood.
+
+    Raises:
+        UserError: another launcher has it.
+    """
+    lock = folder.lock()
+    try:
+        yield
+    except UserError:
+        if not folder.holds_epochs():
+            folder.discard()
+        raise
+    except Interrupted:
+        if not stands():
+            folder.discard()
+        raise
+    finally:
+        lock.release()
 
 
 class LocalCluster:
