@@ -57,7 +57,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or ("" if interface else controller_of(os.environ)),
+        bind=bind or where or ("" if interface else controller_of(os.environ) or ""),
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,
