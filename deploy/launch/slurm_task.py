@@ -50,22 +50,27 @@ def slurm_task(
     job = read_job(out / "logs" / "job.toml")
     role, rank = role_of(task, role_counts(job))
     plan = Plan(job=job, keys="" if keys is None else str(keys), insecure=insecure)
-    own, other = ("", "") if task.alone else (_resolved(task.node), _resolved(task.other))
-    listening = listens_on(task, own, other)
-    host = Host(task.node, bind=listening, address=listening if task.alone else task.node)
-    address = controller_address(task, port)
-    if role is Role.CONTROLLER:
-        bind = f"{listening}:{address.rpartition(':')[2]}"
-        arguments = _controller(job, out, [*security(plan, host), "--bind", bind])
-        arguments += ["--advertise", address]
-    else:
-        arguments = joining_arguments(plan, role, rank, host, address)
+    arguments = _arguments(task, plan, out, port)
     if role is not Role.CONTROLLER:
         # Slurm signals all tasks at once. Who ends first would seem lost to the others: so the
         # controller alone hears it, and tells them; if it is gone, its lease ends them.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kept = max_restarts if role in MORTAL else 0
     _become(arguments, out / "logs" / f"{role}-{rank}.log", job.job.lease, kept)
+
+
+def _arguments(task: Task, plan: Plan, out: Path, port: int) -> list[str]:
+    """The role's name and its arguments."""
+    role, rank = role_of(task, role_counts(plan.job))
+    own, other = ("", "") if task.alone else (_resolved(task.node), _resolved(task.other))
+    listening = listens_on(task, own, other)
+    host = Host(task.node, bind=listening, address=listening if task.alone else task.node)
+    address = controller_address(task, port)
+    if role is not Role.CONTROLLER:
+        return joining_arguments(plan, role, rank, host, address)
+    bind = f"{listening}:{address.rpartition(':')[2]}"
+    listen = ["--bind", bind, "--advertise", address]
+    return _controller(plan.job, out, [*security(plan, host), *listen])
 
 
 def _resolved(node: str) -> str:
