@@ -33,8 +33,7 @@ def launch(plan: Plan) -> int:
         raise UserError("--hostfile", plan.hostfile, "none with --launcher slurm", fix)
     _check_keys(plan)
     if plan.dry_run:
-        out = Path(plan.job.job.resume or plan.out or Path("runs") / "DATE-TIME")
-        click.echo(batch_script(plan, out.absolute(), HERE), nl=False)
+        click.echo(batch_script(plan, _planned(plan).absolute(), HERE), nl=False)
         return 0
     sbatch = shutil.which("sbatch")
     if sbatch is None:
@@ -48,6 +47,15 @@ def launch(plan: Plan) -> int:
         folder.discard()
         raise
     return 0
+
+
+def _planned(plan: Plan) -> Path:
+    """The run directory, without making it."""
+    if plan.job.job.resume:
+        from ...paramserver.checkpoint import run_of
+
+        return run_of(Path(plan.job.job.resume), "job.resume")
+    return plan.out or Path("runs") / "DATE-TIME"
 
 
 def batch_script(plan: Plan, out: Path, dualshard: Sequence[str]) -> str:

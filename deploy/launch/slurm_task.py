@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ import click
 
 from ...common.config import read_job
 from ...common.errors import RoleError, UserError
-from ...common.job import Job
+from ...common.job import Job, to_toml
 from ...common.types import Role
 from ..environment import of_a_role
 from ..options import keys_option
@@ -49,22 +50,27 @@ def slurm_task(
     job = read_job(out / "logs" / "job.toml")
     role, rank = role_of(task, role_counts(job))
     plan = Plan(job=job, keys="" if keys is None else str(keys), insecure=insecure)
-    own, other = ("", "") if task.alone else (_resolved(task.node), _resolved(task.other))
-    listening = listens_on(task, own, other)
-    host = Host(task.node, bind=listening, address=listening if task.alone else task.node)
-    address = controller_address(task, port)
-    if role is Role.CONTROLLER:
-        bind = f"{listening}:{address.rpartition(':')[2]}"
-        arguments = _controller(job, out, [*security(plan, host), "--bind", bind])
-        arguments += ["--advertise", address]
-    else:
-        arguments = joining_arguments(plan, role, rank, host, address)
+    arguments = _arguments(task, plan, out, port)
     if role is not Role.CONTROLLER:
         # Slurm signals all tasks at once. Who ends first would seem lost to the others: so the
         # controller alone hears it, and tells them; if it is gone, its lease ends them.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kept = max_restarts if role in MORTAL else 0
     _become(arguments, out / "logs" / f"{role}-{rank}.log", job.job.lease, kept)
+
+
+def _arguments(task: Task, plan: Plan, out: Path, port: int) -> list[str]:
+    """The role's name and its arguments."""
+    role, rank = role_of(task, role_counts(plan.job))
+    own, other = ("", "") if task.alone else (_resolved(task.node), _resolved(task.other))
+    listening = listens_on(task, own, other)
+    host = Host(task.node, bind=listening, address=listening if task.alone else task.node)
+    address = controller_address(task, port)
+    if role is not Role.CONTROLLER:
+        return joining_arguments(plan, role, rank, host, address)
+    bind = f"{listening}:{address.rpartition(':')[2]}"
+    listen = ["--bind", bind, "--advertise", address]
+    return _controller(plan.job, out, [*security(plan, host), *listen])
 
 
 def _resolved(node: str) -> str:
@@ -80,17 +86,21 @@ def _resolved(node: str) -> str:
 def _controller(job: Job, out: Path, options: Sequence[str]) -> list[str]:
     """The controller's arguments; where the run has a checkpoint, it goes on from the last one.
 
-    A checkpoint that the user has named counts in the first life of a job alone.
+    A checkpoint that the user has named counts in the first life alone: later ones must not go
+    back to it.
     """
     from ...paramserver.checkpoint import has_checkpoint
 
-    named = job.job.resume if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else ""
-    resume = named or (str(out) if has_checkpoint(out) else "")
+    job_file = out / "logs" / "job.toml"
+    resume = job.job.resume or (str(out) if has_checkpoint(out) else "")
+    if job.job.resume:
+        fresh = job_file.with_name("job.toml.new")
+        fresh.write_text(to_toml(replace(job, job=replace(job.job, resume=""))))
+        os.replace(fresh, job_file)
     if not resume:
         _set_aside(out / "metrics.jsonl")
-    logs = out / "logs"
-    folder = [str(logs / "job.toml"), "--out", str(out), "--announce", f"{logs}/controller.address"]
-    return ["controller", *folder, "--resume", resume, *options]
+    folder = ["--out", str(out), "--announce", str(out / "logs" / "controller.address")]
+    return ["controller", str(job_file), *folder, "--resume", resume, *options]
 
 
 def _set_aside(metrics: Path) -> None:

@@ -60,8 +60,10 @@ def test_a_job_is_trained_requeued_cancelled_and_gone_on_with(commands, tmp_path
         job = re.search(r"\d+", slurm.shell(told("sbatch runs/.*"), work))[0]
         assert slurm.wait(job, "COMPLETED", "FAILED") == "COMPLETED", logs(run)
 
-    log = run / "logs" / "controller-0.log"
-    assert log.read_text().count("goes on from checkpoint") == 2
+    log = (run / "logs" / "controller-0.log").read_text()
+    assert log.count("goes on from checkpoint") == 2
+    assert log.count("stopping: stopped by SIGTERM") == 2
+    assert "lost " not in log, "whoever ended before the controller had told it to"
     epochs = [row["epoch"] for row in rows(run, "epoch")]
     repeated = len(epochs) - len(set(epochs))
     assert set(epochs) == set(range(EPOCHS))

@@ -6,6 +6,7 @@ import shlex
 import pytest
 from click.testing import CliRunner
 
+from dualshard.common.config import read_job
 from dualshard.common.job import Job, to_toml
 from dualshard.deploy.commands import dualshard
 from dualshard.deploy.launch import slurm_task
@@ -14,7 +15,6 @@ SLURM = {
     "SLURM_NTASKS": "6",
     "SLURM_JOB_ID": "17",
     "SLURM_JOB_NODELIST": "n[1-3]",
-    "SLURM_RESTART_COUNT": None,
 }
 ADDRESSES = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "127.0.1.1"}
 
@@ -185,9 +185,19 @@ def test_a_run_with_a_checkpoint_goes_on_from_it(become, tmp_path, monkeypatch):
 
 
 def test_a_named_checkpoint_counts_in_the_first_life_alone(become, tmp_path, monkeypatch):
-    job = Job.from_dict({"job": {"resume": "/other/checkpoints/000002"}})
-    (tmp_path / "run" / "logs" / "job.toml").write_text(to_toml(job))
+    named = Job.from_dict({"job": {"resume": "/run/checkpoints/000002", "seed": 7}})
+    (tmp_path / "run" / "logs" / "job.toml").write_text(to_toml(named))
     monkeypatch.setattr("dualshard.paramserver.checkpoint.has_checkpoint", lambda run: True)
-    assert resumed(become(0)) == "/other/checkpoints/000002"
-    assert resumed(become(0, SLURM_RESTART_COUNT="0")) == "/other/checkpoints/000002"
-    assert resumed(become(0, SLURM_RESTART_COUNT="1")) == "RUN"
+    assert resumed(become(0)) == "/run/checkpoints/000002"
+    assert resumed(become(0)) == "RUN"
+    left = read_job(tmp_path / "run" / "logs" / "job.toml")
+    assert (left.job.resume, left.job.seed) == ("", 7)
+
+
+def test_a_dry_run_knows_the_folder_of_a_run_that_goes_on(launch, tmp_path):
+    checkpoint = tmp_path / "run" / "checkpoints" / "000002"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "run" / "job.toml").write_text(to_toml(Job()))
+    result = launch("--dry-run", "--insecure", "--resume", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert f" slurm-task {tmp_path}/run --insecure &\n" in result.stdout
