@@ -80,7 +80,7 @@ class Monitor:
             local = handshake.place.startswith("ipc:")
             if handshake.outcome == "failed" or (handshake.outcome == "unfinished" and not local):
                 report.count(f"{handshake.outcome}_handshakes")
-        if vanished := self._vanished(now):
+        if vanished := self._silent(now):
             report.count("failed_handshakes", vanished)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Monitor:
         self._watched.disable_monitor()
         self._socket.close(0)
 
-    def _vanished(self, now: float) -> int:
+    def _silent(self, now: float) -> int:
         """How many more connections have come to nothing without a word: ZeroMQ does not tell when
         it closes one that speaks another protocol. What was accepted more than the limit ago, and
         has no end, is one of them."""
