@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import zmq
 
+from .contract import Report
+
 MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 _EVENT = struct.Struct("=hi")
 _FAILED = {
@@ -71,7 +73,22 @@ class Monitor:
             ended.append(Handshake(outcome, mismatch, place.decode(errors="replace")))
         return ended
 
-    def vanished(self, now: float) -> int:
+    def count_failures(self, now: float, report: Report) -> None:
+        """Count the handshakes of those who connected to us that have come to nothing. Who was
+        refused is counted at the door; whoever looks for a shortcut (see `beside`) has none."""
+        for handshake in self.take():
+            local = handshake.place.startswith("ipc:")
+            if handshake.outcome == "failed" or (handshake.outcome == "unfinished" and not local):
+                report.count(f"{handshake.outcome}_handshakes")
+        if vanished := self._silent(now):
+            report.count("failed_handshakes", vanished)
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._watched.disable_monitor()
+        self._socket.close(0)
+
+    def _silent(self, now: float) -> int:
         """How many more connections have come to nothing without a word: ZeroMQ does not tell when
         it closes one that speaks another protocol. What was accepted more than the limit ago, and
         has no end, is one of them."""
@@ -84,8 +101,3 @@ class Monitor:
         fresh = max(0, accepted - self._ended - self._vanished)
         self._vanished += fresh
         return fresh
-
-    def close(self) -> None:
-        """Look no longer."""
-        self._watched.disable_monitor()
-        self._socket.close(0)
