@@ -6,21 +6,33 @@ from pathlib import Path
 from ..common.clock import SystemClock
 from ..common.delivery import Courier, Send
 from ..common.errors import UserError
+from ..common.keys import KeyRing
 from ..common.messages import AskStatus, Message, Obituary, Refused, Status, Stop
+from ..common.permissions import OPERATOR
 from ..common.transport import ZmqTransport
+from ..common.types import Role
 from ..common.wire import decode, encode
+
+REPEAT = 0.5
+"""Seconds after which a question that may have got lost is asked again."""
 
 
 class Operator:
     """Asks one controller. Not thread-safe."""
 
     def __init__(self, address: str, keys: Path | None = None) -> None:
-        """`address` is `tcp://host:port`, `keys` the folder with the operator's key, if any."""
+        """`address` is `tcp://host:port`, `keys` the folder with the operator's key, if any.
+
+        Raises:
+            UserError: the folder has no such key.
+        """
         self.address, self._keys = address, keys
         incarnation = secrets.randbits(62)
         self._clock = SystemClock()
         self._courier = Courier(incarnation)
-        self._transport = ZmqTransport(incarnation)
+        ring = None if keys is None else KeyRing(keys, OPERATOR)
+        self._transport = ZmqTransport(incarnation, keys=ring)
+        self._transport.expect(address, Role.CONTROLLER)
 
     def status(self, patience: float) -> dict[str, object] | None:
         """The controller's report; None if there is no answer within `patience` seconds.
@@ -45,16 +57,18 @@ class Operator:
 
     def _ask(self, message: Message, patience: float) -> Message | None:
         deadline = self._clock.now() + patience
-        request = self._courier.ask(self.address, message, self._clock.now())
+        request = self._courier.ask(self.address, message, self._clock.now(), pause=REPEAT)
         self._send(request)
         while (left := deadline - self._clock.now()) > 0:
-            for peer, frames in self._transport.receive(left):
+            for peer, frames in self._transport.receive(min(left, REPEAT)):
                 envelope = decode(frames)
                 _, answered, _ = self._courier.receive(peer, envelope)
                 if answered and answered.envelope.sequence == request.envelope.sequence:
                     if isinstance(envelope.message, Refused):
                         raise self._refused(envelope.message)
                     return envelope.message
+            for again in self._courier.due(self._clock.now())[0]:
+                self._send(again)
         for waiting in self._courier.open_requests():
             self._courier.withdraw(waiting)
         return None
@@ -70,12 +84,11 @@ class Operator:
     def _send(self, send: Send) -> None:
         self._transport.send(send.peer, encode(send.envelope))
 
-
-def no_answer(address: str, patience: float) -> UserError:
-    """The error of an operator whom nobody has answered within `patience` seconds."""
-    return UserError(
-        "--controller",
-        address.removeprefix("tcp://"),
-        f"a controller that answers within {patience:g} s",
-        "start one there, or give its address",
-    )
+    def no_answer(self, patience: float) -> UserError:
+        """The error to raise when nobody has answered within `patience` seconds."""
+        return UserError(
+            "--controller",
+            self.address.removeprefix("tcp://"),
+            f"a controller that answers within {patience:g} s",
+            self._transport.trouble(self.address) or "start one there, or give its address",
+        )
