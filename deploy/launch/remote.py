@@ -204,8 +204,11 @@ class Remotes:
                 pass
 
     def close(self) -> None:
-        """Watch no more; nobody runs."""
+        """Listen no more; nobody runs."""
         self._selector.close()
+        for remote in self.all:
+            assert remote.process.stdout is not None
+            remote.process.stdout.close()
 
     def _wait(self, patience: float, hurry: Callable[[], bool]) -> None:
         deadline = self._clock.now() + patience
