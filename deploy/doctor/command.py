@@ -12,6 +12,7 @@ from ..jsonfile import check_can_write, json_option, write_json
 from ..options import keys_option
 from ..screen import console
 from .findings import Finding, as_rows, examine, exit_status, verdict
+from .patience import in_time
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -45,7 +46,7 @@ def findings(address: str, keys: Path | None) -> list[Finding]:
     """All that there is to find, in the order in which it is shown."""
     from . import installation, machine, network
 
-    found = examine([*installation.checks(), *machine.checks()])
+    found = examine([*installation.checks(), *machine.checks()], in_time)
     found += examine([("keys", lambda: network.check_keys(keys))])
     if address:
         found += network.check_controller(address, keys)

@@ -38,16 +38,20 @@ def fail(name: str, what: str, fix: str) -> Finding:
     return Finding(name, "fail", what, fix)
 
 
-def examine(checks: Iterable[tuple[str, Check]]) -> list[Finding]:
-    """Run the checks in order; one that breaks is a finding, too, and stops none of the others."""
+def examine(
+    checks: Iterable[tuple[str, Check]], run: Callable[[str, Check], Finding] = lambda _, it: it()
+) -> list[Finding]:
+    """Run the checks in order; one that breaks is a finding, too, and stops none of the others.
+
+    `run` is handed the name and the check.
+    """
     findings = []
     for name, check in checks:
         try:
-            findings.append(check())
+            findings.append(run(name, check))
         except Exception as error:
-            findings.append(
-                fail(name, f"the check itself failed: {describe(error)}", "report this as a fault")
-            )
+            what = f"the check itself failed: {describe(error)}"
+            findings.append(fail(name, what, "report this as a fault of dualshard"))
     return findings
 
 

@@ -1,19 +1,17 @@
 """Checks of the way to a controller: name, connection, answer, clock; and of this host's keys."""
 
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from ...common.clock import SystemClock, wall_time
 from ...common.errors import UserError
-from ...common.loop import Background
 from ...common.session import own_versions
 from ...common.transport import parse_address
 from ...common.transport.local import address_towards, reach, resolve
 from ..operator import Operator
 from .findings import Finding, examine, fail, ok, warn
+from .patience import within
 
 PATIENCE = 1.5
 """Seconds for each of a name, a connection and an answer."""
@@ -87,20 +85,6 @@ def _resolved(host: str) -> list[str] | str:
         return resolve(host)
     except OSError as failed:
         return failed.strerror or str(failed)
-
-
-def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What `work` returns; None if that takes longer. It is then left to itself, since nothing
-    ends a question to a name server early."""
-    answers: SimpleQueue[Any] = SimpleQueue()
-    beside = Background(answers.put, "doctor")
-    beside.submit(work)
-    try:
-        return answers.get(timeout=seconds)
-    except Empty:
-        return None
-    finally:
-        beside.close(0)
 
 
 def ask(
