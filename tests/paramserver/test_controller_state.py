@@ -294,3 +294,11 @@ def test_the_status_is_plain_and_complete() -> None:
     assert [role["name"] for role in report["roles"]] == ["paramserver-0"]
     assert report["address"] == "here:1"
     assert report["last_epoch"] == {}
+
+
+def test_the_report_tells_the_time_and_the_versions_of_the_controller() -> None:
+    desk = Desk()
+    desk.controller.wall_time = lambda: 1.75e9
+    reply = desk.say(99, AskStatus())
+    assert isinstance(reply, Status)
+    assert (reply.report["time"], reply.report["versions"]) == (1.75e9, {"protocol": "1"})
