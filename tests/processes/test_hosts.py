@@ -32,7 +32,7 @@ def hosts(tmp_path_factory):
 def launch(hosts, commands, tmp_path):
     """Starts a launch on host-a of a hostfile's lines, which begin with host names."""
 
-    def start(lines, *arguments, out="run"):
+    def start(lines, *arguments, out="run", security=("--insecure",)):
         text = f"* python={sys.executable}\n"
         for line in lines:
             name, _, rest = line.partition(" ")
@@ -40,7 +40,7 @@ def launch(hosts, commands, tmp_path):
             text += f"{name} address={address} {rest}\n"
         (tmp_path / "hosts.txt").write_text(text)
         return commands.start(
-            *("launch", "--hostfile", "hosts.txt", "--ssh", hosts.ssh, "--insecure"),
+            *("launch", "--hostfile", "hosts.txt", "--ssh", hosts.ssh, *security),
             *("--out", out, "--set", "train.transport=tcp", *arguments),
             inside=hosts.inside("host-a"),
         )
@@ -88,7 +88,8 @@ def test_three_hosts_train_as_well_as_one_and_three_seconds_without_a_network_co
     launch, hosts, commands, tmp_path
 ):
     settings = ("--set", "job.epochs=30", "--set", "job.checkpoint_every=0")
-    command = launch(("host-a", "host-b", "host-c"), *settings)
+    assert commands.start("keygen", "keys").wait() == 0
+    command = launch(("host-a", "host-b", "host-c"), *settings, security=("--keys", "keys"))
     within(60, lambda: len(rows(tmp_path / "run")) >= 2, command)
     hosts.cut("host-c")
     alone = commands.start("train", "--out", "alone", "--json", "alone.json", *settings)
