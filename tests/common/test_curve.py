@@ -26,6 +26,8 @@ PATIENCE = 10.0
 """Seconds for what takes less than one unless the machine is very busy."""
 TURN = 0.01
 """Seconds of one turn."""
+AGAIN = 0.2
+"""Seconds after which a question is asked again."""
 QUESTION = [b"question", b"x" * 1000]
 HALF_OPEN = 200
 ROLES = ("controller", "paramserver", "worker", "operator")
@@ -121,9 +123,9 @@ def take(receiver: Noted, *others: Noted) -> tuple[Peer, list[bytes]]:
 
 def talk(server: Noted, client: Noted, *others: Noted) -> Peer:
     """A question and its answer; whom the server heard. What gets lost is sent again."""
-    for _ in range(int(PATIENCE)):
+    for _ in range(int(PATIENCE / AGAIN)):
         client.send(server.address, QUESTION)
-        for _ in range(int(1 / TURN)):
+        for _ in range(int(AGAIN / TURN)):
             heard = server.receive(0)
             for peer, frames in heard:
                 assert [bytes(frame) for frame in frames] == QUESTION
@@ -234,7 +236,8 @@ def test_a_server_with_another_key_gets_no_word(
     client.send(server.address, QUESTION)
     until(lambda: server.counts and client.trouble(server.address), server, client)
     assert client.trouble(server.address) == (
-        f"its key is no controller key of {mine / 'public'}: copy the folder from its host"
+        f"it breaks off; perhaps its key is no controller key of {mine / 'public'}: copy that from "
+        "its host"
     )
 
 
