@@ -11,7 +11,7 @@ from pathlib import Path
 import containers
 import pytest
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 OWNER = 10001
 
