@@ -25,7 +25,7 @@ def machine_facts() -> dict[str, str]:
                 ),
             ]
         ),
-        "BLAS": ", ".join(_blas()),
+        "BLAS": ", ".join(blas_libraries()),
         "environment": ", ".join(_chosen_kernels()) or "no OPENBLAS_* variable is set",
     }
 
@@ -47,7 +47,7 @@ def _installed(package: str) -> str:
         return f"no {package}"
 
 
-def _blas() -> list[str]:
+def blas_libraries() -> list[str]:
     """Each BLAS in this process: whose it is, its version, and the kernels it has chosen."""
     return [
         f"{Path(found['filepath']).parent.name.removesuffix('.libs')}: {found['internal_api']} "

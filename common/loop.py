@@ -14,7 +14,7 @@ from .clock import Clock
 from .delivery import Peer, Send, routing_id
 from .errors import DualshardError, RemoteError, describe
 from .messages import Envelope
-from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Shortcut, Trust
+from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Probe, Shortcut, Trust
 from .permissions import forbidden
 from .telemetry import Telemetry
 from .transport import Transport
@@ -33,6 +33,7 @@ class Loop:
         perform: called with each action that is the role's own; an action that is done at once
             may return the event that it makes.
         look: called at least every `LONGEST_WAIT`; may return an event for the node.
+        probe: called with an address that does not answer; posts `Probed` some time later.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class Loop:
         telemetry: Telemetry,
         perform: Callable[[Action], object],
         look: Callable[[], object] = lambda: None,
+        probe: Callable[[str], object] = lambda address: None,
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
         node.counted = telemetry.counters
         node.seen, node.trouble = transport.seen, transport.trouble
         transport.report = telemetry
         self.ended: Exit | None = None
-        self._perform_own, self._look = perform, look
+        self._perform_own, self._look, self._probe = perform, look, probe
         self._posted: SimpleQueue[object] = SimpleQueue()
         self._wake_at = node.wake_at()
         self._looked_at = float("-inf")
@@ -129,6 +131,8 @@ class Loop:
                 self.transport.lend(action.block)
             elif isinstance(action, Trust):
                 self.transport.trust(action.peer, action.key)
+            elif isinstance(action, Probe):
+                self._probe(action.address)
             elif isinstance(action, Shortcut):
                 if not self.transport.shortcut(action.address):
                     self._posted.put(NoShortcut(action.address))

@@ -43,7 +43,7 @@ class Failed:
 
 
 Action = Any
-"""`Send`, `Forget`, `Shortcut`, `Lend`, `Trust`, `Note`, `Exit`, or one of the role's own."""
+"""`Send`, `Forget`, `Shortcut`, `Lend`, `Trust`, `Probe`, `Note`, `Exit`, or the role's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ class Trust:
 
     peer: Peer
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Action: look whether a connection to this address can be opened; `Probed` comes back."""
+
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,9 @@ class Node:
         """A request was refused for good."""
         self.note("error", f"{type(request.message).__name__} was refused: {reply.detail}")
 
+    def asked(self, peer: Peer) -> None:
+        """A request has been made of a peer."""
+
     def expired(self, request: Open) -> None:
         """A request's deadline has passed without a reply."""
 
@@ -188,6 +198,7 @@ class Node:
     ) -> None:
         """Send a request (see `Courier.ask`); its reply comes to `replies[type(message)]`."""
         self.do(self.courier.ask(peer, message, self.now, tag, patience, pause))
+        self.asked(peer)
 
     def answer(
         self, peer: Peer, request: Envelope, message: Message, *, remember: bool = True

@@ -24,6 +24,7 @@ from .clock import SystemClock
 from .delivery import Courier
 from .errors import RoleError
 from .keys import KeyRing
+from .listening import Listening, Lookout
 from .loop import Loop
 from .node import Action, Exit, Failed, Node
 from .session import own_versions
@@ -35,6 +36,8 @@ LINGER = 1.0
 """Seconds that last messages have to leave when a role ends."""
 FILES = 1 << 16
 """Open files that a role may want."""
+NAME_PAUSE = 0.5
+"""Seconds between two tries to find the address of a name."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class Runtime:
         self.incarnation = secrets.randbits(62)
         self.telemetry = Telemetry(str(role), self.clock)
         self._signal = 0
-        bind = options.bind or "127.0.0.1:0" if listens else ""
+        self._lookout = Lookout()
+        self._listening = Listening(role, options.bind, options.interface, options.advertise)
+        bind = self._listening.bind if listens else ""
         if bind:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
         ring = None if options.keys is None else KeyRing(options.keys, role)
-        self.transport = ZmqTransport(self.incarnation, bind, options.advertise, ring)
+        self.transport = ZmqTransport(self.incarnation, bind, self._listening.advertise, ring)
         if bind and ring is None and not is_loopback(bind.rpartition(":")[0]):
             self.telemetry.log(
                 "warning",
@@ -84,8 +89,9 @@ class Runtime:
             )
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup ignores SIGHUP for the command that it starts: that stays so.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            # nohup ignores SIGHUP for the command that it starts, launch.slurm_task SIGTERM: that
+            # stays so. (Shells ignore SIGINT for what runs in the background.)
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -100,6 +106,7 @@ class Runtime:
         """The arguments that every `Session` takes."""
         controller = self._find_controller()
         self.transport.expect(controller, Role.CONTROLLER)
+        self._tell_address(controller)
         return {
             "controller": controller,
             "address": self.transport.address,
@@ -126,6 +133,26 @@ class Runtime:
                 raise RoleError(ended.reason)
         return parse_address(path.read_text().strip(), "--controller")
 
+    def _tell_address(self, controller: str) -> None:
+        """Decide what others are told; waits until the controller's name is known, where that
+        matters."""
+        deadline = self.clock.now() + self.options.start_timeout
+        while True:
+            try:
+                self.transport.address = self._listening.told(self.transport.address, controller)
+            except OSError as unknown:
+                if self.clock.now() > deadline:
+                    shown, seconds = controller.removeprefix("tcp://"), self.options.start_timeout
+                    raise RoleError(
+                        f"the controller's host has no IPv4 address: tried {shown} for "
+                        f"{seconds:g} s ({unknown.strerror}); give its address with "
+                        "--controller HOST:PORT"
+                    ) from None
+            else:
+                return
+            if (ended := self.look(NAME_PAUSE)) is not None:
+                raise RoleError(ended.reason)
+
     def look(self, wait: float = 0.0) -> Failed | None:
         """Signals, and the end of standard input; waits up to `wait` seconds for the latter."""
         if self._signal:
@@ -142,7 +169,12 @@ class Runtime:
 
     def loop(self, node: Node, perform: Callable[[Action], object]) -> Loop:
         """The loop that joins this process to a role's state."""
-        return Loop(node, self.transport, self.clock, self.telemetry, perform, self.look)
+        telemetry, probe = self.telemetry, self._lookout.probe
+        loop = Loop(node, self.transport, self.clock, telemetry, perform, self.look, probe)
+        self._lookout.post = loop.post
+        if self.options.advertise:
+            self._lookout.submit(lambda: self._listening.check_advertised(telemetry))
+        return loop
 
     def run(self, loop: Loop, first: list[Action]) -> Exit:
         """Run a role to its end and close its sockets."""

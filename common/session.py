@@ -6,6 +6,7 @@ that a role must be told; everything else comes with the view.
 
 import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgpack
@@ -25,7 +26,8 @@ from .messages import (
     View,
     Welcome,
 )
-from .node import NEVER, Action, Exit, Failed, Forget, Node, Trust
+from .node import NEVER, Action, Exit, Failed, Forget, Trust
+from .reaching import Reaching
 from .types import Member, Role
 
 BEAT_FRACTION = 0.1
@@ -36,6 +38,12 @@ PUT_OUT = "put out by the controller"
 """How the reason begins for which a role ends whom the controller counts no more."""
 TURNED_AWAY = "refused this role"
 """What the reason says for which a role ends that the controller did not let join."""
+UNREACHABLE = "unreachable:"
+"""How the counters begin that tell the controller whom a role cannot reach, and why."""
+REACH_FIX = (
+    "see that it listens where others get to (--bind, --interface, --advertise), and that no "
+    "firewall is between"
+)
 FAREWELL = 2.0
 """Seconds that a leaving role waits for the controller to take note."""
 
@@ -48,7 +56,7 @@ class Welcomed:
     job: dict[str, Any]
 
 
-class Session(Node):
+class Session(Reaching):
     """Joins, keeps the lease, follows the view; a role's own state is built on top.
 
     Arguments:
@@ -172,18 +180,24 @@ class Session(Node):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
-            advice = self.trouble(self.controller) or (
-                "start it there, or give its address with --controller HOST:PORT"
-            )
+            trouble = self.trouble(self.controller)
+            seen = "" if trouble else self._why_not()
+            advice = trouble or "start it there, or give its address with --controller HOST:PORT"
             reason = (
                 f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries); {advice}"
+                f"{self._start_timeout:g} s ({request.tries} tries{seen}); {advice}"
             )
             self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:
             self.do(self.leaving)
 
+    def _why_not(self) -> str:
+        """Why there is no connection to the controller, as far as it was looked for."""
+        why = self.out_of_reach.get(self.controller, "")
+        return f"; {why}" if why else ""
+
     def ticked(self) -> None:
+        super().ticked()
         if self.rank < 0 or self.leaving is not None:
             return
         if self.now >= self._lost_at():
@@ -197,6 +211,8 @@ class Session(Node):
             self._beating = True
             self._beat_at = self.now + self._lease * BEAT_FRACTION
             counters = {**asdict(self.courier.counters), **self.counted, **self.report()}
+            for address, why in self.out_of_reach.items():
+                counters[f"{UNREACHABLE}{self.name_of(address)}:{why}"] = 1.0
             beat = Heartbeat(self.cluster.number, self.state_word(), counters)
             self.ask(self.controller, beat, pause=self._lease * BEAT_FRACTION)
 
@@ -257,11 +273,35 @@ class Session(Node):
         for member in old.members:
             if member.incarnation not in present and member.address:
                 self.do(Forget(member.address))
+                self.forget_reach(member.address)
                 for request in self.courier.forget(member.address):
                     self.lost(member, request)
 
     def lost(self, member: Member, request: Open) -> None:
         """`request` will never be answered: its peer is gone."""
+
+    # Who cannot be reached.
+
+    def name_of(self, address: str) -> str:
+        """The name of the member that listens at an address; empty if there is none."""
+        members = self.cluster.members
+        return next((member.name for member in members if member.address == address), "")
+
+    def cannot_reach(self, address: str, why: str) -> None:
+        if address == self.controller:
+            self.note("warning", f"no connection to the controller yet: {why}; trying on")
+        elif name := self.name_of(address):
+            self.note("warning", f"cannot reach {name} at {_shown(address)}: {why}")
+            self.beat_soon()  # the controller tells people
+
+    def never_reached(self, address: str, why: str, seconds: float) -> None:
+        if seconds >= self._start_timeout and (name := self.name_of(address)):
+            me = f"{self.role}-{self.rank} on {self.host}"
+            self.fail(
+                1,
+                f"{me} cannot reach {name} at {_shown(address)}, tried for {seconds:.0f} s: "
+                f"{why}; {REACH_FIX}",
+            )
 
 
 def _shown(address: str) -> str:
@@ -275,4 +315,5 @@ def own_versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "msgpack": ".".join(map(str, msgpack.version)),
+        "dualshard": version("dualshard"),
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..common.clock import Clock
 from ..common.errors import RoleError, UserError
 from ..common.types import Role
+from .environment import of_a_role
 from .signals import signal_name
 
 LOOK = 0.05
@@ -91,12 +92,6 @@ class Children:
         log = self._logs / f"{role}-{rank}.log"
         # -P: a file in the working directory must not hide a module of the standard library.
         command = [sys.executable, "-P", "-m", "dualshard.deploy", str(role), "--end-with-stdin"]
-        # The job that the children get is resolved: the environment must not change it again.
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("DUALSHARD_", "DMLC_"))
-        }
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 (our own command, no shell)
                 [*command, *arguments],
@@ -104,7 +99,7 @@ class Children:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
+                env=of_a_role(os.environ),
             )
         child = Child(role, rank, process, log)
         self.all.append(child)

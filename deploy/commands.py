@@ -14,12 +14,14 @@ from . import roles
 from .bench import bench
 from .checkpoints import checkpoint
 from .data import data
+from .doctor.command import doctor
 from .evaluate import evaluate
 from .export import export
 from .init import init
 from .jsonfile import check_can_write, json_option, write_json
 from .keygen import keygen
 from .launch.command import launch
+from .launch.slurm_task import slurm_task
 from .options import job_options, keys_option, operator_options, resolved_job
 
 PATIENCE = 5.0
@@ -96,7 +98,11 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, init, keygen, launch):
+COMMANDS = (
+    *(*roles.COMMANDS, launch, slurm_task),
+    *(bench, checkpoint, data, doctor, evaluate, export, init, keygen),
+)
+for command in COMMANDS:
     dualshard.add_command(command)
 
 

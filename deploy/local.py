@@ -7,6 +7,8 @@ here stands the order of events: start, wait until the controller listens, watch
 import json
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,7 @@ from ..common import partition
 from ..common.clock import SystemClock
 from ..common.errors import RoleError, UserError
 from ..common.job import Job, to_toml
+from ..common.keys import ROLES, KeyRing
 from ..common.session import PUT_OUT
 from ..common.transport import parse_address
 from ..common.types import Role
@@ -52,32 +55,47 @@ def train_locally(job: Job, out: Path | None) -> tuple[int, dict[str, Any]]:
     Returns:
         the exit status, and the totals of `summary.json` (empty if the job did not complete).
     Raises:
-        UserError: the run directory cannot be made, or a role found bad input; nothing is left
-            behind then.
+        UserError: the run directory cannot be made, keys are missing, or a role found bad input;
+            nothing is left behind then.
         RoleError: the cluster did not come to stand, or was stopped.
     """
+    if job.security.keys:
+        for role in ROLES:  # each would find it out for itself, but later
+            KeyRing(Path(job.security.keys), role)
     with Signals() as signals:
         folder = OutFolder.of(job, out)
-        lock = folder.lock()
-        try:
-            with LocalCluster(job, folder.path, signals) as cluster:
-                failed = cluster.run()
-        except UserError:
-            if not folder.holds_epochs():
-                folder.discard()
-            raise
-        except Interrupted:
-            if not cluster.stands:
-                folder.discard()
-            raise
-        finally:
-            lock.release()
+        cluster = LocalCluster(job, folder.path, signals)
+        with held(folder, lambda: cluster.stands), cluster:
+            failed = cluster.run()
     summary = folder.path / "summary.json"
     totals = json.loads(summary.read_text()) if summary.exists() else {}
     cluster.screen.finish(totals)
     for child in failed:
         cluster.screen.complain(child.ending())
     return 1 if failed else 0, totals
+
+
+@contextmanager
+def held(folder: OutFolder, stands: Callable[[], bool]) -> Iterator[None]:
+    """Keep the run directory while a cluster of ours lives. Bad input leaves none behind, nor does
+    a cluster that was stopped before it stood.
+
+    Raises:
+        UserError: another launcher has it.
+    """
+    lock = folder.lock()
+    try:
+        yield
+    except UserError:
+        if not folder.holds_epochs():
+            folder.discard()
+        raise
+    except Interrupted:
+        if not stands():
+            folder.discard()
+        raise
+    finally:
+        lock.release()
 
 
 class LocalCluster:

@@ -9,8 +9,13 @@ from typing import Any
 import click
 
 from ..common.config import Resolved, resolve
+from ..common.listening import CONTROLLER_PORT
+from .environment import ADVERTISE, INTERFACE, controller_of
 
 Command = Callable[..., Any]
+
+DEFAULT_ADDRESS = f"127.0.0.1:{CONTROLLER_PORT}"
+"""Where a controller listens, unless it is told."""
 
 _SETTINGS = {
     "workers": "worker.count",
@@ -82,19 +87,23 @@ def role_options(command: Command) -> Command:
             "--bind",
             default="",
             metavar="HOST:PORT",
-            help="Where to listen; port 0 takes any free one.",
+            help="Where to listen. Port 0 takes any free one, as does none but for a controller; "
+            "host * listens at all network cards.",
         ),
         click.option(
             "--advertise",
             default="",
+            envvar=ADVERTISE,
             metavar="HOST[:PORT]",
             help="Where others are told to reach this role.",
         ),
         click.option(
             "--interface",
             default="",
+            envvar=INTERFACE,
             metavar="NAME",
-            help="Listen on this network card's address, at any free port (instead of --bind).",
+            help="Listen on this network card's address (instead of --bind), a controller at port "
+            "7077, others at any free one.",
         ),
         keys_option,
         click.option(
@@ -123,8 +132,8 @@ def operator_options(command: Command) -> Command:
         click.option(
             "--controller",
             "address",
-            default="127.0.0.1:7077",
-            show_default=True,
+            default=lambda: controller_of(os.environ) or DEFAULT_ADDRESS,
+            show_default=DEFAULT_ADDRESS,
             metavar="HOST:PORT",
             help="Where the controller listens.",
         ),

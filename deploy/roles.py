@@ -19,13 +19,13 @@ from ..common.runtime import Options
 from ..common.transport import parse_address
 from ..common.types import Role
 from ..common.units import parse_duration
+from .environment import controller_of
 from .options import job_options, resolved_job, role_options
 from .outfolder import OutFolder
 
 if TYPE_CHECKING:
     from ..paramserver.controller.process import ControllerProcess
 
-DEFAULT_ADDRESS = "127.0.0.1:7077"
 BAD_INPUT = UserError.exit_status
 LISTENS = "the controller listens at "
 """What a controller that was launched says before its address."""
@@ -57,7 +57,7 @@ def controller(
     job = resolved_job(job_file, settings, flags).job
     options = Options(
         controller="",
-        bind=bind or where or DEFAULT_ADDRESS,
+        bind=bind or where or ("" if interface else controller_of(os.environ) or ""),
         advertise=advertise,
         start_timeout=job.job.start_timeout,
         interface=interface,
@@ -100,6 +100,14 @@ def _live_in(folder: OutFolder, make: Callable[[Path], "ControllerProcess"]) -> 
     live(run)
 
 
+def _known_controller(context: click.Context, option: click.Parameter, given: str | None) -> str:
+    """The controller's address, as given or as DMLC's variables name it."""
+    known = given or controller_of(os.environ)
+    if known is None:
+        raise click.MissingParameter(ctx=context, param=option)
+    return known
+
+
 def joining_command(role: Role, doc: str) -> click.Command:
     """The command of a role that joins a controller."""
 
@@ -135,7 +143,10 @@ def joining_command(role: Role, doc: str) -> click.Command:
             help="How long to wait for the controller.",
         ),
         click.option(
-            "--controller", required=True, metavar="HOST:PORT", help="Where the controller listens."
+            "--controller",
+            callback=_known_controller,
+            metavar="HOST:PORT",
+            help="Where the controller listens.  [required]",
         ),
     ):
         decorated = option(decorated)

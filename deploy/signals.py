@@ -85,6 +85,7 @@ def signal_name(number: int) -> str:
 
 def _handle(handler: Handler) -> None:
     for number in ENDING:
-        # nohup ignores SIGHUP for the command that it starts: that stays so.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        # nohup ignores SIGHUP for the command that it starts, launch.slurm_task SIGTERM: that stays
+        # so. (Shells ignore SIGINT for what runs in the background.)
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)

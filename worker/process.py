@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from ..common import partition
 from ..common.cluster import DataShape
@@ -34,8 +33,7 @@ class WorkerProcess:
     def __init__(self, options: Options, device: str = "", threads: int = 0) -> None:
         """`device` and `threads` are this worker's own, whatever the job says; empty, 0: as the
         job says."""
-        self._own: dict[str, Any] = {"device": device} if device else {}
-        self._own |= {"threads": threads} if threads else {}
+        self._device, self._threads = device, threads
         self._runtime = Runtime(Role.WORKER, options, listens=True)
         self._state = Worker(self._runtime.courier(), **self._runtime.session())
         self._loop = self._runtime.loop(self._state, self._perform)
@@ -71,7 +69,7 @@ class WorkerProcess:
     def _take(self, job: Job) -> Failed | None:
         """The job, with what is this worker's own."""
         try:
-            self._job = replace(job, worker=replace(job.worker, **self._own))
+            self._job = with_own(job, self._device, self._threads)
         except UserError as wrong:
             return Failed(wrong.exit_status, str(wrong))
         self._state.configure(self._job)
@@ -124,3 +122,14 @@ class WorkerProcess:
     def _measure(self, action: Measure) -> Measured:
         assert self._stepper is not None
         return Measured(*self._stepper.evaluate(action.vector, action.portions))
+
+
+def with_own(job: Job, device: str, threads: int) -> Job:
+    """The job with a worker's own device and threads, where they are not empty and 0.
+
+    Raises:
+        UserError: they do not fit the job.
+    """
+    worker = job.worker
+    own = replace(worker, device=device or worker.device, threads=threads or worker.threads)
+    return replace(job, worker=own)

@@ -14,7 +14,7 @@ from ..common.delivery import Courier, Open
 from ..common.job import Job
 from ..common.messages import Attach, Message, Pull, Push, Refused, Start, WrongOwner
 from ..common.node import NEVER, NoShortcut, Shortcut
-from ..common.session import Session
+from ..common.session import REACH_FIX, Session
 from ..common.types import Member, Role
 from .exchange import Replica, is_loopback, owner_address
 
@@ -102,12 +102,14 @@ class ShardClient(Session):
     def expired(self, request: Open) -> None:
         message = request.message
         if isinstance(message, Start | Pull | Push | Attach):
-            about = _about(message)
+            about, address = _about(message), str(request.peer)
+            why = self.out_of_reach.get(address, "")
             self.fail(
                 1,
-                f"worker-{self.rank}: no answer from {_shown(request)} to "
-                f"{type(message).__name__}{about} for {self.now - request.asked_at:.0f} s "
-                f"({request.tries} tries)",
+                f"worker-{self.rank} on {self.host}: no answer from {self.name_of(address)} at "
+                f"{_shown(request)} to {type(message).__name__}{about} for "
+                f"{self.now - request.asked_at:.0f} s ({request.tries} tries)"
+                + (f": {why}; {REACH_FIX}" if why else ""),
             )
         else:
             super().expired(request)

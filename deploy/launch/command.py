@@ -44,9 +44,7 @@ from .plan import PORT, RESTARTS, Plan
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    default=PORT,
-    show_default=True,
-    help="Where the controller listens.",
+    help=f"Where the controller listens (default: {PORT}; slurm: by the job's number).",
 )
 @keys_option
 @click.option(
@@ -76,7 +74,7 @@ def launch(
     hostfile: Path | None,
     dry_run: bool,
     max_restarts: int,
-    port: int,
+    port: int | None,
     keys: Path | None,
     insecure: bool,
     ssh: str,
@@ -96,7 +94,8 @@ def launch(
         hosts=hosts,
         hostfile="" if hostfile is None else str(hostfile),
         out=out,
-        port=port,
+        port=port or PORT,
+        own_port=port is not None,
         keys=str(keys or job.security.keys),
         insecure=insecure or job.security.insecure,
         max_restarts=max_restarts,

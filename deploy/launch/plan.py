@@ -23,6 +23,7 @@ class Plan:
         hostfile: how errors call it.
         out: the run directory; None: a new one.
         port: the controller's.
+        own_port: whether the user has chosen it; Slurm's jobs have each one of their own else.
         keys: the folder of each host's keys; empty: there are none.
         insecure: whether roles may listen beyond their machine without keys.
         max_restarts: how often workers and data servers that fail are started again, in all.
@@ -37,6 +38,7 @@ class Plan:
     hostfile: str = ""
     out: Path | None = None
     port: int = PORT
+    own_port: bool = False
     keys: str = ""
     insecure: bool = False
     max_restarts: int = RESTARTS

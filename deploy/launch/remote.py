@@ -45,6 +45,10 @@ class Remote:
     ended_at: float = 0.0
     settled: bool = False
     """Whether what follows from its end has been done."""
+    reported: bool = False
+    """Whether the controller has been told of its end."""
+    ended_by_us: bool = False
+    """Whether it still ran when its input was closed."""
     quiet: bool = False
     """Whether nothing more is to be read of it."""
     rest: bytes = field(default=b"", repr=False)
@@ -186,6 +190,7 @@ class Remotes:
         self._waiting.clear()
         self._wait(patience, hurry)
         for remote in self.all:
+            remote.ended_by_us |= remote.status is None
             if remote.process.stdin is not None:
                 with contextlib.suppress(OSError):  # a beat that nobody took
                     remote.process.stdin.close()
@@ -197,6 +202,13 @@ class Remotes:
         for remote in self.all:
             while not remote.quiet and self._read(remote):
                 pass
+
+    def close(self) -> None:
+        """Listen no more; nobody runs."""
+        self._selector.close()
+        for remote in self.all:
+            assert remote.process.stdout is not None
+            remote.process.stdout.close()
 
     def _wait(self, patience: float, hurry: Callable[[], bool]) -> None:
         deadline = self._clock.now() + patience

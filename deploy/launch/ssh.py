@@ -9,6 +9,7 @@ import click
 
 from ...common.errors import UserError
 from ...common.transport import require_keys
+from ..local import held
 from ..outfolder import OutFolder
 from ..signals import Signals
 from .commands import commands, dry_run, ssh_command
@@ -43,19 +44,10 @@ def launch(plan: Plan) -> int:
 
 def _launch(plan: Plan, signals: Signals) -> int:
     folder, there = _folder(plan)
-    lock = folder.lock()
-    cluster = RemoteCluster(
-        plan, commands(plan, there), partial(ssh_command, plan), folder.path, signals
-    )
-    try:
-        with cluster:
-            cluster.run()
-    except UserError:
-        if not folder.holds_epochs():
-            folder.discard()
-        raise
-    finally:
-        lock.release()
+    made = commands(plan, there)
+    with held(folder, lambda: cluster.stands):
+        cluster = RemoteCluster(plan, made, partial(ssh_command, plan), folder.path, signals)
+        cluster.run()
     _finish(cluster, folder.path)
     return 1 if cluster.failed else 0
 

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
@@ -47,8 +46,6 @@ class _Away:
 class RemoteCluster:
     """The roles on their hosts, the operator's line to their controller, and the screen.
 
-    A context: when it is left, no role is.
-
     Arguments:
         made: the commands of all roles, the controller first.
         as_argument_list: what starts a role on its host.
@@ -69,25 +66,15 @@ class RemoteCluster:
         self._clock = SystemClock()
         self._began = self._clock.now()
         self._remotes = Remotes(out / "logs", self._clock, as_argument_list, self._say)
-        self._operator: Operator | None = None
+        # Nothing is asked before our controller listens: another job's may have its port.
+        host, keys = made[0].host, Path(plan.keys) if plan.keys else None
+        self._where = parse_address(f"{host.reached_at}:{plan.port}", "--controller")
+        self._operator = Operator(self._where, keys)
         self._address = ""
         self._heard_at = 0.0
         self._restarts = 0
         self._away: dict[str, _Away] = {}
-        self._present: set[str] = set()
-
-    def __enter__(self) -> "RemoteCluster":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remotes.end(0, self._hurry)
-        if self._operator is not None:
-            self._operator.close()
+        self._present: set[int] = set()
 
     def _hurry(self) -> bool:
         return self._signals.urgent
@@ -109,32 +96,40 @@ class RemoteCluster:
     @property
     def stands(self) -> bool:
         """Whether the controller has ever listened."""
-        return self._operator is not None
+        return bool(self._address)
 
     def run(self) -> None:
-        """Start, watch, and wait for the end; then `failed` are those beside a complete job.
+        """Start, watch, and wait for the end; then `failed` are those beside a complete job. When
+        it returns or raises no role is left.
 
         Raises:
             UserError, RoleError: the job did not complete.
         """
+        try:
+            self._run()
+        finally:
+            self._remotes.end(0, self._hurry)
+            self._remotes.close()
+            self._operator.close()
+
+    def _run(self) -> None:
         with self.screen:
             self.screen.starting()
             self._remotes.start(self._made[:1])
             # Alone at first: on a port that another job has, the others would join that job.
-            address = self._wait_for_controller()
-            self._operator = Operator(address, Path(self._plan.keys) if self._plan.keys else None)
+            self._wait_for_controller()
             self._heard_at = self._clock.now()
             self._remotes.start(self._made[1:])
-            while self._watch(self._operator):
+            while self._watch():
                 pass
         self._remotes.end(GOODBYE, self._hurry)
         self._check_controller()
         self.failed += [one for one in self._remotes.ended() if self._judged(one) in FAILURES]
 
-    def _wait_for_controller(self) -> str:
+    def _wait_for_controller(self) -> None:
         limit = self._plan.job.job.start_timeout
         deadline = self._clock.now() + limit
-        while not self._address:
+        while not self.stands:
             if self._signals.first:
                 raise Interrupted(self._signals.first, " before the cluster stood")
             if any(self._remotes.ended()):
@@ -146,19 +141,19 @@ class RemoteCluster:
                     f"(log: {self._controller.log}); allow more time with --start-timeout"
                 )
             self._remotes.turn(POLL)
-        host = self._made[0].host
-        return parse_address(f"{host.reached_at}:{self._plan.port}", "--controller")
 
-    def _watch(self, operator: Operator) -> bool:
+    def _watch(self) -> bool:
         """One look at everything; False once the controller has ended."""
+        operator = self._operator
         if self._signals.first:
-            self._interrupted(operator)
+            self._interrupted()
         self._remotes.turn(POLL)
         gone = list(self._remotes.ended())
         if self._controller in gone:
             return False
         for remote in gone:
-            if remote.ran and self._judged(remote) is not Verdict.LOST:
+            if remote.ran and not remote.reported and self._judged(remote) is not Verdict.LOST:
+                remote.reported = True
                 operator.report_death(remote.nodename, remote.pid, remote.status or 0)
         report = operator.status(ANSWER)
         if report is not None:
@@ -177,7 +172,7 @@ class RemoteCluster:
                 silent = self._clock.now() - self._heard_at
                 raise RoleError(
                     f"the controller has not answered for {silent:.0f} s: it must be reached from "
-                    f"here at {operator.address} (log: {self._controller.log})"
+                    f"here at {self._where} (log: {self._controller.log})"
                 )
         return True
 
@@ -244,10 +239,10 @@ class RemoteCluster:
 
     def _name_the_silent(self, report: dict[str, Any]) -> None:
         """Say on which host a role was that the controller has given up, while ssh still waits."""
-        present = {role["name"] for role in report["roles"]}
+        present = {role["pid"] for role in report["roles"]}
         if report["phase"] not in ENDS:
             for remote in self._remotes.running:
-                if remote.command.name in self._present - present:
+                if remote.pid in self._present - present:
                     self.screen.complain(
                         f"host {remote.command.host.name}: nothing is heard of "
                         f"{remote.command.name} there"
@@ -272,21 +267,40 @@ class RemoteCluster:
 
     def _fatal(self, remote: Remote) -> RoleError | UserError:
         """End all roles, and say who failed first, and what followed."""
-        assert self._operator is not None
-        first = f"{remote.name} {how(remote.status or 0, remote.words())}"
-        if self._operator.stop(1, first, ANSWER):
+        told = f"{remote.name} {how(remote.status or 0, remote.words())}"
+        if self._operator.stop(1, told, ANSWER):
             self._follow_controller()
         self._remotes.end(0, self._hurry)
         if remote.status == UserError.exit_status:
-            return Reported(f"{remote.words()} ({remote.name})")
-        for line in remote.tail():
-            click.echo(f"[{remote.name}] {line}", err=True)
-        for other in sorted(self._remotes.all, key=lambda one: one.ended_at):
-            if other.ended_at > remote.ended_at and self._judged(other) in FAILURES:
-                told = how(other.status or 0, other.words())
-                self.screen.complain(f"after it {other.name} {told}")
-        after = f"after {remote.ended_at - self._began:.1f} s"
-        return RoleError(f"{first}: it failed first, {after} (log: {remote.log})")
+            return Reported(f"{remote.words()} (on {remote.command.host.name})")
+        self._tell_failures()
+        return RoleError(f"{told} (logs: {self._out / 'logs'})")
+
+    def _tell_failures(self) -> None:
+        """Say who failed first, with its last lines, and who else has; of those that the controller
+        has told to end nothing is said."""
+        reason = self.report.get("reason") or self._controller.words()
+        failures = sorted(
+            (one for one in self._remotes.all if self._failed_by_itself(one, reason)),
+            key=lambda one: one.ended_at,
+        )
+        for number, remote in enumerate(failures):
+            told = how(remote.status or 0, remote.words())
+            after = f"{remote.ended_at - self._began:.1f} s after the launch began"
+            if number:
+                self.screen.complain(f"then {remote.name}, {after}, {told}")
+                continue
+            self.screen.complain(f"{remote.name} failed first, {after}: it {told}. It said last:")
+            for line in remote.tail():
+                click.echo(f"[{remote.name}] {line}", err=True)
+
+    def _failed_by_itself(self, remote: Remote, reason: str) -> bool:
+        return (
+            remote is not self._controller
+            and self._judged(remote) in FAILURES
+            and remote.words() != reason
+            and not remote.ended_by_us
+        )
 
     def _follow_controller(self) -> None:
         """The controller has been told to stop: it waits for the goodbyes of those who have joined,
@@ -298,11 +312,11 @@ class RemoteCluster:
             self._remotes.turn(POLL)
         self._remotes.end(AFTERWARDS, self._hurry)
 
-    def _interrupted(self, operator: Operator) -> None:
+    def _interrupted(self) -> None:
         """End the job in order: ask the controller, who tells everyone."""
         number = self._signals.first
         self.screen.say(f"{signal_name(number)}: stopping all roles (once more: at once)")
-        if operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
+        if self._operator.stop(128 + number, f"stopped by {signal_name(number)}", ANSWER):
             self._follow_controller()
         raise Interrupted(number, f"; logs: {self._out / 'logs'}")
 
@@ -313,12 +327,14 @@ class RemoteCluster:
         if not status:
             return
         if status == UserError.exit_status:
-            raise Reported(f"{words} (on {controller.command.host.name})")
+            shared = any(one.words() == words for one in self._remotes.all[1:])
+            raise Reported(words if shared else f"{words} (on {controller.command.host.name})")
         verdict = self._judged(controller)
         if verdict is Verdict.LOST:
             raise RoleError(
                 f"host {controller.command.host.name}, where the controller ran, is lost"
             )
+        self._tell_failures()
         raise RoleError(f"{words} (logs: {self._out / 'logs'})")
 
 

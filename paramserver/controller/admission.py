@@ -26,8 +26,10 @@ from ...common.messages import (
     Welcome,
 )
 from ...common.node import NEVER, Action, Exit, Node
+from ...common.session import REACH_FIX, UNREACHABLE
 from ...common.types import Member, Role
 from .membership import Roster, Seat
+from .reachable import Whereabouts, normal, suspicious, unreachable
 from .scoreboard import Row, Scoreboard
 
 FAREWELL = 3.0
@@ -66,8 +68,11 @@ class Admission(Node):
         )
         self.cluster: Cluster = EMPTY
         self.board = Scoreboard(partition.replicas(job))
+        self.here: frozenset[str] = frozenset()
+        """The IP addresses of this machine; its process tells them."""
         self.put_out: dict[int, str] = {}
         """Why members were put out, by incarnation."""
+        self._told: set[tuple[int, int]] = set()
         self._start_by = NEVER
         self._gone_by = NEVER
         self._remind_at = NEVER
@@ -104,6 +109,18 @@ class Admission(Node):
     def heard(self, seat: Seat) -> None:
         """A heartbeat has come."""
 
+    def spares(self, member: Member) -> bool:
+        """Whether the job goes on whatever is wrong with this member's code or input. With keys the
+        key of a worker may have been stolen, and must not end a training that runs."""
+        runs = self.cluster.phase in ("training", "finishing")
+        return bool(member.key) and member.role is Role.WORKER and runs
+
+    def drop(self, seat: Seat, why: str) -> None:
+        """Go on without a member."""
+        self.put_out[seat.member.incarnation] = why
+        self.roster.remove(seat.member.incarnation)
+        self.lost(seat, 1, why)
+
     # Joining.
 
     def _on_join(self, peer: Peer, envelope: Envelope) -> None:
@@ -122,26 +139,42 @@ class Admission(Node):
         if join.role not in set(Role) - {Role.CONTROLLER}:
             self.refuse(peer, envelope, "role", f"there is no role {join.role!r}")
             return
-        key = self.seen(peer).key
+        seen = self.seen(peer)
         member = Member(
-            Role(join.role), -1, envelope.source, join.address, join.host, join.pid, key
+            Role(join.role), -1, envelope.source, join.address, join.host, join.pid, seen.key
         )
+        place = normal(seen.address, self.here)
+        if why := unreachable(self.job, self._whereabouts(member, place), self._all_whereabouts()):
+            self.event(f"refused: {why}")
+            self.refuse(peer, envelope, "unreachable", why)
+            return
         seat = self.roster.join(member, join.rank, peer, self.now)
         if isinstance(seat, str):
             self.refuse(peer, envelope, "full", seat)
             return
+        seat.seen = place
         self.answer(
             peer, envelope, Welcome(seat.member.rank, self.job.to_dict(), self.job.job.lease)
         )
         missing = self.roster.missing()
         waiting = f"; waiting for {', '.join(missing)}" if missing else "; all are here"
         self.event(f"{seat.member.name} joined from {join.host} (pid {join.pid}){waiting}")
+        if odd := suspicious(self.job, self._whereabouts(seat.member, place)):
+            self.event(odd)
         phase = self.cluster.phase
         if phase == "joining" and not missing:
             phase = "preparing"
             self._start_by = NEVER
         self.change(phase=phase)
         self.joined()
+
+    def _all_whereabouts(self) -> list[Whereabouts]:
+        return [self._whereabouts(seat.member, seat.seen) for seat in self.roster.seats.values()]
+
+    @staticmethod
+    def _whereabouts(member: Member, seen: str) -> Whereabouts:
+        name = member.name if member.rank >= 0 else str(member.role)
+        return Whereabouts(name, member.role, member.host, member.address, seen)
 
     # Heartbeats, losses, operators.
 
@@ -166,9 +199,27 @@ class Admission(Node):
         if key != seat.member.key:  # it has changed its pair: all others must know
             seat.member = replace(seat.member, key=key)
             self.change()
+        self._tell_of_the_unreachable(seat)
         old = beat.view < self.cluster.number
         self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
         self.heard(seat)
+
+    def _tell_of_the_unreachable(self, seat: Seat) -> None:
+        """An event for each member that another one has no connection to."""
+        for counter in seat.counters:
+            if not counter.startswith(UNREACHABLE):
+                continue
+            name, _, why = counter.removeprefix(UNREACHABLE).partition(":")
+            others = [s.member for s in self.roster.seats.values() if s.member.name == name]
+            for other in others:
+                news = (seat.member.incarnation, other.incarnation)
+                if news not in self._told:
+                    self._told.add(news)
+                    place = other.address.removeprefix("tcp://")
+                    self.event(
+                        f"{seat.member.name} on {seat.member.host} cannot reach {other.name} on "
+                        f"{other.host} at {place}: {why}; {REACH_FIX}"
+                    )
 
     def _on_leave(self, peer: Peer, envelope: Envelope) -> None:
         leave = envelope.message

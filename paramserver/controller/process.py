@@ -5,11 +5,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ...common.clock import wall_time
 from ...common.job import Job
 from ...common.loop import Background
 from ...common.node import Action, Exit
 from ...common.runtime import Options, Runtime
 from ...common.session import own_versions
+from ...common.transport.local import own_addresses
 from ...common.types import Role
 from ..checkpoint import open_checkpoint
 from .admission import Record
@@ -30,6 +32,7 @@ class ControllerProcess:
         self._state = Controller(
             self._runtime.courier(), job, address, own_versions(), self._out.place(), resumed
         )
+        self._state.here, self._state.wall_time = own_addresses(), wall_time
         self._loop = self._runtime.loop(self._state, self._perform)
         self._beside = Background(self._loop.post, "run directory")
         self._sealing = Background(self._loop.post, "checkpoints")  # curves take seconds

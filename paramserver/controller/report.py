@@ -42,6 +42,7 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
         "reason": cluster.reason,
         "address": controller.address,
         "counters": dict(controller.counted),
+        "versions": controller.versions,
         "summary": board.summary(now),
     }
 

@@ -5,7 +5,7 @@ part stands in `admission`, what must be there first in `setting_up`. Gradients 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,8 @@ class Controller(Replacing):
     ) -> None:
         super().__init__(courier, job, address, versions, place, resumed)
         self.gathering: Gathering | None = None
+        self.wall_time: Callable[[], float] = lambda: 0.0
+        """Seconds since 1970, for people; its process tells."""
         self._evaluation = 0
         self._evaluating = False
         self._next_evaluation = next_evaluation(
@@ -267,10 +269,12 @@ class Controller(Replacing):
         ):
             self.event("the warm start is over: all workers train")
             self.change(active=-1)
+        if member.role is not Role.PARAMSERVER:
+            return
         for name in counters.keys() - self._refusals:
             if name.startswith("refused:"):
                 self._refusals.add(name)
-                _, code, who = name.split(":", 2)
+                code, _, who = name.removeprefix("refused:").partition(":")
                 self.event(f"{member.name} refused a push of {who}: {REFUSALS.get(code, code)}")
 
     def _on_accuse(self, peer: Peer, envelope: Envelope) -> None:
@@ -293,7 +297,7 @@ class Controller(Replacing):
     def lost(self, seat: Seat, status: int, why: str) -> None:
         """Go on without a member, or stop and say why."""
         member = seat.member
-        if status == 2:
+        if status == 2 and not self.spares(member):
             self.stop(2, why)
             return
         name = f"{member.name} on {member.host} (pid {member.pid})"
@@ -344,8 +348,16 @@ class Controller(Replacing):
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)
-        if isinstance(request.message, Evaluate):
-            self.stop(1, f"the evaluation failed: {reply.detail}")
+        if not isinstance(request.message, Evaluate):
+            return
+        why = f"the evaluation failed: {reply.detail}"
+        seat = next((s for s in self.roster.seats.values() if s.peer == request.peer), None)
+        if seat is None or not self.spares(seat.member):
+            self.stop(1, why)
+            return
+        self._evaluating = False
+        self.drop(seat, why)
+        self._evaluate(last=request.tag[2])
 
     def _on_status(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.form is Form.REQUEST:
@@ -357,4 +369,4 @@ class Controller(Replacing):
 
     def status(self) -> dict[str, Any]:
         """The report behind `dualshard status`."""
-        return status_report(self, self._epochs_done())
+        return {**status_report(self, self._epochs_done()), "time": self.wall_time()}

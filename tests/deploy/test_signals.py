@@ -28,12 +28,20 @@ def test_signals_are_remembered_in_order():
         assert (signals.first, signals.urgent) == (signal.SIGTERM, True)
 
 
-def test_a_hangup_that_nohup_ignores_stays_ignored():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_that_whoever_started_us_ignores_stays_ignored(number):
+    signal.signal(number, signal.SIG_IGN)
     with Signals() as signals:
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), number)
         assert signals.first == 0
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_ctrl_c_is_heard_by_what_a_shell_has_started_in_the_background():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.first == signal.SIGINT
 
 
 @pytest.mark.parametrize("number", ENDING)

@@ -60,7 +60,8 @@ def ip(*arguments: str) -> str:
 
 @dataclass
 class Hosts:
-    """The hosts, by name; `ssh` is the command with which each reaches the others."""
+    """The hosts, by name; `ssh` is the command with which each reaches the others, and one called
+    `closed` where nobody listens."""
 
     folder: Path
     token: str = field(default_factory=lambda: secrets.token_hex(3))
@@ -145,6 +146,7 @@ class Hosts:
         text = SSH_CONFIG.format(folder=self.folder)
         for host in NAMES:
             text += f"Host {host}\n    HostName {self.address(host)}\n"
+        text += f"Host closed\n    HostName {self.address('host-b')}\n    Port 9\n"
         (self.folder / "ssh_config").write_text(text)
         for host in NAMES:
             config = self.folder / f"{host}.sshd"
