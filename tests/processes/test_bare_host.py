@@ -8,7 +8,7 @@ from pathlib import Path
 import containers
 import pytest
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 INSIDE = (
     'mount -t proc proc "$0/proc" && mount --bind "$1" "$0/wheels" && shift '
