@@ -107,9 +107,10 @@ class Lane:
         """Whether something has come from the other end: then the way leads there."""
         self.route = b""
         """At the end that listens: where the last authentic message has come from."""
-        self._confirmed = 0  # the last of our counters that the other end is known to have seen
-        self._sign_at = now
-        self._asked_at = now
+        self._settled = 0  # counters up to here are in question no more
+        self._came = 0  # the last of our counters that the other end has said it has seen
+        self._sign_at = self._asked_at = now
+        self._doubt_since: float | None = None
 
     def seal(self, frames: Sequence[Frame], now: float) -> Iterator[Frame]:
         """The sealed frames of a message, for the socket (see `Sealer.seal`).
@@ -117,8 +118,8 @@ class Lane:
         Raises:
             Spent: the key may seal no more.
         """
-        if self._confirmed == self._sealer.counter:
-            self._sign_at = now  # nothing was under way: patience begins here
+        if self._settled == self._sealer.counter:
+            self._sign_at = now  # nothing was under way: waiting begins here
         return self._sealer.seal(frames)
 
     def open(self, frames: Sequence[Frame], now: float) -> Frames:
@@ -128,18 +129,20 @@ class Lane:
             Replayed, Unsealed: see `Opener.open`.
         """
         opened = self._opener.open(frames)
-        self._sign_at, self.stands = now, True
+        self.stands = True
+        self._sign(self._sealer.counter, now)
         return opened
 
     def health(self, now: float) -> Health:
         """Whether to go on with this lane. A lane in doubt is to be probed: at most once in `DOUBT`
         seconds it says so."""
-        waited = now - self._sign_at
-        if self._confirmed == self._sealer.counter or waited < DOUBT:
+        if self._settled == self._sealer.counter or now - self._sign_at < DOUBT:
             return Health.GOOD
-        if waited >= PATIENCE:
+        if self._doubt_since is None:
+            self._doubt_since = now
+        elif now - self._doubt_since >= PATIENCE:
             return Health.LOST
-        if now - self._asked_at < DOUBT:
+        elif now - self._asked_at < DOUBT:
             return Health.GOOD
         self._asked_at = now
         return Health.DOUBTFUL
@@ -154,5 +157,9 @@ class Lane:
 
     def got(self, counter: int, now: float) -> None:
         """The other end has come so far; a sign of life if that is farther than before."""
-        if self._confirmed < counter <= self._sealer.counter:
-            self._confirmed, self._sign_at = counter, now
+        if self._came < counter <= self._sealer.counter:
+            self._came = counter
+            self._sign(max(counter, self._settled), now)
+
+    def _sign(self, settled: int, now: float) -> None:
+        self._settled, self._sign_at, self._doubt_since = settled, now, None
