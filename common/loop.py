@@ -11,8 +11,9 @@ from threading import Lock, Thread
 from typing import Any
 
 from .clock import Clock
-from .delivery import Peer, Send
+from .delivery import Peer, Send, routing_id
 from .errors import DualshardError, RemoteError, describe
+from .messages import Envelope
 from .node import Action, Exit, Failed, Forget, Lend, Node, NoShortcut, Note, Shortcut, Trust
 from .permissions import forbidden
 from .telemetry import Telemetry
@@ -45,7 +46,8 @@ class Loop:
     ) -> None:
         self.node, self.transport, self.clock, self.telemetry = node, transport, clock, telemetry
         node.counted = telemetry.counters
-        node.seen = transport.seen
+        node.seen, node.trouble = transport.seen, transport.trouble
+        transport.report = telemetry
         self.ended: Exit | None = None
         self._perform_own, self._look = perform, look
         self._posted: SimpleQueue[object] = SimpleQueue()
@@ -98,7 +100,8 @@ class Loop:
             return
         try:
             envelope = decode(frames)
-            if why := forbidden(self.transport.seen(peer).role, envelope):
+            seen = self.transport.seen(peer)
+            if why := forbidden(seen.role, envelope) or (seen.key and _foreign(peer, envelope)):
                 self.telemetry.count("forbidden_messages")
                 self.telemetry.log_rarely("warning", f"refused a message from {peer!r}: {why}")
                 actions = self.node.forbidden(peer, envelope, why, self.clock.now())
@@ -125,7 +128,7 @@ class Loop:
             elif isinstance(action, Lend):
                 self.transport.lend(action.block)
             elif isinstance(action, Trust):
-                self.transport.trust(action.address, action.key)
+                self.transport.trust(action.peer, action.key)
             elif isinstance(action, Shortcut):
                 if not self.transport.shortcut(action.address):
                     self._posted.put(NoShortcut(action.address))
@@ -143,6 +146,13 @@ class Loop:
             return
         if not self.transport.send(send.peer, frames):
             self.telemetry.count("unsent_messages")
+
+
+def _foreign(peer: Peer, envelope: Envelope) -> str:
+    """Why a message is not of whom it came under the name of; empty if it is."""
+    if isinstance(peer, bytes) and peer != routing_id(envelope.source):
+        return f"it claims to be {envelope.source:016x}"
+    return ""
 
 
 def attempt(who: str, work: Callable[[], object]) -> object:

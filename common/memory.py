@@ -15,8 +15,8 @@ import numpy as np
 from .clock import ManualClock
 from .delivery import Peer, routing_id
 from .errors import RemoteError
-from .transport.contract import NOBODY, Seen
-from .types import Array
+from .transport.contract import NOBODY, Report, Seen, Unheard
+from .types import Array, Role
 from .wire import Frame, Frames, decode
 
 
@@ -202,8 +202,9 @@ class MemoryTransport:
         self._connected: set[str] = set()
         self.others: dict[Peer, Seen] = {}
         """What is known of peers: for tests to say."""
-        self.trusted: dict[str, str] = {}
+        self.trusted: dict[Peer, str] = {}
         """What `trust` was told."""
+        self.report: Report = Unheard()
 
     def name_of(self, source: "MemoryTransport") -> Peer:
         """As ZeroMQ would say: the address if we connected to it, else its routing id."""
@@ -231,8 +232,14 @@ class MemoryTransport:
     def seen(self, peer: Peer) -> Seen:
         return self.others.get(peer, NOBODY)
 
-    def trust(self, address: str, key: str) -> None:
-        self.trusted[address] = key
+    def expect(self, address: str, role: Role) -> None:
+        pass
+
+    def trust(self, peer: Peer, key: str) -> None:
+        self.trusted[peer] = key
+
+    def trouble(self, address: str) -> str:
+        return ""
 
     def forget(self, peer: Peer) -> None:
         if isinstance(peer, str):

@@ -70,9 +70,9 @@ class Lend:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Action: whoever listens at this address has this public key."""
+    """Action: whoever listens at this address, or bears this name, is the holder of this key."""
 
-    address: str
+    peer: Peer
     key: str
 
 
@@ -97,6 +97,8 @@ class Node:
         """What the loop counts beside this state (messages that were dropped, or not sent)."""
         self.seen: Callable[[Peer], Seen] = lambda peer: NOBODY
         """What the loop's transport knows of a peer by itself."""
+        self.trouble: Callable[[str], str] = lambda address: ""
+        """Why the loop's transport does not reach an address, if it knows."""
         self.now = 0.0
         self.requests: dict[type[Message], Callable[[Peer, Envelope], None]] = {}
         self.replies: dict[type[Message], Callable[[Open, Message], None]] = {}

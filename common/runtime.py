@@ -6,6 +6,7 @@ A role's `process.py` makes its state, hands both to `run`, and performs its own
 import ctypes
 import gc
 import os
+import resource
 import secrets
 import select
 import signal
@@ -22,15 +23,18 @@ from threadpoolctl import threadpool_limits
 from .clock import SystemClock
 from .delivery import Courier
 from .errors import RoleError
+from .keys import KeyRing
 from .loop import Loop
 from .node import Action, Exit, Failed, Node
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
-from .transport import ZmqTransport, parse_address, require_keys
+from .transport import ZmqTransport, is_loopback, parse_address, require_keys
 from .types import Role
 
 LINGER = 1.0
 """Seconds that last messages have to leave when a role ends."""
+FILES = 1 << 16
+"""Open files that a role may want."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Runtime:
     def __init__(self, role: Role, options: Options, *, listens: bool) -> None:
         log_to_stderr(options.log_level)
         keep_freed_memory()
+        allow_many_files()
         self.options = options
         self.clock = SystemClock()
         self.incarnation = secrets.randbits(62)
@@ -69,7 +74,14 @@ class Runtime:
         bind = options.bind or "127.0.0.1:0" if listens else ""
         if bind:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
-        self.transport = ZmqTransport(self.incarnation, bind, options.advertise)
+        ring = None if options.keys is None else KeyRing(options.keys, role)
+        self.transport = ZmqTransport(self.incarnation, bind, options.advertise, ring)
+        if bind and ring is None and not is_loopback(bind.rpartition(":")[0]):
+            self.telemetry.log(
+                "warning",
+                f"listening at {bind} without keys: whoever reaches this port can read, change and "
+                "end the job",
+            )
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP for the command that it starts: that stays so.
@@ -86,8 +98,10 @@ class Runtime:
 
     def session(self) -> dict[str, Any]:
         """The arguments that every `Session` takes."""
+        controller = self._find_controller()
+        self.transport.expect(controller, Role.CONTROLLER)
         return {
-            "controller": self._find_controller(),
+            "controller": controller,
             "address": self.transport.address,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -141,6 +155,15 @@ class Runtime:
         if ended.reason and not ended.status:
             self.telemetry.log("info", f"ends: {ended.reason}")
         return ended
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as this process may: each connection is one, also of
+    those who only want to use them up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def keep_freed_memory() -> None:

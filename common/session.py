@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 
 from .cluster import EMPTY, Cluster, parse_view
-from .delivery import Courier, Open, Peer
+from .delivery import Courier, Open, Peer, routing_id
 from .errors import RemoteError
 from .messages import (
     PROTOCOL,
@@ -170,10 +170,12 @@ class Session(Node):
 
     def expired(self, request: Open) -> None:
         if isinstance(request.message, Join):
+            advice = self.trouble(self.controller) or (
+                "start it there, or give its address with --controller HOST:PORT"
+            )
             reason = (
                 f"the controller did not answer: tried {_shown(self.controller)} for "
-                f"{self._start_timeout:g} s ({request.tries} tries); start it there, or give "
-                f"its address with --controller HOST:PORT"
+                f"{self._start_timeout:g} s ({request.tries} tries); {advice}"
             )
             self.do(Exit(1, reason))
         elif isinstance(request.message, Leave) and self.leaving is not None:
@@ -238,8 +240,10 @@ class Session(Node):
         old, self.cluster = self.cluster, new
         self._drop_lost(old, new)
         for member in new.members:
-            if member.key and member.address:
-                self.do(Trust(member.address, member.key))
+            if member.key:
+                self.do(Trust(routing_id(member.incarnation), member.key))
+                if member.address:
+                    self.do(Trust(member.address, member.key))
         self.viewed(old, new)
         if new.phase == "stopped" and self.leaving is None:
             self.leaving = Exit(1 if new.status else 0, new.reason)

@@ -17,7 +17,8 @@ from .data import data
 from .evaluate import evaluate
 from .export import export
 from .jsonfile import check_can_write, json_option, write_json
-from .options import job_options, operator_options, resolved_job
+from .keygen import keygen
+from .options import job_options, keys_option, operator_options, resolved_job
 
 PATIENCE = 5.0
 """Seconds that an operator waits for a controller's answer."""
@@ -64,12 +65,14 @@ def dualshard(context: click.Context) -> None:
 
 @dualshard.command()
 @job_options
+@keys_option
 @json_option
 @click.option("--show-config", is_flag=True, help="Print each setting with its origin, and end.")
 def train(
     job_file: Path | None,
     settings: tuple[str, ...],
     out: Path | None,
+    keys: Path | None,
     json_file: Path | None,
     show_config: bool,
     **flags: Any,
@@ -78,7 +81,7 @@ def train(
 
     Without JOB_FILE it trains a perceptron on the images of digits inside scikit-learn.
     """
-    resolved = resolved_job(job_file, settings, flags)
+    resolved = resolved_job(job_file, settings, {**flags, "keys": keys and str(keys)})
     if show_config:
         click.echo(show(resolved))
         return 0
@@ -91,7 +94,7 @@ def train(
     return status
 
 
-for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export):
+for command in (*roles.COMMANDS, bench, checkpoint, data, evaluate, export, keygen):
     dualshard.add_command(command)
 
 
@@ -112,12 +115,12 @@ def status(address: str, keys: Path | None, as_json: bool, watch: bool) -> None:
 @operator_options
 def stop(address: str, keys: Path | None) -> None:
     """End a running job: every role says goodbye and exits."""
-    from .operator import Operator, no_answer
+    from .operator import Operator
 
     operator = Operator(parse_address(address, "--controller"), keys)
     try:
         if not operator.stop(0, "stopped by an operator", PATIENCE):
-            raise no_answer(address, PATIENCE)
+            raise operator.no_answer(PATIENCE)
     finally:
         operator.close()
     click.echo(f"the job at {address} ends")

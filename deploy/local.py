@@ -93,6 +93,7 @@ class LocalCluster:
         self._clock = SystemClock()
         self._children = Children(out / "logs", self._clock)
         self._operator: Operator | None = None
+        self._keys = Path(job.security.keys).resolve() if job.security.keys else None
         self._host = socket.gethostname()
         self._announce = (out / "logs" / "controller.address").resolve()
         self._heard_at = 0.0
@@ -131,7 +132,7 @@ class LocalCluster:
         """
         with self.screen:
             self._start()
-            self._operator = Operator(self._wait_for_controller())
+            self._operator = Operator(self._wait_for_controller(), self._keys)
             self._heard_at = self._clock.now()
             while self._watch():
                 pass
@@ -160,7 +161,8 @@ class LocalCluster:
                 self._join(role, rank)
 
     def _timeout(self) -> list[str]:
-        return ["--start-timeout", f"{self.job.job.start_timeout}s"]
+        keys = [] if self._keys is None else ["--keys", str(self._keys)]
+        return ["--start-timeout", f"{self.job.job.start_timeout}s", *keys]
 
     def _join(self, role: Role, rank: int) -> None:
         """Start a role that joins the controller."""

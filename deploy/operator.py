@@ -6,8 +6,11 @@ from pathlib import Path
 from ..common.clock import SystemClock
 from ..common.delivery import Courier, Send
 from ..common.errors import UserError
+from ..common.keys import KeyRing
 from ..common.messages import AskStatus, Message, Obituary, Refused, Status, Stop
+from ..common.permissions import OPERATOR
 from ..common.transport import ZmqTransport
+from ..common.types import Role
 from ..common.wire import decode, encode
 
 
@@ -15,12 +18,18 @@ class Operator:
     """Asks one controller. Not thread-safe."""
 
     def __init__(self, address: str, keys: Path | None = None) -> None:
-        """`address` is `tcp://host:port`, `keys` the folder with the operator's key, if any."""
+        """`address` is `tcp://host:port`, `keys` the folder with the operator's key, if any.
+
+        Raises:
+            UserError: the folder has no such key.
+        """
         self.address, self._keys = address, keys
         incarnation = secrets.randbits(62)
         self._clock = SystemClock()
         self._courier = Courier(incarnation)
-        self._transport = ZmqTransport(incarnation)
+        ring = None if keys is None else KeyRing(keys, OPERATOR)
+        self._transport = ZmqTransport(incarnation, keys=ring)
+        self._transport.expect(address, Role.CONTROLLER)
 
     def status(self, patience: float) -> dict[str, object] | None:
         """The controller's report; None if there is no answer within `patience` seconds.
@@ -70,12 +79,11 @@ class Operator:
     def _send(self, send: Send) -> None:
         self._transport.send(send.peer, encode(send.envelope))
 
-
-def no_answer(address: str, patience: float) -> UserError:
-    """The error of an operator whom nobody has answered within `patience` seconds."""
-    return UserError(
-        "--controller",
-        address.removeprefix("tcp://"),
-        f"a controller that answers within {patience:g} s",
-        "start one there, or give its address",
-    )
+    def no_answer(self, patience: float) -> UserError:
+        """The error to raise when nobody has answered within `patience` seconds."""
+        return UserError(
+            "--controller",
+            self.address.removeprefix("tcp://"),
+            f"a controller that answers within {patience:g} s",
+            self._transport.trouble(self.address) or "start one there, or give its address",
+        )

@@ -20,6 +20,7 @@ _SETTINGS = {
     "model": "model.ref",
     "start_timeout": "job.start_timeout",
     "resume": "job.resume",
+    "keys": "security.keys",
 }
 """The setting that each option of its own stands for."""
 

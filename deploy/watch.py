@@ -3,7 +3,7 @@
 import json
 
 from ..common.clock import sleep
-from .operator import Operator, no_answer
+from .operator import Operator
 from .screen import console, headline, role_table
 
 EVERY = 1.0
@@ -24,7 +24,7 @@ def print_status(operator: Operator, patience: float, *, as_json: bool, watch: b
             if report is None and seen:
                 return
             if report is None:
-                raise no_answer(operator.address, patience)
+                raise operator.no_answer(patience)
             seen = True
             if as_json:
                 screen.out(json.dumps(report, indent=None if watch else 2))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..delivery import Peer
-from ..types import Array
+from ..types import Array, Role
 from ..wire import Frame, Frames
 
 
@@ -27,11 +27,35 @@ NOBODY = Seen()
 """Of whom nothing is known."""
 
 
+class Report(Protocol):
+    """Where a transport counts what it refuses, and says what people should know."""
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """Add to a counter."""
+        ...
+
+    def log_rarely(self, level: str, text: str) -> None:
+        """A line for the log, of which a flood shows few."""
+        ...
+
+
+class Unheard:
+    """A report that nobody reads."""
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """As `Report`."""
+
+    def log_rarely(self, level: str, text: str) -> None:
+        """As `Report`."""
+
+
 class Transport(Protocol):
     """Whole messages, each delivered at most once, in order per peer while it stays connected."""
 
     address: str
     """Where others reach this role; empty if it only connects."""
+    report: Report
+    """The loop puts its role's here."""
 
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         """Hand over a message; False if the peer is not connected or its queue is full."""
@@ -72,7 +96,17 @@ class Transport(Protocol):
         """What is known of who sent the last message under this name. Cheap: asked for each."""
         ...
 
-    def trust(self, address: str, key: str) -> None:
-        """Whoever listens at this address must have this public key. To be called before the first
-        message to it; without keys it does nothing."""
+    def expect(self, address: str, role: Role) -> None:
+        """Whoever listens at this address must have a key of this role. As `trust`."""
+        ...
+
+    def trust(self, peer: Peer, key: str) -> None:
+        """Whoever listens at this address, or speaks under this name, must be the holder of this
+        public key. For an address to be called before the first message to it: with keys nothing is
+        sent to others. Without keys it does nothing."""
+        ...
+
+    def trouble(self, address: str) -> str:
+        """Why no connection to this address comes to stand, as far as keys are concerned, and what
+        to do; empty if nothing is known."""
         ...

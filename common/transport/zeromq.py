@@ -1,4 +1,4 @@
-"""ZeroMQ's sockets as a `Transport`, without keys.
+"""ZeroMQ's sockets as a `Transport`; what keys change stands in `curve`.
 
 A peer that we connect to is named by its address (`tcp://host:port`); a peer that connected to us
 is named by the routing id it chose (its incarnation). Frames of arrays are sent without copying:
@@ -19,12 +19,16 @@ from typing import cast
 import numpy as np
 import zmq
 
-from ..delivery import Peer, routing_id
+from ..clock import SystemClock
+from ..delivery import SENDERS_LIMIT, Peer, routing_id
 from ..errors import UserError
-from ..types import Array
+from ..keys import KeyRing
+from ..types import Array, Role
 from ..wire import Frame, Frames
 from .addresses import advertised, check_address
-from .contract import NOBODY, Seen
+from .contract import NOBODY, Report, Seen, Unheard
+from .curve import Curve, metadata
+from .monitor import Handshake, Monitor
 
 FRAME_LIMIT = 1 << 30
 """Bytes of one frame; a longer one makes ZeroMQ drop the connection before it is allocated."""
@@ -38,23 +42,39 @@ READY_FROM = 1 << 15
 """Bytes from which a message of ZeroMQ's that exists already is cheaper than a copy."""
 BURST = 64
 """Messages taken from one socket before the others have their turn."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at handshakes and at the files of keys."""
+CONTROL = 0xC1
+"""How a message begins that is the transport's own: no msgpack begins like this."""
 
 # Plain numbers: each use of one of pyzmq's enumerations costs a microsecond.
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 _MORE = _NOBLOCK | _SNDMORE
+_CONTROL = bytes([CONTROL])
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class ZmqTransport:
     """ZeroMQ: one ROUTER socket for those who connect to us, one DEALER socket an address.
 
+    Arguments:
+        keys: what a connection must show, either way; None: connections have no keys.
+
     Raises:
-        UserError: the address to bind is malformed, in use, or not of this machine.
+        UserError: the address to bind is malformed, in use, or not of this machine; our own pair of
+            keys is none.
     """
 
-    def __init__(self, incarnation: int, bind: str = "", advertise: str = "") -> None:
+    def __init__(
+        self, incarnation: int, bind: str = "", advertise: str = "", keys: KeyRing | None = None
+    ) -> None:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
+        self.report: Report = Unheard()
+        self._clock = SystemClock()
+        self._look_at = 0.0
+        self._monitors: dict[zmq.Socket[bytes], Monitor] = {}
+        self._troubles: dict[str, Handshake] = {}
         self._name = routing_id(incarnation)
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
@@ -67,12 +87,18 @@ class ZmqTransport:
         self._poller.register(self._bell.descriptor, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self.address = ""
-        if bind:
-            try:
+        self._endpoints: list[str] = []
+        self._unbound: list[str] = []
+        self._curve: Curve | None = None
+        try:
+            if keys is not None:
+                self._curve = Curve(self._context, keys)
+                self._poller.register(self._curve.door.socket, zmq.POLLIN)
+            if bind:
                 self._bind(bind, advertise)
-            except BaseException:
-                self.close(0)
-                raise
+        except BaseException:
+            self.close(0)
+            raise
 
     def _bind(self, bind: str, advertise: str) -> None:
         check_address(bind, "--bind", 0)
@@ -80,7 +106,11 @@ class ZmqTransport:
         self._router = router
         _configure(router)
         router.set(zmq.ROUTER_MANDATORY, 1)
-        router.set(zmq.ROUTER_HANDOVER, 1)
+        if self._curve is None:
+            router.set(zmq.ROUTER_HANDOVER, 1)
+        else:
+            self._curve.protect(router)
+            self._monitors[router] = Monitor(self._context, router)
         try:
             router.bind(f"tcp://{bind}")
         except zmq.ZMQError as refused:
@@ -92,6 +122,7 @@ class ZmqTransport:
                 "(port 0 takes any free one)",
             ) from None
         bound = cast(bytes, router.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
+        self._endpoints.append(bound)
         host, _, port = bound.removeprefix("tcp://").rpartition(":")
         if host == "0.0.0.0":  # noqa: S104 (a comparison; nothing is bound here)
             host = socket.gethostname()
@@ -101,6 +132,7 @@ class ZmqTransport:
         if (name := _beside(bound)) is not None:
             with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
                 router.bind(f"ipc://@{name}")
+                self._endpoints.append(f"ipc://@{name}")
         self._poller.register(router, zmq.POLLIN)
 
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
@@ -109,9 +141,14 @@ class ZmqTransport:
                 if self._router is None:
                     return False
                 link = self._router
-                link.send(peer, _MORE)
+                route = peer if self._curve is None else self._curve.route(peer)
+                if not route:
+                    return False
+                link.send(route, _MORE)
             else:
                 link = self._dealers.get(peer) or self._dealer(peer)
+                if self._curve is not None:
+                    link.send(self._name, _MORE)
             last = len(frames) - 1
             for index, frame in enumerate(frames):
                 flags, size = _NOBLOCK if index == last else _MORE, len(frame)
@@ -145,7 +182,11 @@ class ZmqTransport:
         if link is None:
             link = self._context.socket(zmq.DEALER)
             _configure(link)
-            link.set(zmq.ROUTING_ID, self._name)
+            if self._curve is None:
+                link.set(zmq.ROUTING_ID, self._name)
+            elif not self._curve.introduce(link, address):
+                link.close(0)
+                raise zmq.ZMQError(zmq.EHOSTUNREACH)
             link.set(zmq.RECONNECT_IVL, 50)
             link.set(zmq.RECONNECT_IVL_MAX, 1000)
             try:
@@ -160,16 +201,24 @@ class ZmqTransport:
                 ) from None
             self._dealers[address] = link
             self._addresses[link] = address
+            self._monitors[link] = Monitor(self._context, link)
             self._poller.register(link, zmq.POLLIN)
         return link
 
     def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
         messages: list[tuple[Peer, Frames]] = []
+        if self._curve is not None:
+            timeout = min(timeout, LOOK_EVERY)
         for link, _ in self._poller.poll(math.ceil(max(0.0, timeout) * 1000)):
             if isinstance(link, int):
                 self._bell.silence()
+            elif self._curve is not None and link is self._curve.door.socket:
+                self._curve.let_in(self.report)
             else:
                 self._drain(link, messages)
+        if (now := self._clock.now()) >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._look()
         return messages
 
     def _drain(self, link: "zmq.Socket[bytes]", messages: list[tuple[Peer, Frames]]) -> None:
@@ -178,18 +227,113 @@ class ZmqTransport:
         for _ in range(BURST):
             try:
                 peer = link.recv(_NOBLOCK) if address is None else address
-                frame = link.recv(_NOBLOCK, copy=False)
+                first = frame = link.recv(_NOBLOCK, copy=False)
             except zmq.Again:
                 return
             frames: Frames = [frame.bytes]
             while frame.more:
                 frame = link.recv(_NOBLOCK, copy=False)
                 frames.append(frame.buffer)
-            messages.append((peer, frames))
+            if self._curve is not None:
+                self._take(self._curve, peer, first, frames, messages)
+            else:
+                if peer not in self._seen:
+                    self._see(peer, first)
+                messages.append((peer, frames))
             if (
                 not cast(int, link.get(_EVENTS)) & _POLLIN
             ):  # costs half of the exception that would come
                 return
+
+    def _take(
+        self,
+        curve: Curve,
+        peer: Peer,
+        first: zmq.Frame,
+        frames: Frames,
+        messages: list[tuple[Peer, Frames]],
+    ) -> None:
+        """One message of a connection with keys, if it may come in."""
+        if isinstance(peer, bytes):
+            name = curve.admit(peer, first, frames, self.report)
+            if name is None:
+                return
+            peer, frames = name, [bytes(frames[1]), *frames[2:]]
+        if frames[0][:1] == _CONTROL:
+            self._control(peer, frames)
+        else:
+            messages.append((peer, frames))
+
+    def _control(self, peer: Peer, frames: Frames) -> None:
+        """A message of the peer's transport to ours (see `CONTROL`); `send` takes them, too."""
+        self.report.count("malformed_frames")
+
+    def _see(self, peer: Peer, first: zmq.Frame) -> None:
+        """Note where somebody without keys comes from."""
+        if len(self._seen) >= SENDERS_LIMIT:
+            del self._seen[next(iter(self._seen))]
+        self._seen[peer] = Seen(address=metadata(first, "Peer-Address"))
+
+    def _look(self) -> None:
+        """What has become of handshakes, and of the files of keys."""
+        for address, link in list(self._dealers.items()):
+            failures: list[Handshake] = []
+            for handshake in self._monitors[link].take():
+                if handshake.outcome == "succeeded":
+                    failures.clear()
+                    self._troubles.pop(address, None)
+                else:
+                    failures.append(handshake)
+            if failures:
+                self._failed(address, failures[-1])
+        if self._curve is None:
+            return
+        if self._router is not None:
+            for handshake in self._monitors[self._router].take():
+                if handshake.outcome in ("failed", "unfinished"):
+                    self.report.count(f"{handshake.outcome}_handshakes")
+        fresh, gone = self._curve.reload(self.report)
+        if fresh:
+            self._renew(self._curve)
+        for address in gone:
+            self._redial(address)
+        self._bind_again()
+
+    def _failed(self, address: str, handshake: Handshake) -> None:
+        """A handshake with whoever listens there has failed. ZeroMQ tries again only where the
+        other side broke off."""
+        self._troubles[address] = handshake
+        another = self._curve is not None and self._curve.try_next(address)
+        if another or handshake.outcome != "unfinished":
+            self._redial(address)
+        if not another:
+            place = address.removeprefix("tcp://")
+            self.report.log_rarely("warning", f"no connection to {place}: {self.trouble(address)}")
+
+    def _redial(self, address: str) -> None:
+        """Connect again, with our pair and the key to be met as they are now."""
+        if self._hang_up(address):
+            with contextlib.suppress(zmq.ZMQError):  # nobody may be met there now
+                self._dealer(address)
+
+    def _renew(self, curve: Curve) -> None:
+        """Our pair has changed. A socket keeps its pair once it is bound, and its connections end
+        with that: clients come back, and delivery repeats what was on its way."""
+        if self._router is not None:
+            curve.protect(self._router)
+            for endpoint in self._endpoints:
+                self._router.unbind(endpoint)
+            self._unbound = list(self._endpoints)
+        for address in list(self._dealers):
+            self._redial(address)
+
+    def _bind_again(self) -> None:
+        """Listen again where we did; ZeroMQ may not yet have let go of the place."""
+        for endpoint in list(self._unbound):
+            assert self._router is not None
+            with contextlib.suppress(zmq.ZMQError):
+                self._router.bind(endpoint)
+                self._unbound.remove(endpoint)
 
     def wake(self) -> None:
         self._bell.ring()
@@ -212,24 +356,51 @@ class ZmqTransport:
         return True
 
     def seen(self, peer: Peer) -> Seen:
-        return self._seen.get(peer, NOBODY)
+        return self._seen.get(peer, NOBODY) if self._curve is None else self._curve.seen(peer)
 
-    def trust(self, address: str, key: str) -> None:
-        pass
+    def expect(self, address: str, role: Role) -> None:
+        if self._curve is not None:
+            self._curve.expect(address, role)
+
+    def trust(self, peer: Peer, key: str) -> None:
+        if self._curve is not None:
+            self._curve.trust(peer, key)
+
+    def trouble(self, address: str) -> str:
+        handshake = self._troubles.get(address)
+        if self._curve is not None:
+            return self._curve.advice(address, handshake)
+        if handshake is not None and handshake.mismatch:
+            return "it takes only connections with keys: give --keys DIR, see `dualshard keygen`"
+        return ""
 
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
         return f"ipc://@{_beside(address)}" if address in self._shortcuts else address
 
     def forget(self, peer: Peer) -> None:
-        self._shortcuts.discard(cast(str, peer))
-        link = self._dealers.pop(peer, None) if isinstance(peer, str) else None
-        if link is not None:
-            self._poller.unregister(link)
-            del self._addresses[link]
-            link.close(0)
+        if isinstance(peer, str):
+            self._shortcuts.discard(peer)
+            self._troubles.pop(peer, None)
+            self._hang_up(peer)
+            if self._curve is not None:
+                self._curve.forget(peer)
+
+    def _hang_up(self, address: str) -> bool:
+        """Close the socket of an address; whether there was one."""
+        link = self._dealers.pop(address, None)
+        if link is None:
+            return False
+        self._poller.unregister(link)
+        self._monitors.pop(link).close()
+        del self._addresses[link]
+        link.close(0)
+        return True
 
     def close(self, linger: float) -> None:
+        for monitor in self._monitors.values():
+            monitor.close()
+        self._monitors.clear()
         for link in [*self._dealers.values(), *([self._router] if self._router else [])]:
             link.close(int(linger * 1000))
         self._dealers.clear()
@@ -237,6 +408,8 @@ class ZmqTransport:
         self._lent.clear()
         self._lent_frames.clear()
         self._router = None
+        if self._curve is not None:
+            self._curve.door.close()
         self._context.term()
 
 

@@ -162,6 +162,10 @@ class Admission(Node):
             return
         seat.peer, seat.view = peer, beat.view
         seat.state, seat.counters = beat.state, beat.counters
+        key = self.seen(peer).key
+        if key != seat.member.key:  # it has changed its pair: all others must know
+            seat.member = replace(seat.member, key=key)
+            self.change()
         old = beat.view < self.cluster.number
         self.answer(peer, envelope, make_view(self.cluster) if old else Ack())
         self.heard(seat)

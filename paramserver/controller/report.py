@@ -41,6 +41,7 @@ def status_report(controller: Admission, epochs_done: float) -> dict[str, Any]:
         "status": cluster.status,
         "reason": cluster.reason,
         "address": controller.address,
+        "counters": dict(controller.counted),
         "summary": board.summary(now),
     }
 

@@ -61,7 +61,8 @@ class Spy:
         self.waits: list[float] = []
         self.rings = 0
         self.forgotten: list[Peer] = []
-        self.seen, self.trust = inner.seen, inner.trust
+        self.seen, self.trust, self.trouble = inner.seen, inner.trust, inner.trouble
+        self.expect, self.report = inner.expect, inner.report
 
     def send(self, peer: Peer, frames: Any) -> bool:
         return self.inner.send(peer, frames)
