@@ -8,13 +8,13 @@ all of that happens when there is something to send, so nothing here needs a tim
 
 import contextlib
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import zmq
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock
 from ..delivery import SENDERS_LIMIT, Peer
 from ..sealing import (
     FRAMES_LIMIT,
@@ -55,6 +55,8 @@ class Lanes:
         own_key: this role's public key as it is now.
         key_of: the public key of a peer, empty as soon as it is not accepted any more.
         tell: sends frames over CURVE to a peer.
+        count: told of `sealed_messages` that were sent, `unsealed_messages` and `replayed_messages`
+            that were refused, `lanes_agreed` and `lanes_lost`.
     """
 
     def __init__(
@@ -66,15 +68,13 @@ class Lanes:
         own_key: Callable[[], str],
         key_of: Callable[[Peer], str],
         tell: Callable[[Peer, Frames], bool],
-        clock: Clock | None = None,
+        count: Callable[[str], None],
+        clock: Clock,
     ) -> None:
-        self.counted: Counter[str] = Counter()
-        """`sealed_messages` that were sent, `unsealed_messages` and `replayed_messages` that were
-        refused, `lanes_agreed`, `lanes_lost`."""
         self._context, self._poller = context, poller
         self._name, self._bind = name, bind
         self._own_key, self._key_of, self._tell = own_key, key_of, tell
-        self._clock = clock or SystemClock()
+        self._count, self._clock = count, clock
         self._router: zmq.Socket[bytes] | None = None
         self._port = 0
         self._links: dict[bytes, zmq.Socket[bytes]] = {}  # of lanes that we asked for
@@ -106,7 +106,7 @@ class Lanes:
             return False
         if not self._put(lane, frames, now):
             return False
-        self.counted["sealed_messages"] += 1
+        self._count("sealed_messages")
         return True
 
     def _valid(self, lane: Lane) -> bool:
@@ -160,20 +160,20 @@ class Lanes:
             self._lose(lane)
             lane = None
         if lane is None or self._link_of(lane) is not link:
-            self.counted["unsealed_messages"] += 1
+            self._count("unsealed_messages")
             return None
         fresh = not lane.stands
         try:
             opened = lane.open(frames, now)
         except Replayed:
-            self.counted["replayed_messages"] += 1
+            self._count("replayed_messages")
             return None
         except Unsealed:
-            self.counted["unsealed_messages"] += 1
+            self._count("unsealed_messages")
             return None
         lane.route = route
         if fresh:
-            self.counted["lanes_agreed"] += 1
+            self._count("lanes_agreed")
             self._pauses.pop(lane.peer, None)
             if link is self._router:
                 self._put(lane, GREETING, now)
@@ -291,7 +291,7 @@ class Lanes:
             self._drop(next(iter(self._lanes.values())))
 
     def _lose(self, lane: Lane) -> None:
-        self.counted["lanes_lost"] += 1
+        self._count("lanes_lost")
         self._drop(lane)
 
     def _drop(self, lane: Lane) -> None:

@@ -1,6 +1,8 @@
 """Sealed lanes between two ends: real sockets for what is sealed, and in between somebody who sees,
 keeps and changes it. What the ends say over CURVE passes by here, and the clock is the test's."""
 
+import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -34,10 +36,18 @@ class Side:
         self.other = other
         self.said: list[Frames] = []
         self.messages: list[tuple[Peer, Frames]] = []
+        self.counted: Counter[str] = Counter()
         self.lanes = Lanes(
-            self.context, self.poller, name, bind,
-            lambda: self.key, lambda peer: self.others_key, self._tell, clock,
-        )  # fmt: skip
+            self.context,
+            self.poller,
+            name,
+            bind,
+            own_key=lambda: self.key,
+            key_of=lambda peer: self.others_key,
+            tell=self._tell,
+            count=lambda counter: self.counted.update([counter]),
+            clock=clock,
+        )
 
     def _tell(self, peer: Peer, frames: Frames) -> bool:
         assert peer == self.other
@@ -151,8 +161,8 @@ class Pair:
     def agree(self) -> None:
         """The first large message goes by CURVE, and asks for a lane."""
         assert not self.asker.send(HEADER, LARGE)
-        self.until(lambda: self.asker.lanes.counted["lanes_agreed"])
-        assert self.answerer.lanes.counted["lanes_agreed"] == 1
+        self.until(lambda: self.asker.counted["lanes_agreed"])
+        assert self.answerer.counted["lanes_agreed"] == 1
 
     def pass_on(self, one: Side, *frames: bytes) -> None:
         """A message goes by the lane, and arrives as it was."""
@@ -173,7 +183,7 @@ def pair() -> Iterator[Pair]:
 
 
 def counts(side: Side, *names: str) -> list[int]:
-    return [side.lanes.counted[name] for name in names]
+    return [side.counted[name] for name in names]
 
 
 REFUSED = ("unsealed_messages", "replayed_messages")
@@ -209,7 +219,7 @@ def test_a_lane_is_agreed_on_when_there_is_something_large_and_once(pair: Pair) 
 def test_whoever_listens_may_be_the_first_with_something_large(pair: Pair) -> None:
     assert not pair.answerer.send(HEADER, LARGE)
     assert [frames[1] for frames in pair.answerer.said] == [rules.WANT]
-    pair.until(lambda: pair.asker.lanes.counted["lanes_agreed"])
+    pair.until(lambda: pair.asker.counted["lanes_agreed"])
     pair.pass_on(pair.answerer, HEADER, LARGE)
 
 
@@ -268,8 +278,8 @@ def test_captured_messages_are_refused_and_counted(pair: Pair) -> None:
         pair.middle.back.send_multipart(frames)
     pair.middle.front.send_multipart([pair.middle.route, *pair.middle.back_again[-1]])
     copies = 2 * len(pair.middle.there)
-    pair.until(lambda: pair.answerer.lanes.counted["replayed_messages"] == copies)
-    pair.until(lambda: pair.asker.lanes.counted["replayed_messages"] == 1)
+    pair.until(lambda: pair.answerer.counted["replayed_messages"] == copies)
+    pair.until(lambda: pair.asker.counted["replayed_messages"] == 1)
     stranger.close(0)
     assert pair.middle.there[0][0][:LANE] == pair.middle.back_again[0][0][:LANE]
     pair.pass_on(pair.answerer, HEADER, LARGE)  # the way to the asker is still its own
@@ -283,7 +293,7 @@ def test_a_message_does_not_come_back_to_its_sender(pair: Pair) -> None:
         pair.pass_on(pair.asker, HEADER, LARGE)
     pair.asker.messages.clear()
     pair.middle.front.send_multipart([pair.middle.route, *pair.middle.there[-1]])
-    pair.until(lambda: pair.asker.lanes.counted["unsealed_messages"])
+    pair.until(lambda: pair.asker.counted["unsealed_messages"])
     assert pair.asker.messages == []
 
 
@@ -325,7 +335,7 @@ def test_nonsense_is_counted_and_does_nothing(pair: Pair) -> None:
     stranger.connect(f"tcp://127.0.0.1:{pair.middle.target}")
     for frames in nonsense:
         stranger.send_multipart(frames)
-    pair.until(lambda: pair.answerer.lanes.counted["unsealed_messages"] == len(nonsense))
+    pair.until(lambda: pair.answerer.counted["unsealed_messages"] == len(nonsense))
     assert pair.answerer.messages == []
     pair.pass_on(pair.answerer, HEADER, LARGE)
     pair.pass_on(pair.asker, HEADER, LARGE)
@@ -397,7 +407,7 @@ def test_a_new_life_that_listens_knows_no_lane_and_says_so(pair: Pair) -> None:
     pair.clock.advance_to(rules.DOUBT + 1)
     assert pair.asker.send(HEADER, LARGE)
     assert [frames[1] for frames in pair.asker.said] == [rules.PROBE]
-    pair.until(lambda: pair.asker.lanes.counted["lanes_agreed"] == 2)
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
     pair.pass_on(pair.answerer, HEADER, LARGE)
 
@@ -413,7 +423,7 @@ def test_a_lane_from_which_nothing_comes_back_is_given_up_and_agreed_on_anew(pai
     assert 0 <= sent - rules.PATIENCE / 2 <= 2
     assert counts(pair.asker, "lanes_lost") == [1]
     pair.middle.cut = False
-    pair.until(lambda: pair.asker.lanes.counted["lanes_agreed"] == 2)
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
 
 
@@ -455,7 +465,7 @@ def test_a_connection_that_is_gone_is_made_anew_by_whoever_has_asked(pair: Pair)
     pair.until(lambda: not pair.answerer.send(HEADER, LARGE))
     assert counts(pair.answerer, "lanes_lost") == [1]
     pair.middle.target = 0
-    pair.until(lambda: pair.answerer.lanes.counted["lanes_agreed"] == 2)
+    pair.until(lambda: pair.answerer.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.answerer, HEADER, LARGE)
 
 
@@ -468,7 +478,7 @@ def test_a_changed_key_ends_its_lanes(pair: Pair, whose: str) -> None:
     other = pair.answerer if whose == "asker" else pair.asker
     changed.key = other.others_key = "another"
     assert not pair.asker.send(HEADER, LARGE)
-    pair.until(lambda: pair.asker.lanes.counted["lanes_agreed"] == 2)
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
     pair.pass_on(pair.answerer, HEADER, LARGE)
 
@@ -492,21 +502,21 @@ def test_what_was_forgotten_is_agreed_on_anew(pair: Pair) -> None:
     pair.asker.lanes.forget(ADDRESS)
     pair.asker.lanes.forget(ADDRESS)
     assert not pair.asker.send(HEADER, LARGE)
-    pair.until(lambda: pair.asker.lanes.counted["lanes_agreed"] == 2)
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
 
 
 def test_the_port_behind_the_one_that_was_named_is_taken_if_it_is_free(pair: Pair) -> None:
-    free = pair.middle.context.socket(zmq.ROUTER)
-    free.bind("tcp://127.0.0.1:*")
-    port = int(free.get(zmq.LAST_ENDPOINT).rpartition(b":")[2].rstrip(b"\0"))
-    ports = []
-    for _ in range(2):
-        side = Side(pair.clock, routing_id(9), f"127.0.0.1:{port - 1}", ASKER)
-        side.others_key = "key"
-        side.lanes.control(ASKER, control(rules.HELLO, b"x" * 32))
-        ports.append(int.from_bytes(side.said[-1][-1], "big"))
-        side.close()
-        free.close(0)
-    assert ports[0] != port
-    assert ports[1] == port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert port_of_a_lane(pair, port - 1) != port
+    assert port_of_a_lane(pair, port - 1) == port
+
+
+def port_of_a_lane(pair: Pair, named: int) -> int:
+    """Where somebody who was told to bind a port listens for sealed messages."""
+    side = Side(pair.clock, routing_id(9), f"127.0.0.1:{named}", ASKER)
+    side.others_key = "key"
+    side.lanes.control(ASKER, control(rules.HELLO, b"x" * 32))
+    side.close()
+    return int.from_bytes(side.said[-1][-1], "big")
