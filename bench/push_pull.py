@@ -124,7 +124,7 @@ def _our_sides(place: Arena) -> list[Side]:
     for (way, encoding), end in place.ends.items():
         name = NAMES[way] if encoding == "f32" else f"{NAMES[way]}, {encoding}"
         variants = {
-            f"{load} shards in flight": _gigabytes(partial(end.measure, load)) for load in IN_FLIGHT
+            f"{load} shards in flight": gigabytes(partial(end.measure, load)) for load in IN_FLIGHT
         }
         sides.append(Side(name, variants, place.awake))
     return sides
@@ -141,7 +141,7 @@ def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> tuple[list[Side]
     for way in ("tcp", "ipc"):
         echo = stack.enter_context(Echo(process, announce, way))
         variants = {
-            f"{load} messages in flight": _gigabytes(partial(echo.measure, messages, load))
+            f"{load} messages in flight": gigabytes(partial(echo.measure, messages, load))
             for load in IN_FLIGHT
         }
         sides.append(Side(f"{RAW}, {way}", variants, [partial(running, process)]))
@@ -177,7 +177,7 @@ def _message(place: Arena, shard: int) -> Frames:
     return encode(Envelope(secrets.randbits(62), Form.REQUEST, PUSHES, PUSHES, push))
 
 
-def _gigabytes(shards_a_second: Callable[[float], float]) -> Callable[[float], float]:
+def gigabytes(shards_a_second: Callable[[float], float]) -> Callable[[float], float]:
     """GB/s of both directions: a round trip moves a shard there and another one back."""
     return lambda seconds: shards_a_second(seconds) * 2 * 4 * SHARD_ELEMENTS / 1e9
 

@@ -129,6 +129,35 @@ def pushpull(
 
 @bench.command()
 @json_option
+@click.option(
+    "--size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="Size of the model.",
+)
+@click.option(
+    "--rules",
+    default="sgd,adam",
+    show_default=True,
+    metavar="RULE,...",
+    callback=_rules,
+    help="Update rules.",
+)
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(1))
+@seconds_option(0.5)
+def encrypted(
+    json_file: Path | None, size: int, rules: list[str], rounds: int, seconds: float
+) -> None:
+    """Push, apply and pull over tcp: in the clear, under CURVE alone, and sealed with AES-GCM."""
+    from ..bench.encrypted import bench_encrypted
+
+    _report(json_file, lambda: bench_encrypted(size, rules, rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @seconds_option(0.5)
 def scale(json_file: Path | None, rounds: int, seconds: float) -> None:
