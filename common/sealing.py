@@ -4,12 +4,16 @@ Both ends of a connection that already hides what it carries (CURVE) add 32 rand
 HKDF-SHA256 (RFC 5869) makes of them one AES-256 key for each direction and a number that names the
 lane. Every agreement makes new keys, so none ever serves two lives of a role.
 
-A sealed message is a clear prefix of 16 bytes, the lane's number and the counter of the message,
-and then each frame, the header first, under AES-GCM (NIST SP 800-38D) with its tag behind it:
+Each frame of a message is sealed by itself under AES-GCM (NIST SP 800-38D), with its tag behind it;
+only before the first one stand 16 bytes in the clear:
 
+    first frame          = prefix | sealed: acknowledged counter (8 bytes), header
+    prefix               = number of the lane (8 bytes) | counter of the message (8 bytes)
     nonce of a frame     = counter (8 bytes) | place of the frame in the message (4 bytes)
-    bound to the header  = prefix | how many frames there are (4 bytes)
-    bound to an array    = the sealed header
+    bound to the first   = prefix | how many frames there are (4 bytes)
+    bound to an array    = the whole first frame
+
+What is acknowledged is the last counter that the sender has opened, the other way.
 
 A counter is given out once and a key has one `Sealer`, so no nonce comes twice under a key. An
 `Opener` takes growing counters alone: what comes again, or late, is refused. Gaps are allowed:
@@ -42,9 +46,12 @@ FRAMES_LIMIT = 64
 
 _PREFIX = struct.Struct(">8sQ")
 _NONCE = struct.Struct(">QI")
+_ACKNOWLEDGED = struct.Struct(">Q")
 _COUNT = struct.Struct(">I")
 _KEY = 32
 PREFIX = _PREFIX.size
+LEAST = PREFIX + _ACKNOWLEDGED.size + TAG
+"""Bytes of the first frame of any sealed message."""
 
 
 class Unsealed(RemoteError):
@@ -94,41 +101,47 @@ def agree(asker: End, answerer: End) -> Session:
 
 
 class Sealer:
-    """Seals messages of one direction, under a key that nobody else seals with.
+    """Seals messages of one direction, under a key that nobody else seals with."""
 
-    Arguments:
-        room: gives memory for so many bytes of a sealed array; it may give the same again for the
-            next one, if whoever takes the frames is done with each before taking another.
-    """
-
-    def __init__(self, key: bytes, lane: bytes, room: Callable[[int], memoryview]) -> None:
-        self._cipher, self._lane, self._room = AESGCM(key), lane, room
+    def __init__(self, key: bytes, lane: bytes) -> None:
+        self._cipher, self._lane = AESGCM(key), lane
         self.counter = 0
         """Of the last message; 0 before the first."""
 
-    def seal(self, frames: Sequence[Frame]) -> Iterator[Frame]:
+    def seal(
+        self, frames: Sequence[Frame], acknowledged: int, room: Callable[[int], memoryview]
+    ) -> Iterator[Frame]:
         """The sealed frames of a message, one by one; its counter is used up even if not all of
         them are taken. The frames must not change before they are sealed.
 
+        Arguments:
+            room: gives memory for so many bytes of a sealed array; it may give the same again for
+                the next one, if whoever takes the frames is done with each before taking another.
         Raises:
             Spent: at once, if there are no counters left.
         """
         if self.counter >= LAST:
             raise Spent
         self.counter += 1
-        return self._frames(self.counter, frames)
+        return self._frames(self.counter, frames, acknowledged, room)
 
-    def _frames(self, counter: int, frames: Sequence[Frame]) -> Iterator[Frame]:
+    def _frames(
+        self,
+        counter: int,
+        frames: Sequence[Frame],
+        acknowledged: int,
+        room: Callable[[int], memoryview],
+    ) -> Iterator[Frame]:
         prefix = _PREFIX.pack(self._lane, counter)
-        yield prefix
         header, *arrays = frames
+        clear = _ACKNOWLEDGED.pack(acknowledged) + header
         bound = prefix + _COUNT.pack(len(frames))
-        sealed = self._cipher.encrypt(_NONCE.pack(counter, 0), bytes(header), bound)
-        yield sealed
+        first = prefix + self._cipher.encrypt(_NONCE.pack(counter, 0), clear, bound)
+        yield first
         for place, array in enumerate(arrays, 1):
-            room = self._room(len(array) + TAG)
-            self._cipher.encrypt_into(_NONCE.pack(counter, place), array, sealed, room)
-            yield room
+            sealed = room(len(array) + TAG)
+            self._cipher.encrypt_into(_NONCE.pack(counter, place), array, first, sealed)
+            yield sealed
 
 
 class Opener:
@@ -138,6 +151,8 @@ class Opener:
         self._cipher, self._lane = AESGCM(key), lane
         self.counter = 0
         """Of the last message that was opened; 0 before the first."""
+        self.acknowledged = 0
+        """What that message has acknowledged."""
 
     def open(self, frames: Sequence[Frame]) -> Frames:
         """The frames of a sealed message: the header as bytes, and each array in the memory that
@@ -147,36 +162,35 @@ class Opener:
             Replayed: its counter is none that is still to come.
             Unsealed: anything else is not as it was sealed. Arrays may have been written over.
         """
-        counter = self._counter(frames)
+        if not 0 < len(frames) <= FRAMES_LIMIT or lane_of(frames[0]) != self._lane:
+            raise Unsealed("no message of this lane")
+        first, arrays = bytes(frames[0]), frames[1:]
+        prefix, sealed = first[:PREFIX], first[PREFIX:]
+        counter = int(_PREFIX.unpack(prefix)[1])
         if counter <= self.counter:
             raise Replayed(f"message {counter} after message {self.counter}")
-        prefix, sealed, *arrays = frames
-        bound = bytes(prefix) + _COUNT.pack(len(frames) - 1)
+        bound = prefix + _COUNT.pack(len(frames))
         try:
-            header = self._cipher.decrypt(_NONCE.pack(counter, 0), sealed, bound)
-            opened: Frames = [header]
+            clear = self._cipher.decrypt(_NONCE.pack(counter, 0), sealed, bound)
+            opened: Frames = [clear[_ACKNOWLEDGED.size :]]
             for place, array in enumerate(arrays, 1):
-                opened.append(self._array(_NONCE.pack(counter, place), array, sealed))
+                opened.append(self._array(_NONCE.pack(counter, place), array, first))
         except (InvalidTag, ValueError):  # ValueError: shorter than a tag
             raise Unsealed(f"message {counter} is not as its sender sealed it") from None
-        self.counter = counter
+        self.counter, self.acknowledged = counter, int(_ACKNOWLEDGED.unpack_from(clear)[0])
         return opened
 
-    def _counter(self, frames: Sequence[Frame]) -> int:
-        if not 2 <= len(frames) <= FRAMES_LIMIT + 1 or lane_of(frames[0]) != self._lane:
-            raise Unsealed("no message of this lane")
-        return int(_PREFIX.unpack(frames[0])[1])
-
-    def _array(self, nonce: bytes, array: Frame, sealed: Frame) -> memoryview:
+    def _array(self, nonce: bytes, array: Frame, first: bytes) -> memoryview:
         came = memoryview(array)
         size = len(came) - TAG
         if size < 0:
             raise ValueError
         room = memoryview(bytearray(size)) if came.readonly else came[:size]
-        self._cipher.decrypt_into(nonce, came, sealed, room)
+        self._cipher.decrypt_into(nonce, came, first, room)
         return room
 
 
-def lane_of(prefix: Frame) -> bytes:
-    """The number of the lane that a sealed message says it belongs to; empty if it says none."""
-    return bytes(prefix[:LANE]) if len(prefix) == PREFIX else b""
+def lane_of(first: Frame) -> bytes:
+    """The number of the lane that a message says it belongs to by its first frame; empty if that is
+    too short for any."""
+    return bytes(first[:LANE]) if len(first) >= LEAST else b""

@@ -84,7 +84,6 @@ class Lane:
         peer: the other end, as the transport calls it.
         keys: both ends' public keys when the lane was agreed on.
         asks: whether this end has asked for the lane.
-        room: memory for sealed arrays, see `Sealer`.
     """
 
     def __init__(
@@ -94,25 +93,32 @@ class Lane:
         session: Session,
         *,
         asks: bool,
-        room: Callable[[int], memoryview],
         now: float,
     ) -> None:
         self.peer, self.keys, self.number = peer, keys, session.lane
         mine, theirs = session.asker_key, session.answerer_key
         if not asks:
             mine, theirs = theirs, mine
-        self._sealer = Sealer(mine, session.lane, room)
+        self._sealer = Sealer(mine, session.lane)
         self._opener = Opener(theirs, session.lane)
         self.stands = False
         """Whether something has come from the other end: then the way leads there."""
         self.route = b""
         """At the end that listens: where the last authentic message has come from."""
+        self.acknowledged = 0
+        """The last of our counters that the other end has said it has opened."""
         self._settled = 0  # counters up to here are in question no more
-        self._came = 0  # the last of our counters that the other end has said it has seen
         self._sign_at = self._asked_at = now
         self._doubt_since: float | None = None
 
-    def seal(self, frames: Sequence[Frame], now: float) -> Iterator[Frame]:
+    @property
+    def counter(self) -> int:
+        """Of the last message that was sealed."""
+        return self._sealer.counter
+
+    def seal(
+        self, frames: Sequence[Frame], room: Callable[[int], memoryview], now: float
+    ) -> Iterator[Frame]:
         """The sealed frames of a message, for the socket (see `Sealer.seal`).
 
         Raises:
@@ -120,7 +126,7 @@ class Lane:
         """
         if self._settled == self._sealer.counter:
             self._sign_at = now  # nothing was under way: waiting begins here
-        return self._sealer.seal(frames)
+        return self._sealer.seal(frames, self._opener.counter, room)
 
     def open(self, frames: Sequence[Frame], now: float) -> Frames:
         """The frames of a message that has come by the lane.
@@ -130,6 +136,7 @@ class Lane:
         """
         opened = self._opener.open(frames)
         self.stands = True
+        self.acknowledged = max(self.acknowledged, self._opener.acknowledged)
         self._sign(self._sealer.counter, now)
         return opened
 
@@ -157,8 +164,8 @@ class Lane:
 
     def got(self, counter: int, now: float) -> None:
         """The other end has come so far; a sign of life if that is farther than before."""
-        if self._came < counter <= self._sealer.counter:
-            self._came = counter
+        if self.acknowledged < counter <= self._sealer.counter:
+            self.acknowledged = counter
             self._sign(max(counter, self._settled), now)
 
     def _sign(self, settled: int, now: float) -> None:

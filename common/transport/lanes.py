@@ -8,7 +8,7 @@ all of that happens when there is something to send, so nothing here needs a tim
 
 import contextlib
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -19,7 +19,7 @@ from ..delivery import SENDERS_LIMIT, Peer
 from ..sealing import (
     FRAMES_LIMIT,
     HALF,
-    PREFIX,
+    LEAST,
     TAG,
     End,
     Replayed,
@@ -28,14 +28,17 @@ from ..sealing import (
     agree,
     lane_of,
 )
-from ..wire import Frame, Frames, MalformedFrame
+from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
 from .lane import GREETING, Health, Lane, control, parse
+from .pool import Pool
 
 LANE_FROM = 1 << 15
 """Bytes of arrays from which a message goes by a lane."""
 LANE_FRAME_LIMIT = 64 << 20
 """Bytes of one array that a lane carries; a stranger's frame is refused beyond."""
+FIRST_LIMIT = HEADER_LIMIT + LEAST
+"""Bytes of the first frame of a message."""
 QUEUED = 64
 """Messages of one connection that wait to be opened; beyond, the sender's wait."""
 BURST = 64
@@ -82,7 +85,9 @@ class Lanes:
         self._numbers: dict[bytes, Lane] = {}
         self._halves: dict[Peer, bytes] = {}
         self._pauses: OrderedDict[Peer, tuple[float, float]] = OrderedDict()
-        self._scratch = memoryview(bytearray(1 << 20))
+        self._pool = Pool()
+        self._lent: dict[bytes, deque[tuple[int, zmq.Frame]]] = {}
+        self._scratch = memoryview(bytearray(LANE_FROM))
 
     def __contains__(self, link: object) -> bool:
         """Whether a socket is one of ours."""
@@ -123,11 +128,17 @@ class Lanes:
     def _put(self, lane: Lane, frames: Sequence[Frame], now: float) -> bool:
         link = self._link_of(lane)
         try:
-            sealed = lane.seal(frames, now)
+            sealed = lane.seal(frames, self._room, now)
             if link is self._router:
                 link.send(lane.route, _MORE)
+            last = len(frames) - 1
             for place, frame in enumerate(sealed):
-                link.send(frame, _NOBLOCK if place == len(frames) else _MORE)
+                flags = _NOBLOCK if place == last else _MORE
+                if isinstance(frame, memoryview) and isinstance(frame.obj, zmq.Frame):
+                    link.send(frame.obj, flags, copy=False)
+                    self._lent[lane.number].append((lane.counter, frame.obj))
+                else:
+                    link.send(frame, flags)
         except (zmq.Again, Spent):
             return False
         except zmq.ZMQError as failed:
@@ -172,6 +183,7 @@ class Lanes:
             self._count("unsealed_messages")
             return None
         lane.route = route
+        self._take_back(lane)
         if fresh:
             self._count("lanes_agreed")
             self._pauses.pop(lane.peer, None)
@@ -224,6 +236,7 @@ class Lanes:
             self._tell(peer, lane.came())
         elif kind == rules.GOT:
             lane.got(int.from_bytes(fields[1], "big"), now)
+            self._take_back(lane)
         else:
             self._lose(lane)
             if isinstance(peer, str):
@@ -236,7 +249,7 @@ class Lanes:
             return
         half = secrets.token_bytes(HALF)
         session = agree(End(peer, key, theirs), End(self._name, own, half))
-        lane = Lane(peer, (own, key), session, asks=False, room=self._room, now=now)
+        lane = Lane(peer, (own, key), session, asks=False, now=now)
         self._install(lane)
         port = self._port.to_bytes(rules.PORT, "big")
         self._tell(peer, control(rules.HERE, theirs, half, self._name, port))
@@ -249,7 +262,7 @@ class Lanes:
         del self._halves[address]
         own, key = self._own_key(), self._key_of(address)
         session = agree(End(self._name, own, mine), End(name, key, theirs))
-        lane = Lane(address, (own, key), session, asks=True, room=self._room, now=now)
+        lane = Lane(address, (own, key), session, asks=True, now=now)
         host = address.removeprefix("tcp://").rpartition(":")[0]
         link = self._socket(zmq.DEALER)
         try:
@@ -287,6 +300,7 @@ class Lanes:
         if (old := self._lanes.get(lane.peer)) is not None:
             self._drop(old)
         self._lanes[lane.peer] = self._numbers[lane.number] = lane
+        self._lent[lane.number] = deque()
         while len(self._lanes) > SENDERS_LIMIT:
             self._drop(next(iter(self._lanes.values())))
 
@@ -297,6 +311,8 @@ class Lanes:
     def _drop(self, lane: Lane) -> None:
         self._lanes.pop(lane.peer, None)
         self._numbers.pop(lane.number, None)
+        for _, frame in self._lent.pop(lane.number, ()):
+            self._pool.lose(frame)
         if (link := self._links.pop(lane.number, None)) is not None:
             self._poller.unregister(link)
             link.close(0)
@@ -317,6 +333,7 @@ class Lanes:
         self._links.clear()
         self._lanes.clear()
         self._numbers.clear()
+        self._lent.clear()
 
     def _link_of(self, lane: Lane) -> "zmq.Socket[bytes]":
         link = self._links.get(lane.number, self._router)
@@ -336,17 +353,26 @@ class Lanes:
         return link
 
     def _room(self, size: int) -> memoryview:
-        """Memory for a sealed array, the same each time: ZeroMQ copies it, which costs less than
-        lending it fresh memory, and this is warm."""
+        """Memory for a sealed array: a frame of the pool; for a small one, and where the pool has
+        none, always the same place, of which ZeroMQ makes a copy."""
         if size > len(self._scratch):
             self._scratch = memoryview(bytearray(size))
-        return self._scratch[:size]
+        room = self._scratch[:size]
+        if size >= LANE_FROM and (frame := self._pool.take(room)) is not None:
+            return frame.buffer
+        return room
+
+    def _take_back(self, lane: Lane) -> None:
+        """The frames that the other end has acknowledged can be filled again."""
+        lent = self._lent[lane.number]
+        while lent and lent[0][0] <= lane.acknowledged:
+            self._pool.give(lent.popleft()[1])
 
 
 def _receive(link: "zmq.Socket[bytes]") -> Frames:
     """One message; of more frames than any has, the first ones."""
     frame = link.recv(_NOBLOCK, copy=False)
-    frames: Frames = [frame.bytes if len(frame) == PREFIX else b""]
+    frames: Frames = [frame.bytes if len(frame) <= FIRST_LIMIT else b""]
     while frame.more:
         frame = link.recv(_NOBLOCK, copy=False)
         if len(frames) < FRAMES_LIMIT + 2:

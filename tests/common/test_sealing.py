@@ -14,6 +14,7 @@ from dualshard.common.sealing import (
     FRAMES_LIMIT,
     HALF,
     LAST,
+    LEAST,
     PREFIX,
     TAG,
     End,
@@ -28,6 +29,8 @@ from dualshard.common.sealing import (
 
 KEY, OTHER_KEY = b"k" * 32, b"j" * 32
 LANE = b"lane no1"
+SEEN = 7
+"""What the sealer's end has opened, the other way."""
 HEADER = b"\x98header of a message"
 ARRAYS = [b"a" * 1000, b"", b"b" * 33]
 
@@ -37,12 +40,12 @@ def room(size: int) -> memoryview:
 
 
 def sealer(key: bytes = KEY, lane: bytes = LANE) -> Sealer:
-    return Sealer(key, lane, room)
+    return Sealer(key, lane)
 
 
 def seal(one: Sealer, *frames: bytes) -> list[bytearray]:
     """The sealed frames as they come from a socket: in memory of their own that can be written."""
-    return [bytearray(frame) for frame in one.seal(frames)]
+    return [bytearray(frame) for frame in one.seal(frames, SEEN, room)]
 
 
 def opened(one: Opener, frames: list[bytearray]) -> list[bytes]:
@@ -58,18 +61,21 @@ def test_what_is_sealed_is_opened() -> None:
         frames = [HEADER + b"%d" % turn, *ARRAYS]
         assert opened(other, seal(one, *frames)) == frames
     assert one.counter == other.counter == 3
+    assert other.acknowledged == SEEN
 
 
 def test_the_format_is_aes_gcm_with_this_nonce_and_these_bound_bytes() -> None:
     one = sealer()
     seal(one, HEADER)
-    prefix, header, *arrays = map(bytes, seal(one, HEADER, *ARRAYS))
-    assert prefix == LANE + struct.pack(">Q", 2)
+    first, *arrays = map(bytes, seal(one, HEADER, *ARRAYS))
+    prefix = LANE + struct.pack(">Q", 2)
+    assert first[:PREFIX] == prefix
     cipher = AESGCM(KEY)
     count = struct.pack(">I", 1 + len(ARRAYS))
-    assert cipher.decrypt(struct.pack(">QI", 2, 0), header, prefix + count) == HEADER
+    clear = struct.pack(">Q", SEEN) + HEADER
+    assert cipher.decrypt(struct.pack(">QI", 2, 0), first[PREFIX:], prefix + count) == clear
     for place, (array, plain) in enumerate(zip(arrays, ARRAYS, strict=True), 1):
-        assert cipher.decrypt(struct.pack(">QI", 2, place), array, header) == plain
+        assert cipher.decrypt(struct.pack(">QI", 2, place), array, first) == plain
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_the_cipher_gives_the_published_values(
 def test_nothing_can_be_read_but_the_sizes() -> None:
     secret = b"nobody shall read this"
     sealed = b"".join(seal(sealer(), secret, secret * 50))
-    assert len(sealed) == PREFIX + 51 * len(secret) + 2 * TAG
+    assert len(sealed) == LEAST + 51 * len(secret) + TAG
     assert secret not in sealed
     assert sealed.count(sealed[PREFIX : PREFIX + 8]) == 1
 
@@ -105,7 +111,7 @@ def test_arrays_are_opened_in_the_memory_that_they_came_in() -> None:
     assert isinstance(array, memoryview)
     assert not array.readonly
     assert array.nbytes == 100
-    assert bytes(frames[2][:100]) == b"x" * 100
+    assert bytes(frames[1][:100]) == b"x" * 100
 
 
 def test_what_cannot_be_written_is_opened_elsewhere() -> None:
@@ -123,14 +129,14 @@ def test_no_nonce_comes_twice(messages: list[list[bytes]], data: st.DataObject) 
     the nonce that its message's counter and its place make, and no counter comes twice."""
     one, seen = sealer(), set()
     for frames in messages:
-        taken = data.draw(st.integers(1, len(frames) + 1))
-        prefix, *sealed = map(bytes, islice(one.seal(frames), taken))
+        taken = data.draw(st.integers(0, len(frames)))
+        sealed = [bytes(frame) for frame in islice(one.seal(frames, SEEN, room), taken)]
         for place, frame in enumerate(sealed):
-            nonce = prefix[8:] + struct.pack(">I", place)
+            nonce = sealed[0][8:PREFIX] + struct.pack(">I", place)
             assert nonce not in seen
             seen.add(nonce)
-            bound = sealed[0] if place else prefix + struct.pack(">I", len(frames))
-            assert AESGCM(KEY).decrypt(nonce, frame, bound) == frames[place]
+            if place:
+                assert AESGCM(KEY).decrypt(nonce, frame, sealed[0]) == frames[place]
     assert one.counter == len(messages)
 
 
@@ -140,7 +146,7 @@ def test_a_key_whose_counters_are_used_up_seals_no_more() -> None:
     assert opened(other, seal(one, HEADER)) == [HEADER]
     for _ in range(2):
         with pytest.raises(Spent):
-            one.seal([HEADER])
+            one.seal([HEADER], SEEN, room)
     assert one.counter == LAST
 
 
@@ -179,19 +185,21 @@ def test_one_changed_bit_anywhere_is_refused() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda frames: [],
         lambda frames: frames[:1],
-        lambda frames: frames[:2],
         lambda frames: frames[:-1],
         lambda frames: [*frames, bytearray(TAG)],
-        lambda frames: [*frames[:2], frames[4], frames[3], frames[2]],
+        lambda frames: [frames[0], frames[3], frames[2], frames[1]],
         lambda frames: [frames[0][:-1], *frames[1:]],
-        lambda frames: [*frames[:2], frames[2][:-1], *frames[3:]],
-        lambda frames: [frames[0], frames[1], frames[2][: TAG - 1], *frames[3:]],
+        lambda frames: [frames[0], frames[1][:-1], *frames[2:]],
+        lambda frames: [frames[0], frames[1][: TAG - 1], *frames[2:]],
         lambda frames: [frames[0], bytearray(), *frames[2:]],
-        lambda frames: [frames[0], *[bytearray(TAG)] * (FRAMES_LIMIT + 1)],
+        lambda frames: [frames[0][:LEAST], *frames[1:]],
+        lambda frames: [frames[0][: LEAST - 1], *frames[1:]],
+        lambda frames: [frames[0], *[bytearray(TAG)] * FRAMES_LIMIT],
         lambda frames: [bytearray()],
-        lambda frames: [bytearray(LANE + struct.pack(">Q", 2)), *frames[1:]],
-        lambda frames: [bytearray(b"lane no2" + frames[0][8:]), *frames[1:]],
+        lambda frames: [LANE + struct.pack(">Q", 2) + frames[0][PREFIX:], *frames[1:]],
+        lambda frames: [b"lane no2" + frames[0][8:], *frames[1:]],
     ],
 )
 def test_what_is_cut_longer_or_in_another_order_is_refused(damage) -> None:
@@ -206,7 +214,7 @@ def test_frames_of_two_messages_do_not_mix() -> None:
     one = sealer()
     first, second = (seal(one, b"%d" % number, b"x" * 50) for number in range(2))
     with pytest.raises(Unsealed):
-        opened(Opener(KEY, LANE), [*second[:2], first[2]])
+        opened(Opener(KEY, LANE), [second[0], first[1]])
 
 
 def test_another_key_opens_nothing() -> None:
@@ -215,9 +223,9 @@ def test_another_key_opens_nothing() -> None:
 
 
 def test_what_says_no_lane_belongs_to_none() -> None:
-    assert lane_of(bytes(seal(sealer(), HEADER)[0])) == LANE
-    for prefix in (b"", b"x" * (PREFIX - 1), b"x" * (PREFIX + 1)):
-        assert lane_of(prefix) == b""
+    assert lane_of(bytes(seal(sealer(), b"")[0])) == LANE
+    for first in (b"", LANE, b"x" * (LEAST - 1)):
+        assert lane_of(first) == b""
 
 
 # Agreement.
