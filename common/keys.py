@@ -10,6 +10,7 @@ NAME that is still accepted. Keys are Curve25519 in Z85 (rfc.zeromq.org/spec/32)
 
 import os
 import re
+import shlex
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class KeyRing:
         try:
             stamp = self._look()
             if stamp == self._stamp:
+                self.trouble = ""
                 return False
             before = self.own, self.holders
             self.own, self.holders = self._read()
@@ -85,6 +87,11 @@ class KeyRing:
             return False
         self._stamp, self.trouble = stamp, ""
         return (self.own, self.holders) != before
+
+    @property
+    def own_name(self) -> str:
+        """The name of our own file."""
+        return own_file(self.folder, self.role).stem
 
     def check_own(self, public: str) -> None:
         """Raises `UserError` unless this, which belongs to our secret, is our public key."""
@@ -193,7 +200,7 @@ def own_file(folder: Path, role: str) -> Path:
     if len(others) == 1:
         return others[0]
     if not folder.is_dir():
-        fix = f"make keys with `dualshard keygen {folder}`, or name the folder that has them"
+        fix = f"make it with `dualshard keygen {shlex.quote(str(folder))}`, or name another"
         raise UserError("--keys", str(folder), "a folder of keys", fix)
     if others:
         found = ", ".join(path.name for path in others)
@@ -232,7 +239,7 @@ def read_pair(path: Path) -> Pair:
             "--keys",
             str(path),
             f"a secret that only its owner may read, not mode {mode:o}",
-            f"chmod 600 {path}",
+            f"chmod 600 {shlex.quote(str(path))}",
         )
     values = _values(path)
     return Pair(_key(path, values, "public"), _key(path, values, "secret"))
@@ -240,7 +247,9 @@ def read_pair(path: Path) -> Pair:
 
 def read_public(path: Path) -> str:
     """The public key in a file. Raises `UserError` if there is none."""
-    role_of(path.stem)
+    if NAME.fullmatch(path.stem) is None:
+        expected = f"a file whose name begins with a role ({', '.join(ROLES)})"
+        raise UserError("--keys", str(path), expected, "rename it or remove it")
     return _key(path, _values(path), "public")
 
 

@@ -1,8 +1,8 @@
 """Sealed messages: session keys that two roles agree on, and frames under AES-GCM. Pure.
 
 Both ends of a connection that already hides what it carries (CURVE) add 32 random bytes each;
-HKDF-SHA256 (RFC 5869) makes of them one AES-128 key for each direction, as strong as CURVE's keys,
-and a number that names the lane. Every agreement makes new keys, so none ever serves two lives of a role.
+HKDF-SHA256 (RFC 5869) makes of them an AES-128 key for each direction, as strong as CURVE's, and a
+number that names the lane. Every agreement makes new ones: none ever serves two lives of a role.
 
 Each frame of a message is sealed by itself under AES-GCM (NIST SP 800-38D), with its tag behind it;
 only before the first one stand 16 bytes in the clear:

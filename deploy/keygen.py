@@ -1,5 +1,6 @@
 """`dualshard keygen`: makes, copies and changes the key files that `common.keys` reads."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -72,7 +73,8 @@ def make_pairs(folder: Path, names: tuple[str, ...]) -> str:
             raise UserError("--name", name, "a name that does not end in -old-N", "choose another")
         for path in (folder / f"{name}.key", folder / "public" / f"{name}.pub"):
             if path.exists():
-                fix = f"make a fresh pair with `dualshard keygen {folder} --rotate {name}`"
+                rotate = f"dualshard keygen {shlex.quote(str(folder))} --rotate {name}"
+                fix = f"make a fresh pair with `{rotate}`"
                 raise UserError(
                     "DIR", str(path), "no such file yet", f"{fix}, or choose another DIR"
                 )

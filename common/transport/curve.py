@@ -6,13 +6,15 @@ first frame of each message: routing ids are ZeroMQ's own here, since a chosen o
 client's. What was proved is read off each message, so that nothing hangs on what it claims.
 """
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass
 from typing import cast
 
 import zmq
 
 from ..delivery import Peer, routing_id
-from ..keys import KeyRing, Pair
+from ..keys import Holder, KeyRing, Pair
 from ..types import Role
 from ..wire import Frames
 from .contract import Report, Seen
@@ -31,12 +33,18 @@ NAME_LENGTH = len(routing_id(0))
 
 @dataclass(slots=True)
 class Server:
-    """Whose key somebody whom we connect to must have, and which of its keys we try now."""
+    """Whom we must meet at an address: whoever has a key of a role, or one holder, who is known by
+    the key `named` until that is found here. `tries` says which of the keys we expect now."""
 
     role: str = ""
-    name: str = ""
+    named: str = ""
+    holder: str = ""
     tries: int = 0
-    key: str = ""
+    seen: Seen = STRANGER
+
+    def is_of(self, key: str, holder: Holder | None) -> bool:
+        """Whether the holder of this key is whom we must meet."""
+        return self.named == key or (holder is not None and self.holder == holder.name)
 
 
 class Curve:
@@ -75,15 +83,22 @@ class Curve:
         """Whoever listens there must have a key of this role."""
         self._servers[address] = Server(role=str(role))
 
-    def trust(self, peer: Peer, key: str) -> None:
-        """The address, or the name, is that of the holder of this key."""
+    def trust(self, peer: Peer, key: str, report: Report) -> bool:
+        """The address, or the name, is that of the holder of this key; whether somebody else was
+        expected at that address."""
         holder = self.ring.holders.get(key)
-        if holder is None:
-            return
         if isinstance(peer, bytes):
-            self._names.bind(peer, holder.name)
-        elif peer not in self._servers or self._servers[peer].name != holder.name:
-            self._servers[peer] = Server(name=holder.name)
+            if holder is not None:
+                self._names.bind(peer, holder.name)
+            return False
+        server = self._servers.get(peer)
+        if server is not None and server.is_of(key, holder):
+            return False
+        self._servers[peer] = Server(named=key)
+        if holder is None:
+            place = peer.removeprefix("tcp://")
+            report.log_rarely("warning", f"cannot connect to {place}: {self.advice(peer)}")
+        return server is not None
 
     def forget(self, address: str) -> None:
         """Nobody is expected there any more."""
@@ -96,22 +111,34 @@ class Curve:
         if server is None:
             return False
         server.tries += 1
-        before = server.key
+        before = server.seen.key
         return self._key_at(address) != before
 
     def _key_at(self, address: str) -> str:
         """The key to expect there now: that in use, or after a failure an earlier one."""
         server = self._servers.get(address)
-        keys = self.ring.keys_of(role=server.role, name=server.name) if server else []
-        if server is None or not keys:
+        if server is None:
             return ""
-        server.key = keys[server.tries % len(keys)]
-        return server.key
+        if not server.holder and server.named in self.ring.holders:
+            server.holder = self.ring.holders[server.named].name
+        keys = []
+        if server.role or server.holder:
+            keys = self.ring.keys_of(role=server.role, name=server.holder)
+        if not keys:
+            server.seen = STRANGER
+            return ""
+        key = keys[server.tries % len(keys)]
+        host = address.removeprefix("tcp://").rpartition(":")[0]
+        server.seen = Seen(self.ring.holders[key].role, key, host)
+        return key
 
     # Messages.
 
     def admit(self, route: bytes, first: zmq.Frame, frames: Frames, report: Report) -> Peer | None:
         """The name under which a message came that begins with it; None if it may not."""
+        if len(frames) < 2:
+            report.count("malformed_frames")
+            return None
         name = cast(bytes, frames[0])
         key = metadata(first, "User-Id")
         bearer = self._names.get(name)
@@ -120,7 +147,7 @@ class Curve:
             if holder is None:  # the file of its key was removed
                 report.count("withdrawn_keys")
                 return None
-            if len(frames) < 2 or len(name) != NAME_LENGTH or name[0] != routing_id(0)[0]:
+            if len(name) != NAME_LENGTH or name[0] != routing_id(0)[0]:
                 report.count("malformed_frames")
                 return None
             bearer = self._names.claim(name, holder.name)
@@ -129,7 +156,7 @@ class Curve:
                 report.log_rarely("warning", f"{holder.name} speaks under the name of another")
                 return None
             bearer.key, bearer.route = key, route
-            bearer.seen = Seen(holder.role, key, metadata(first, "Peer-Address"))
+            bearer.seen = Seen(holder.role, key, address_of(first))
         return name
 
     def route(self, name: bytes) -> bytes:
@@ -143,36 +170,34 @@ class Curve:
             bearer = self._names.get(peer)
             return bearer.seen if bearer is not None and bearer.key else STRANGER
         server = self._servers.get(peer)
-        holder = None if server is None else self.ring.holders.get(server.key)
-        if server is None or holder is None:
-            return STRANGER
-        return Seen(holder.role, server.key, peer.removeprefix("tcp://").rpartition(":")[0])
+        return STRANGER if server is None else server.seen
 
-    def advice(self, address: str, handshake: Handshake | None) -> str:
+    def advice(self, address: str, handshake: Handshake | None = None) -> str:
         """What to do about a handshake that has failed, or that was never tried."""
-        server, folder = self._servers.get(address), self.ring.folder
+        server, public = self._servers.get(address), self.ring.folder / "public"
         if handshake is None:
-            known = server is None or self._key_at(address)
-            return "" if known else f"{folder / 'public'} has no key of role {_whose(server)}"
+            if server is None or self._key_at(address):
+                return ""
+            key = f"{server.named}, the key" if server.named else f"a key of role {server.role}"
+            return f"{public} lacks {key} that it must have: copy the folder from its host"
         if handshake.mismatch:
             return "it has no keys: start it with --keys DIR, or leave --keys out here"
         if handshake.outcome == "refused":
             return (
-                f"it does not know our key: copy {folder / 'public'} to its folder of keys, where "
-                "this role's file is missing or another"
+                f"it does not know our key: copy {public} to its host: there the file of "
+                f"{self.ring.own_name} is missing, or another"
             )
-        return (
-            f"its key is none of role {_whose(server)} in {folder / 'public'}: copy that folder "
-            "here from where the keys were made"
-        )
+        whose = "" if server is None else server.role or server.holder
+        return f"its key is no {whose} key of {public}: copy the folder from its host"
 
     # What changes.
 
     def let_in(self, report: Report) -> None:
         """Answer connections that wait to be let in."""
         for address, key in self.door.answer(self.ring.holders.__contains__):
-            report.count("unknown_keys")
-            report.log_rarely("warning", f"refused {address}: its key {key!r} is not known here")
+            report.count("unknown_keys" if key else "unknown_hosts")
+            who = f"its key {key!r}" if key else "whoever asks for a lane there"
+            report.log_rarely("warning", f"refused {address}: {who} is not known here")
 
     def reload(self, report: Report) -> tuple[bool, list[str]]:
         """Read the files of keys again. Returns whether our own pair has changed, and the addresses
@@ -187,7 +212,7 @@ class Curve:
         gone = [
             address
             for address, server in self._servers.items()
-            if server.key and server.key not in self.ring.holders
+            if server.seen.key and server.seen.key not in self.ring.holders
         ]
         return self.ring.own != own, gone
 
@@ -211,8 +236,12 @@ def metadata(frame: zmq.Frame, name: str) -> str:
         return ""
 
 
-def _whose(server: Server | None) -> str:
-    return "" if server is None else server.role or server.name
+def address_of(frame: zmq.Frame) -> str:
+    """The IP address that a frame came from; empty where there is none, as on a Unix socket."""
+    found = metadata(frame, "Peer-Address")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(found))
+    return ""
 
 
 def _set_pair(link: "zmq.Socket[bytes]", pair: Pair) -> None:

@@ -59,7 +59,8 @@ class Lanes:
         key_of: the public key of a peer, empty as soon as it is not accepted any more.
         tell: sends frames over CURVE to a peer.
         count: told of `sealed_messages` that were sent, `unsealed_messages` and `replayed_messages`
-            that were refused, `lanes_agreed` and `lanes_lost`.
+            that were refused, `lanes_agreed` and `lanes_lost`, and `malformed_frames`.
+        domain: in which it is decided whose connections are let in; none for everyone's.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class Lanes:
         tell: Callable[[Peer, Frames], bool],
         count: Callable[[str], None],
         clock: Clock,
+        domain: bytes = b"",
     ) -> None:
         self._context, self._poller = context, poller
         self._name, self._bind = name, bind
         self._own_key, self._key_of, self._tell = own_key, key_of, tell
-        self._count, self._clock = count, clock
+        self._count, self._clock, self._domain = count, clock, domain
         self._router: zmq.Socket[bytes] | None = None
         self._port = 0
         self._links: dict[bytes, zmq.Socket[bytes]] = {}  # of lanes that we asked for
@@ -207,11 +209,13 @@ class Lanes:
         self._tell(peer, control(rules.HELLO, half))
 
     def control(self, peer: Peer, frames: Sequence[Frame]) -> None:
-        """What a peer says about lanes, over CURVE.
+        """What a peer says about lanes, over CURVE; what makes no sense here is counted."""
+        try:
+            self._heed(peer, frames)
+        except MalformedFrame:
+            self._count("malformed_frames")
 
-        Raises:
-            MalformedFrame: it says nothing that makes sense here.
-        """
+    def _heed(self, peer: Peer, frames: Sequence[Frame]) -> None:
         kind, fields = parse(frames)
         now = self._clock.now()
         if kind in (rules.PROBE, rules.GOT, rules.GONE):
@@ -282,6 +286,8 @@ class Lanes:
             host, _, port = self._bind.rpartition(":")
             router = self._socket(zmq.ROUTER)
             router.set(zmq.ROUTER_MANDATORY, 1)
+            if self._domain:
+                router.set(zmq.ZAP_DOMAIN, self._domain)
             for wanted in ([int(port) + 1] if 0 < int(port) < 65535 else []) + [0]:
                 with contextlib.suppress(zmq.ZMQError):
                     router.bind(f"tcp://{host}:{wanted}")

@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+from collections import deque
 from dataclasses import dataclass
 
 import zmq
@@ -14,16 +15,19 @@ _FAILED = {
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "refused",
 }
 _SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_ACCEPTED = int(zmq.EVENT_ACCEPTED)
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """How one ended: "succeeded"; "refused" for the key; "failed" against the protocol, with
-    `mismatch` where only one side has keys; "unfinished" within the time, or broken off."""
+    `mismatch` where only one side has keys; "unfinished" within the time, or broken off. `place` is
+    where the socket listens, or has connected to."""
 
     outcome: str
     mismatch: bool = False
+    place: str = ""
 
 
 class Monitor:
@@ -34,13 +38,19 @@ class Monitor:
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", watched: "zmq.Socket[bytes]"
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        watched: "zmq.Socket[bytes]",
+        limit: float = 0.0,
     ) -> None:
-        self._watched = watched
+        """`limit`: seconds after which a handshake has certainly ended."""
+        self._watched, self._limit = watched, limit
+        self._accepted, self._ended, self._vanished = 0, 0, 0
+        self._history: deque[tuple[float, int]] = deque()
         place = f"inproc://monitor-{next(_numbers)}"
         self._socket = context.socket(zmq.PAIR)
         self._socket.set(zmq.RCVHWM, 0)
-        events = _SUCCEEDED
+        events = _SUCCEEDED | _ACCEPTED
         for event in _FAILED:
             events |= event
         watched.monitor(place, events)
@@ -50,10 +60,30 @@ class Monitor:
         """What has ended since the last call, in order."""
         ended = []
         while self._socket.poll(0):
-            event, value = _EVENT.unpack(self._socket.recv_multipart()[0])
+            told, place = self._socket.recv_multipart()
+            event, value = _EVENT.unpack(told)
+            if event == _ACCEPTED:
+                self._accepted += 1
+                continue
+            self._ended += 1
             outcome = "succeeded" if event == _SUCCEEDED else _FAILED.get(event, "failed")
-            ended.append(Handshake(outcome, outcome == "failed" and value == MISMATCH))
+            mismatch = outcome == "failed" and value == MISMATCH
+            ended.append(Handshake(outcome, mismatch, place.decode(errors="replace")))
         return ended
+
+    def vanished(self, now: float) -> int:
+        """How many more connections have come to nothing without a word: ZeroMQ does not tell when
+        it closes one that speaks another protocol. What was accepted more than the limit ago, and
+        has no end, is one of them."""
+        self._history.append((now, self._accepted))
+        while len(self._history) > 1 and self._history[1][0] <= now - self._limit:
+            self._history.popleft()
+        at, accepted = self._history[0]
+        if at > now - self._limit:
+            return 0
+        fresh = max(0, accepted - self._ended - self._vanished)
+        self._vanished += fresh
+        return fresh
 
     def close(self) -> None:
         """Look no longer."""

@@ -1,22 +1,16 @@
 """ZeroMQ's sockets as a `Transport`; what keys change stands in `curve`.
 
 A peer that we connect to is named by its address (`tcp://host:port`); a peer that connected to us
-is named by the routing id it chose (its incarnation). Frames of arrays are sent without copying:
-their buffers are lent until the reply returns. An array frame that came in goes out again as
-ZeroMQ's own message, and memory that stays where it is can be made known once (`lend`): pyzmq
-otherwise wakes a thread of its own for each buffer that it has sent.
+is named by its routing id (its incarnation), which it chose itself, or says with each message where
+connections have keys. Frames of arrays are sent without copying (see `lending`).
 """
 
 import contextlib
-import ipaddress
 import math
-import os
 import socket
-import struct
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import zmq
 
 from ..clock import SystemClock
@@ -24,23 +18,22 @@ from ..delivery import SENDERS_LIMIT, Peer, routing_id
 from ..errors import UserError
 from ..keys import KeyRing
 from ..types import Array, Role
-from ..wire import Frame, Frames, MalformedFrame
+from ..wire import Frame, Frames
 from .addresses import advertised, check_address
+from .bell import Bell
+from .beside import beside, is_ours
 from .contract import NOBODY, Report, Seen, Unheard
-from .curve import Curve, metadata
+from .curve import HANDSHAKE_LIMIT, Curve, address_of
 from .lanes import Lanes
+from .lending import READY_FROM, Loans
 from .monitor import Handshake, Monitor
+from .sockets import configure, why
+from .zap import LANES
 
-FRAME_LIMIT = 1 << 30
-"""Bytes of one frame; a longer one makes ZeroMQ drop the connection before it is allocated."""
-QUEUE_LIMIT = 10_000
-"""Messages queued per peer by ZeroMQ; credit keeps real queues far below it."""
 COPY_BELOW = 1 << 19
 """Bytes below which a copy is cheaper than lending a buffer to ZeroMQ, which costs about 90 µs: the
 thread that pyzmq wakes to give it back. (Processor time of echoes of 64, 128, 256, 512, 1024 KiB
 with a copy: 0.51, 0.58, 0.83, 0.92, 1.08 of that with a loan.)"""
-READY_FROM = 1 << 15
-"""Bytes from which a message of ZeroMQ's that exists already is cheaper than a copy."""
 BURST = 64
 """Messages taken from one socket before the others have their turn."""
 LOOK_EVERY = 0.5
@@ -78,21 +71,21 @@ class ZmqTransport:
         lanes: bool = True,
     ) -> None:
         self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self._context.set(zmq.MAX_SOCKETS, 4 * 4096)
         self.report: Report = Unheard()
         self._clock = SystemClock()
         self._look_at = 0.0
         self._monitors: dict[zmq.Socket[bytes], Monitor] = {}
         self._troubles: dict[str, Handshake] = {}
+        self._expected: set[str] = set()
         self._name = routing_id(incarnation)
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
         self._shortcuts: set[str] = set()
         self._seen: dict[Peer, Seen] = {}
-        self._lent: dict[int, Array] = {}
-        self._lent_frames: dict[tuple[int, int], zmq.Frame] = {}
+        self._loans = Loans()
         self._poller = zmq.Poller()
-        self._bell = _Bell()
+        self._bell = Bell()
         self._poller.register(self._bell.descriptor, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self.address = ""
@@ -116,13 +109,13 @@ class ZmqTransport:
         check_address(bind, "--bind", 0)
         router = self._context.socket(zmq.ROUTER)
         self._router = router
-        _configure(router)
+        configure(router)
         router.set(zmq.ROUTER_MANDATORY, 1)
         if self._curve is None:
             router.set(zmq.ROUTER_HANDOVER, 1)
         else:
             self._curve.protect(router)
-            self._monitors[router] = Monitor(self._context, router)
+            self._monitors[router] = Monitor(self._context, router, 2 * HANDSHAKE_LIMIT)
         try:
             router.bind(f"tcp://{bind}")
         except zmq.ZMQError as refused:
@@ -130,8 +123,7 @@ class ZmqTransport:
                 "--bind",
                 bind,
                 "an address of this machine that is free",
-                f"{_why(refused)}: choose another with --bind HOST:PORT "
-                "(port 0 takes any free one)",
+                f"{why(refused)}: choose another with --bind HOST:PORT (port 0 takes any free one)",
             ) from None
         bound = cast(bytes, router.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
         self._endpoints.append(bound)
@@ -141,7 +133,7 @@ class ZmqTransport:
         if advertise:
             host, port = advertised(advertise, port)
         self.address = f"tcp://{host}:{port}"
-        if (name := _beside(bound)) is not None:
+        if (name := beside(bound)) is not None:
             with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
                 router.bind(f"ipc://@{name}")
                 self._endpoints.append(f"ipc://@{name}")
@@ -158,6 +150,7 @@ class ZmqTransport:
             tell=self.send,
             count=lambda counter: self.report.count(counter),
             clock=self._clock,
+            domain=LANES,
         )
 
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
@@ -181,7 +174,7 @@ class ZmqTransport:
                 flags, size = _NOBLOCK if index == last else _MORE, len(frame)
                 if size < READY_FROM:
                     link.send(frame, flags)
-                elif (ready := self._ready(frame)) is not None:
+                elif (ready := self._loans.ready(frame)) is not None:
                     link.send(ready, flags, copy=False)
                 else:
                     link.send(frame, flags, copy=size < COPY_BELOW)
@@ -191,24 +184,11 @@ class ZmqTransport:
             raise
         return True
 
-    def _ready(self, frame: Frame) -> zmq.Frame | None:
-        """The message of ZeroMQ's that these bytes came in, or that was made for lent memory."""
-        owner: object = frame.obj if isinstance(frame, memoryview) else None
-        if isinstance(owner, zmq.Frame):
-            return owner if len(owner) == len(frame) else None
-        if not isinstance(owner, np.ndarray) or id(owner.base) not in self._lent:
-            return None
-        place = (owner.__array_interface__["data"][0], len(frame))
-        ready = self._lent_frames.get(place)
-        if ready is None:
-            ready = self._lent_frames[place] = zmq.Frame(frame, copy=False)
-        return ready
-
     def _dealer(self, address: str) -> "zmq.Socket[bytes]":
         link = self._dealers.get(address)
         if link is None:
             link = self._context.socket(zmq.DEALER)
-            _configure(link)
+            configure(link)
             if self._curve is None:
                 link.set(zmq.ROUTING_ID, self._name)
             elif not self._curve.introduce(link, address):
@@ -216,21 +196,31 @@ class ZmqTransport:
                 raise zmq.ZMQError(zmq.EHOSTUNREACH)
             link.set(zmq.RECONNECT_IVL, 50)
             link.set(zmq.RECONNECT_IVL_MAX, 1000)
+            monitor = self._watch(link, address)
             try:
                 link.connect(self._endpoint(address))
             except zmq.ZMQError as refused:
+                if monitor is not None:
+                    monitor.close()
                 link.close(0)
                 raise UserError(
                     "--controller",
                     address.removeprefix("tcp://"),
                     "HOST:PORT",
-                    f"{_why(refused)}: give the address that the role printed",
+                    f"{why(refused)}: give the address that the role printed",
                 ) from None
             self._dealers[address] = link
             self._addresses[link] = address
-            self._monitors[link] = Monitor(self._context, link)
+            if monitor is not None:
+                self._monitors[link] = monitor
             self._poller.register(link, zmq.POLLIN)
         return link
+
+    def _watch(self, link: "zmq.Socket[bytes]", address: str) -> Monitor | None:
+        """Follow its handshakes: without keys only those with a controller, who may want them."""
+        if self._curve is None and address not in self._expected:
+            return None
+        return Monitor(self._context, link)
 
     def receive(self, timeout: float) -> list[tuple[Peer, Frames]]:
         messages: list[tuple[Peer, Frames]] = []
@@ -295,54 +285,58 @@ class ZmqTransport:
 
     def _control(self, peer: Peer, frames: Frames) -> None:
         """A message of the peer's transport to ours (see `CONTROL`); `send` takes them, too."""
-        if self._lanes is None:
-            return
-        try:
+        if self._lanes is not None:
             self._lanes.control(peer, frames)
-        except MalformedFrame:
-            self.report.count("malformed_frames")
 
     def _see(self, peer: Peer, first: zmq.Frame) -> None:
         """Note where somebody without keys comes from."""
         if len(self._seen) >= SENDERS_LIMIT:
             del self._seen[next(iter(self._seen))]
-        self._seen[peer] = Seen(address=metadata(first, "Peer-Address"))
+        self._seen[peer] = Seen(address=address_of(first))
 
     def _look(self) -> None:
         """What has become of handshakes, and of the files of keys."""
-        for address, link in list(self._dealers.items()):
-            failures: list[Handshake] = []
-            for handshake in self._monitors[link].take():
-                if handshake.outcome == "succeeded":
-                    failures.clear()
-                    self._troubles.pop(address, None)
-                else:
-                    failures.append(handshake)
-            if failures:
-                self._failed(address, failures[-1])
-        if self._curve is None:
-            return
-        if self._router is not None:
-            for handshake in self._monitors[self._router].take():
-                if handshake.outcome in ("failed", "unfinished"):
-                    self.report.count(f"{handshake.outcome}_handshakes")
-        fresh, gone = self._curve.reload(self.report)
-        if fresh:
-            self._renew(self._curve)
-        for address in gone:
-            self._redial(address)
-        self._bind_again()
+        for link, monitor in list(self._monitors.items()):
+            ended = monitor.take()
+            address = self._addresses.get(link)
+            if address is None:
+                self._count(ended, monitor.vanished(self._look_at))
+            elif not ended:
+                continue
+            elif ended[-1].outcome == "succeeded":
+                self._troubles.pop(address, None)
+            else:
+                self._failed(address, ended[-1])
+        if self._curve is not None:
+            fresh, gone = self._curve.reload(self.report)
+            if fresh:
+                self._renew(self._curve)
+            for address in gone:
+                self._redial(address)
+            self._bind_again()
+
+    def _count(self, ended: list[Handshake], vanished: int) -> None:
+        """Handshakes of those who connected to us. Who was refused is counted at the door; whoever
+        looks for a shortcut (see `beside`) has none."""
+        if vanished:
+            self.report.count("failed_handshakes", vanished)
+        for handshake in ended:
+            if handshake.outcome == "failed" or (
+                handshake.outcome == "unfinished" and not handshake.place.startswith("ipc:")
+            ):
+                self.report.count(f"{handshake.outcome}_handshakes")
 
     def _failed(self, address: str, handshake: Handshake) -> None:
         """A handshake with whoever listens there has failed. ZeroMQ tries again only where the
         other side broke off."""
-        self._troubles[address] = handshake
+        if handshake.outcome != "unfinished" or address not in self._troubles:
+            self._troubles[address] = handshake  # who only breaks off says less than before
         another = self._curve is not None and self._curve.try_next(address)
         if another or handshake.outcome != "unfinished":
             self._redial(address)
-        if not another:
+        if not another and (advice := self.trouble(address)):
             place = address.removeprefix("tcp://")
-            self.report.log_rarely("warning", f"no connection to {place}: {self.trouble(address)}")
+            self.report.log_rarely("warning", f"no connection to {place}: {advice}")
 
     def _redial(self, address: str) -> None:
         """Connect again, with our pair and the key to be met as they are now."""
@@ -356,7 +350,8 @@ class ZmqTransport:
         if self._router is not None:
             curve.protect(self._router)
             for endpoint in self._endpoints:
-                self._router.unbind(endpoint)
+                with contextlib.suppress(zmq.ZMQError):  # it still waits to be bound
+                    self._router.unbind(endpoint)
             self._unbound = list(self._endpoints)
         for address in list(self._dealers):
             self._redial(address)
@@ -373,15 +368,13 @@ class ZmqTransport:
         self._bell.ring()
 
     def lend(self, block: Array) -> None:
-        while isinstance(block.base, np.ndarray):  # slices know the first array, not their parent
-            block = block.base
-        self._lent[id(block)] = block
+        self._loans.lend(block)
 
     def shortcut(self, address: str) -> bool:
         if address in self._shortcuts:
             return True
-        name = _beside(address)
-        if name is None or not _is_ours(name):
+        name = beside(address)
+        if name is None or not is_ours(name):
             return False
         self._shortcuts.add(address)
         if (link := self._dealers.get(address)) is not None:
@@ -393,12 +386,13 @@ class ZmqTransport:
         return self._seen.get(peer, NOBODY) if self._curve is None else self._curve.seen(peer)
 
     def expect(self, address: str, role: Role) -> None:
+        self._expected.add(address)
         if self._curve is not None:
             self._curve.expect(address, role)
 
     def trust(self, peer: Peer, key: str) -> None:
-        if self._curve is not None:
-            self._curve.trust(peer, key)
+        if self._curve is not None and self._curve.trust(peer, key, self.report):
+            self._redial(cast(str, peer))
 
     def trouble(self, address: str) -> str:
         handshake = self._troubles.get(address)
@@ -410,7 +404,7 @@ class ZmqTransport:
 
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
-        return f"ipc://@{_beside(address)}" if address in self._shortcuts else address
+        return f"ipc://@{beside(address)}" if address in self._shortcuts else address
 
     def forget(self, peer: Peer) -> None:
         if isinstance(peer, str):
@@ -428,7 +422,8 @@ class ZmqTransport:
         if link is None:
             return False
         self._poller.unregister(link)
-        self._monitors.pop(link).close()
+        if (monitor := self._monitors.pop(link, None)) is not None:
+            monitor.close()
         del self._addresses[link]
         link.close(0)
         return True
@@ -441,74 +436,10 @@ class ZmqTransport:
             link.close(int(linger * 1000))
         self._dealers.clear()
         self._addresses.clear()
-        self._lent.clear()
-        self._lent_frames.clear()
+        self._loans.clear()
         self._router = None
         if self._lanes is not None:
             self._lanes.close(linger)
         if self._curve is not None:
             self._curve.door.close()
         self._context.term()
-
-
-class _Bell:
-    """Ends a waiting poll, from any thread or signal handler. Its descriptor is closed when nobody
-    can ring any more, so that a late ring never reaches a file that has got its number."""
-
-    def __init__(self) -> None:
-        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def ring(self) -> None:
-        os.eventfd_write(self.descriptor, 1)
-
-    def silence(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.descriptor)
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-
-def _why(refused: zmq.ZMQError) -> str:
-    """The system's words for an error, without the address that pyzmq adds to them."""
-    return zmq.strerror(refused.errno) if refused.errno else str(refused)
-
-
-def _configure(link: "zmq.Socket[bytes]") -> None:
-    link.set(zmq.SNDHWM, QUEUE_LIMIT)
-    link.set(zmq.RCVHWM, QUEUE_LIMIT)
-    link.set(zmq.MAXMSGSIZE, FRAME_LIMIT)
-    link.set(zmq.LINGER, 0)
-    link.set(zmq.TCP_KEEPALIVE, 1)
-    link.set(zmq.IPV6, 0)
-
-
-def _beside(address: str) -> str | None:
-    """The name of the Unix socket beside a loopback address; None for any other.
-
-    It stands in the abstract namespace (unix(7)): no file, gone with its socket, and seen by the
-    same network namespace as the address. It protects as much as loopback tcp, not more: any
-    process of this machine may connect. Who listens is checked by `_is_ours`.
-    """
-    place = address.removeprefix("tcp://")
-    with contextlib.suppress(ValueError):  # not a number: a name may lead anywhere
-        if ipaddress.IPv4Address(place.rpartition(":")[0]).is_loopback:
-            return f"dualshard-{place}"
-    return None
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a process of this user listens under an abstract name. A port belongs to whoever has
-    bound it; this name beside it could have been taken by another user."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full queue is an answer, too: then tcp will do
-        try:
-            probe.connect(f"\0{name}")
-            row = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        except OSError:
-            return False
-    return int(_CREDENTIALS.unpack(row)[1]) == os.geteuid()
-
-
-_CREDENTIALS = struct.Struct("=iII")
-"""Process, user and group of the other end, see unix(7)."""
