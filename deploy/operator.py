@@ -13,6 +13,9 @@ from ..common.transport import ZmqTransport
 from ..common.types import Role
 from ..common.wire import decode, encode
 
+REPEAT = 0.5
+"""Seconds after which a question that may have got lost is asked again."""
+
 
 class Operator:
     """Asks one controller. Not thread-safe."""
@@ -54,16 +57,18 @@ class Operator:
 
     def _ask(self, message: Message, patience: float) -> Message | None:
         deadline = self._clock.now() + patience
-        request = self._courier.ask(self.address, message, self._clock.now())
+        request = self._courier.ask(self.address, message, self._clock.now(), pause=REPEAT)
         self._send(request)
         while (left := deadline - self._clock.now()) > 0:
-            for peer, frames in self._transport.receive(left):
+            for peer, frames in self._transport.receive(min(left, REPEAT)):
                 envelope = decode(frames)
                 _, answered, _ = self._courier.receive(peer, envelope)
                 if answered and answered.envelope.sequence == request.envelope.sequence:
                     if isinstance(envelope.message, Refused):
                         raise self._refused(envelope.message)
                     return envelope.message
+            for again in self._courier.due(self._clock.now())[0]:
+                self._send(again)
         for waiting in self._courier.open_requests():
             self._courier.withdraw(waiting)
         return None

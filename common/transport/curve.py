@@ -92,8 +92,8 @@ class Curve:
                 self._names.bind(peer, holder.name)
             return False
         server = self._servers.get(peer)
-        if server is not None and server.is_of(key, holder):
-            return False
+        if server is not None and (server.role or server.is_of(key, holder)):
+            return False  # no member of the view stands in for a controller
         self._servers[peer] = Server(named=key)
         if holder is None:
             place = peer.removeprefix("tcp://")

@@ -398,9 +398,11 @@ class ZmqTransport:
         handshake = self._troubles.get(address)
         if self._curve is not None:
             return self._curve.advice(address, handshake)
-        if handshake is not None and handshake.mismatch:
-            return "it takes only connections with keys: give --keys DIR, see `dualshard keygen`"
-        return ""
+        if handshake is None:
+            return ""
+        sure = handshake.mismatch  # whoever hears first that only one side has keys hangs up
+        which = "it takes" if sure else "it breaks off; perhaps it takes"
+        return f"{which} only connections with keys: give --keys DIR, see `dualshard keygen`"
 
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""

@@ -104,6 +104,18 @@ class Admission(Node):
     def heard(self, seat: Seat) -> None:
         """A heartbeat has come."""
 
+    def spares(self, member: Member) -> bool:
+        """Whether the job goes on whatever is wrong with this member's code or input. With keys the
+        key of a worker may have been stolen, and must not end a training that runs."""
+        runs = self.cluster.phase in ("training", "finishing")
+        return bool(member.key) and member.role is Role.WORKER and runs
+
+    def drop(self, seat: Seat, why: str) -> None:
+        """Go on without a member."""
+        self.put_out[seat.member.incarnation] = why
+        self.roster.remove(seat.member.incarnation)
+        self.lost(seat, 1, why)
+
     # Joining.
 
     def _on_join(self, peer: Peer, envelope: Envelope) -> None:

@@ -41,6 +41,10 @@ class Roster:
         known = self.seats.get(member.incarnation)
         if known is not None:
             return known
+        for seat in self.seats.values():  # whoever connects there expects the key in the view
+            there = seat.member
+            if member.address and there.address == member.address and there.key != member.key:
+                return f"its address is that of {there.name}, whose key is another"
         places = self.expected.get(member.role, 0)
         taken = {seat.member.rank for seat in self.of_role(member.role)}
         free = [rank for rank in range(places) if rank not in taken]

@@ -74,13 +74,11 @@ class SettingUp(Checkpointing):
             return
         if self.cluster.layout and layout != self.cluster.layout:
             detail = _layout_difference(seat.member.name, self.cluster.layout, layout)
-            self.refuse(peer, envelope, "layout", detail)
-            self.stop(2, detail)
+            self._misfit(peer, envelope, seat, detail)
             return
         detail = self._wrong_cut(seat.member.name, starts) or self.unlike_checkpoint(layout)
         if detail:
-            self.refuse(peer, envelope, "layout", detail)
-            self.stop(2, detail)
+            self._misfit(peer, envelope, seat, detail)
             return
         self.answer(peer, envelope, Ack())
         if describe.line and envelope.source not in self._described:
@@ -90,6 +88,14 @@ class SettingUp(Checkpointing):
             self.change(layout=layout, starts=starts)
         self._lay_out()
         self.begin_training()
+
+    def _misfit(self, peer: Peer, envelope: Envelope, seat: Seat, why: str) -> None:
+        """A worker has built another model than the job's."""
+        self.refuse(peer, envelope, "layout", why)
+        if self.spares(seat.member):
+            self.drop(seat, why)
+        else:
+            self.stop(2, why)
 
     def _wrong_cut(self, who: str, starts: tuple[int, ...]) -> str:
         """What is wrong with where a worker has cut the net; empty if nothing is."""

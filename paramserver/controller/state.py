@@ -293,7 +293,7 @@ class Controller(Replacing):
     def lost(self, seat: Seat, status: int, why: str) -> None:
         """Go on without a member, or stop and say why."""
         member = seat.member
-        if status == 2:
+        if status == 2 and not self.spares(member):
             self.stop(2, why)
             return
         name = f"{member.name} on {member.host} (pid {member.pid})"
@@ -344,8 +344,16 @@ class Controller(Replacing):
 
     def refused(self, request: Open, reply: Refused) -> None:
         super().refused(request, reply)
-        if isinstance(request.message, Evaluate):
-            self.stop(1, f"the evaluation failed: {reply.detail}")
+        if not isinstance(request.message, Evaluate):
+            return
+        why = f"the evaluation failed: {reply.detail}"
+        seat = next((s for s in self.roster.seats.values() if s.peer == request.peer), None)
+        if seat is None or not self.spares(seat.member):
+            self.stop(1, why)
+            return
+        self._evaluating = False
+        self.drop(seat, why)
+        self._evaluate(last=request.tag[2])
 
     def _on_status(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.form is Form.REQUEST:

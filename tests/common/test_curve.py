@@ -60,6 +60,11 @@ class Noted(ZmqTransport):
 Make = Callable[..., Noted]
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualshard.common.transport.zeromq.LOOK_EVERY", 0.05)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for role in ROLES:
@@ -279,6 +284,15 @@ def test_the_view_says_whose_a_name_is_whoever_came_first(
     talk(server, client)
     thief.send(server.address, QUESTION)
     until(lambda: server.counts["foreign_names"] == 1, server, thief)
+
+
+def test_no_member_of_the_view_stands_in_for_the_controller(
+    server: Noted, client: Noted, folder: Path
+) -> None:
+    talk(server, client)
+    client.trust(server.address, key_of(folder, "worker"))
+    talk(server, client)
+    assert client.seen(server.address).role == "controller"
 
 
 def test_what_is_no_message_is_counted(server: Noted, client: Noted) -> None:

@@ -12,10 +12,22 @@ from dualshard.common.delivery import Courier, Peer, Send, routing_id
 from dualshard.common.errors import RemoteError, UserError
 from dualshard.common.loop import Background, Crew, Loop, attempt
 from dualshard.common.memory import MemoryTransport, Network
-from dualshard.common.messages import Ack, Envelope, Form, Obituary, Pull, Ready, Start, WrongOwner
-from dualshard.common.node import Exit, Failed, Forget, Node, Note
+from dualshard.common.messages import (
+    Ack,
+    Envelope,
+    Form,
+    Obituary,
+    Pull,
+    Ready,
+    Refused,
+    Start,
+    WrongOwner,
+)
+from dualshard.common.node import Exit, Failed, Forget, Node, Note, Trust
 from dualshard.common.telemetry import Telemetry
-from dualshard.common.wire import encode
+from dualshard.common.transport.contract import Seen
+from dualshard.common.types import Role as Kind
+from dualshard.common.wire import decode, encode
 
 ADDRESS = "tcp://server:1"
 
@@ -215,6 +227,38 @@ def test_a_peers_fault_that_only_the_role_can_see_is_treated_the_same(stage: Sta
     stage.server_loop.turn(0.0)
     assert stage.server_loop.telemetry.counters == {"malformed_frames": 1}
     assert stage.server_loop.ended is None
+
+
+@pytest.mark.parametrize(
+    ("role", "source", "why"),
+    [
+        (Kind.WORKER, 1, ""),
+        (Kind.PARAMSERVER, 1, "a key of role paramserver may not send Pull"),
+        (Kind.WORKER, 7, "it claims to be 0000000000000007"),
+    ],
+)
+def test_with_keys_a_message_must_be_its_senders_and_one_that_it_may_send(
+    role: Kind, source: int, why: str, stage: Stage
+) -> None:
+    stage.server_spy.inner.others[routing_id(1)] = Seen(role, "a key")
+    stage.spy.send(ADDRESS, encode(Envelope(source, Form.REQUEST, 1, 1, Pull(0, 1))))
+    stage.fly()
+    stage.server_loop.turn(0.0)
+    assert stage.server_loop.telemetry.counters == ({"forbidden_messages": 1} if why else {})
+    stage.fly()
+    ((_, frames),) = stage.spy.receive(0.0)
+    answer = decode(frames).message
+    assert answer == (Refused("forbidden", why) if why else WrongOwner(4))
+
+
+def test_the_transport_counts_with_its_role_and_says_what_troubles_it(stage: Stage) -> None:
+    assert stage.server_spy.report is stage.server_loop.telemetry
+    assert stage.server.trouble == stage.server_spy.trouble
+
+
+def test_whom_to_trust_is_told_to_the_transport(stage: Stage) -> None:
+    stage.loop.begin([Trust(ADDRESS, "a key"), Trust(routing_id(2), "another")])
+    assert stage.spy.inner.trusted == {ADDRESS: "a key", routing_id(2): "another"}
 
 
 def test_a_message_to_nobody_is_counted(stage: Stage) -> None:

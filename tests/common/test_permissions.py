@@ -1,6 +1,8 @@
 """Who may send which message: the table, message by message."""
 
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -92,3 +94,11 @@ def test_a_key_of_no_role_may_send_nothing_and_without_keys_all_may(kind: type[M
 @pytest.mark.parametrize("role", [str(role) for role in ROLES])
 def test_replies_are_sorted_out_by_who_has_asked(role: str) -> None:
     assert sent(role, messages.Ack, Form.REPLY) == ""
+
+
+def test_the_table_of_the_documentation_is_this_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    section = page.partition("## Who may send what")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) \| (`.*`) \|$", section, re.MULTILINE)
+    shown = {role: set(re.findall(r"`(\w+)`", kinds)) for role, kinds in rows}
+    assert shown == {role: {kind.__name__ for kind in kinds} for role, kinds in MAY_SEND.items()}

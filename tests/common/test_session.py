@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dualshard.common.cluster import EMPTY, Cluster, make_view
-from dualshard.common.delivery import Courier, Open, Send
+from dualshard.common.delivery import Courier, Open, Send, routing_id
 from dualshard.common.messages import (
     PROTOCOL,
     Ack,
@@ -21,7 +21,7 @@ from dualshard.common.messages import (
     Refused,
     Welcome,
 )
-from dualshard.common.node import Exit, Failed, Forget, Note
+from dualshard.common.node import Exit, Failed, Forget, Note, Trust
 from dualshard.common.session import FAREWELL, Session, Welcomed, own_versions
 from dualshard.common.types import Member, Role
 
@@ -134,6 +134,16 @@ def test_joining_is_tried_again_until_the_time_is_up() -> None:
             "there, or give its address with --controller HOST:PORT",
         )
     ]
+
+
+def test_a_controller_that_wants_keys_is_named_as_the_reason() -> None:
+    life = Life(start_timeout=20.0)
+    life.trouble = {CONTROLLER: "give --keys DIR"}.__getitem__
+    life.start(0.0)
+    (ended,) = exits(life.tick(20.0))
+    assert ended.reason == (
+        "the controller did not answer: tried 10.0.0.1:7077 for 20 s (1 tries); give --keys DIR"
+    )
 
 
 def test_a_refused_role_ends_with_the_table_that_it_was_shown() -> None:
@@ -266,6 +276,18 @@ def test_a_malformed_view_is_logged_and_the_old_one_stays() -> None:
     (note,) = life.receive(CONTROLLER, Envelope(9, Form.NOTICE, 0, 0, broken), 0.1)
     assert (note.level, note.text[:26]) == ("error", "view 3: phase 'dancing' is")
     assert life.cluster is EMPTY
+
+
+def test_the_view_says_whose_names_and_addresses_are() -> None:
+    life = joined()
+    worker = Member(Role.WORKER, 0, 33, "", "there", 3, "its key")
+    server = replace(SERVER_0, key="another")
+    trusts = [one for one in notice(life, view(2, worker, server), 1.0) if type(one) is Trust]
+    assert trusts == [
+        Trust(routing_id(33), "its key"),
+        Trust(routing_id(31), "another"),
+        Trust(SERVER, "another"),
+    ]
 
 
 def test_a_member_that_is_gone_is_cut_off_and_its_requests_come_back() -> None:

@@ -5,16 +5,20 @@ from typing import Any
 import pytest
 from desk import DATA, FACTS, LAYOUT, ONE, SERVER, TWO, Desk
 
-from dualshard.common.delivery import routing_id
+from dualshard.common.delivery import Send, routing_id
 from dualshard.common.job import Job
 from dualshard.common.messages import (
     Ack,
     AskStatus,
     DataFacts,
     Describe,
+    Envelope,
     Evaluate,
+    Form,
     Heartbeat,
+    Join,
     Leave,
+    Message,
     Progress,
     Refused,
     Serve,
@@ -24,6 +28,7 @@ from dualshard.common.messages import (
     Welcome,
 )
 from dualshard.common.node import Exit, Failed
+from dualshard.common.transport.contract import Seen
 
 
 def test_a_join_is_welcomed_with_rank_job_and_lease() -> None:
@@ -117,6 +122,82 @@ def test_a_heartbeat_brings_the_newest_view_to_who_has_an_old_one() -> None:
     assert isinstance(view, View)
     assert view.number == number
     assert isinstance(desk.say(ONE, Heartbeat(number, "joining", {})), Ack)
+
+
+def test_a_member_that_has_changed_its_key_is_shown_to_all_with_the_new_one() -> None:
+    desk = Desk()
+    keys = {routing_id(who): Seen("", f"key of {who}") for who in (SERVER, DATA, ONE, TWO)}
+    desk.controller.seen = keys.__getitem__
+    desk.prepare()
+    number = desk.controller.cluster.number
+    desk.say(ONE, Heartbeat(number, "training", {}))
+    assert desk.controller.cluster.number == number
+    keys[routing_id(ONE)] = Seen("", "a fresh key")
+    desk.say(ONE, Heartbeat(number, "training", {}))
+    view = desk.sent(View)[routing_id(SERVER)]
+    assert isinstance(view, View)
+    assert view.number == number + 1
+    shown = {member[2]: member[6] for member in view.members}
+    assert shown == {**{who: f"key of {who}" for who in (SERVER, DATA, TWO)}, ONE: "a fresh key"}
+
+
+OTHER_LAYOUT = [["weight", True, False, 64, 9], ["bias", False, False, 9]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (Leave(2, "bad input"), "bad input"),
+        (
+            Describe(OTHER_LAYOUT),
+            "worker-0 built another model: parameter weight [64, 9], the first worker's is weight "
+            "[64, 10]; give all the same model.ref and model.args",
+        ),
+    ],
+)
+@pytest.mark.parametrize("keyed", [True, False])
+def test_with_keys_no_worker_ends_a_training_that_runs(
+    harm: Message, why: str, keyed: bool
+) -> None:
+    """Its key may be stolen. Without keys its word is believed, and the job ends."""
+    desk = Desk()
+    if keyed:
+        desk.controller.seen = lambda peer: Seen("", "a key")
+    desk.prepare()
+    desk.say(ONE, harm)
+    if keyed:
+        assert desk.phase == "training"
+        assert desk.events()[-1] == f"lost worker-0 on host (pid 31): {why}"
+        refused = desk.say(ONE, Heartbeat(99, "training", {}))
+        assert isinstance(refused, Refused)
+        desk.say(TWO, harm)
+    assert desk.phase == "stopped"
+    assert desk.controller.cluster.status == (1 if keyed else 2)
+
+
+def test_with_keys_a_worker_that_will_not_measure_is_put_out_and_another_asked() -> None:
+    desk = Desk()
+    desk.controller.seen = lambda peer: Seen("", "a key")
+    desk.prepare()
+    desk.controller._evaluate()
+    (asked,) = [one for one in desk.controller.take() if isinstance(one, Send)]
+    assert asked.peer == routing_id(ONE)
+    refusal = Envelope(ONE, Form.REPLY, asked.envelope.sequence, 0, Refused("no", "I will not"))
+    desk.actions = desk.controller.receive(asked.peer, refusal, desk.now)
+    assert list(desk.sent(Evaluate)) == [routing_id(TWO)]
+    assert desk.phase == "training"
+    assert desk.events()[-1] == (
+        "lost worker-0 on host (pid 31): the evaluation failed: I will not"
+    )
+
+
+def test_nobody_joins_at_the_address_of_a_member_with_another_key() -> None:
+    desk = Desk()
+    keys = {routing_id(SERVER): Seen("", "the server's"), routing_id(ONE): Seen("", "a thief's")}
+    desk.controller.seen = keys.__getitem__
+    desk.join(SERVER, "paramserver")
+    refused = desk.say(ONE, Join("worker", -1, f"tcp://there:{SERVER}", "host", 1, {}))
+    assert refused == Refused("full", "its address is that of paramserver-0, whose key is another")
 
 
 def test_silence_longer_than_the_lease_is_a_loss() -> None:
