@@ -136,9 +136,14 @@ class Lane:
         """
         opened = self._opener.open(frames)
         self.stands = True
-        self.acknowledged = max(self.acknowledged, self._opener.acknowledged)
+        seen = min(self._opener.acknowledged, self._sealer.counter)
+        self.acknowledged = max(self.acknowledged, seen)
         self._sign(self._sealer.counter, now)
         return opened
+
+    def silent(self, now: float) -> bool:
+        """Whether nothing has come from the other end for so long that it may be gone."""
+        return now - self._sign_at >= PATIENCE
 
     def health(self, now: float) -> Health:
         """Whether to go on with this lane. A lane in doubt is to be probed: at most once in `DOUBT`

@@ -32,9 +32,11 @@ from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
 from .lane import GREETING, Health, Lane, control, parse
 from .pool import Pool
+from .sockets import configure
 
 LANE_FROM = 1 << 15
-"""Bytes of arrays from which a message goes by a lane."""
+"""Bytes of arrays from which a message goes by a lane. (Processor time of echoes of 8, 16, 32, 64,
+256 KiB by CURVE: 86, 108, 161, 278, 990 µs; by a lane: 115, 127, 128, 203, 472 µs.)"""
 LANE_FRAME_LIMIT = 64 << 20
 """Bytes of one array that a lane carries; a stranger's frame is refused beyond."""
 FIRST_LIMIT = HEADER_LIMIT + LEAST
@@ -91,9 +93,9 @@ class Lanes:
         self._lent: dict[bytes, deque[tuple[int, zmq.Frame]]] = {}
         self._scratch = memoryview(bytearray(LANE_FROM))
 
-    def __contains__(self, link: object) -> bool:
-        """Whether a socket is one of ours."""
-        return link is self._router or link in self._links.values()
+    def __contains__(self, link: "zmq.Socket[bytes]") -> bool:
+        """Whether a socket is one of ours, or has just been closed."""
+        return link is self._router or link in self._links.values() or link.closed
 
     # Messages.
 
@@ -154,6 +156,8 @@ class Lanes:
     def drain(self, link: "zmq.Socket[bytes]", messages: list[tuple[Peer, Frames]]) -> None:
         """Take what is there of a socket that is readable, up to `BURST` messages."""
         for _ in range(BURST):
+            if link.closed:  # with its lane, by what came just before
+                return
             try:
                 route = link.recv(_NOBLOCK) if link is self._router else b""
                 frames = _receive(link)
@@ -161,7 +165,7 @@ class Lanes:
                 return
             if (message := self._open(link, route, frames)) is not None:
                 messages.append(message)
-            if link.closed or not cast(int, link.get(_EVENTS)) & _POLLIN:
+            if not link.closed and not cast(int, link.get(_EVENTS)) & _POLLIN:
                 return
 
     def _open(
@@ -254,7 +258,7 @@ class Lanes:
         half = secrets.token_bytes(HALF)
         session = agree(End(peer, key, theirs), End(self._name, own, half))
         lane = Lane(peer, (own, key), session, asks=False, now=now)
-        self._install(lane)
+        self._install(lane, now)
         port = self._port.to_bytes(rules.PORT, "big")
         self._tell(peer, control(rules.HERE, theirs, half, self._name, port))
 
@@ -274,7 +278,7 @@ class Lanes:
         except zmq.ZMQError:
             link.close(0)
             raise MalformedFrame("no port to connect to") from None
-        self._install(lane)
+        self._install(lane, now)
         self._links[lane.number] = link
         self._poller.register(link, zmq.POLLIN)
         self._put(lane, GREETING, now)
@@ -302,11 +306,14 @@ class Lanes:
 
     # Keeping them.
 
-    def _install(self, lane: Lane) -> None:
+    def _install(self, lane: Lane, now: float) -> None:
         if (old := self._lanes.get(lane.peer)) is not None:
             self._drop(old)
         self._lanes[lane.peer] = self._numbers[lane.number] = lane
         self._lent[lane.number] = deque()
+        for other in self._lanes.values():
+            if other.silent(now):
+                self._let_go(other)
         while len(self._lanes) > SENDERS_LIMIT:
             self._drop(next(iter(self._lanes.values())))
 
@@ -317,8 +324,8 @@ class Lanes:
     def _drop(self, lane: Lane) -> None:
         self._lanes.pop(lane.peer, None)
         self._numbers.pop(lane.number, None)
-        for _, frame in self._lent.pop(lane.number, ()):
-            self._pool.lose(frame)
+        self._let_go(lane)
+        del self._lent[lane.number]
         if (link := self._links.pop(lane.number, None)) is not None:
             self._poller.unregister(link)
             link.close(0)
@@ -348,14 +355,11 @@ class Lanes:
 
     def _socket(self, kind: int) -> "zmq.Socket[bytes]":
         link = self._context.socket(kind)
-        link.set(zmq.SNDHWM, 10 * QUEUED)
+        configure(link)
         link.set(zmq.RCVHWM, QUEUED)
         link.set(zmq.MAXMSGSIZE, LANE_FRAME_LIMIT + TAG)
-        link.set(zmq.LINGER, 0)
-        link.set(zmq.TCP_KEEPALIVE, 1)
         link.set(zmq.RECONNECT_IVL, 50)
         link.set(zmq.RECONNECT_IVL_MAX, 1000)
-        link.set(zmq.IPV6, 0)
         return link
 
     def _room(self, size: int) -> memoryview:
@@ -367,6 +371,12 @@ class Lanes:
         if size >= LANE_FROM and (frame := self._pool.take(room)) is not None:
             return frame.buffer
         return room
+
+    def _let_go(self, lane: Lane) -> None:
+        """Nobody will acknowledge what was sent."""
+        lent = self._lent[lane.number]
+        while lent:
+            self._pool.lose(lent.popleft()[1])
 
     def _take_back(self, lane: Lane) -> None:
         """The frames that the other end has acknowledged can be filled again."""
