@@ -30,6 +30,7 @@ from ..sealing import (
 )
 from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
+from .curve import HANDSHAKE_LIMIT
 from .lane import GREETING, Health, Lane, control, parse
 from .pool import Pool
 from .sockets import configure
@@ -205,7 +206,8 @@ class Lanes:
         if now < due:
             return
         self._pauses[peer] = now + pause, min(2 * pause, rules.LONGEST_PAUSE)
-        _trim(self._pauses)
+        while len(self._pauses) > SENDERS_LIMIT:
+            self._pauses.popitem(last=False)
         if isinstance(peer, bytes):
             self._tell(peer, control(rules.WANT))
             return
@@ -357,6 +359,7 @@ class Lanes:
         link = self._context.socket(kind)
         configure(link)
         link.set(zmq.RCVHWM, QUEUED)
+        link.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_LIMIT * 1000))
         link.set(zmq.MAXMSGSIZE, LANE_FRAME_LIMIT + TAG)
         link.set(zmq.RECONNECT_IVL, 50)
         link.set(zmq.RECONNECT_IVL_MAX, 1000)
@@ -394,9 +397,3 @@ def _receive(link: "zmq.Socket[bytes]") -> Frames:
         if len(frames) < FRAMES_LIMIT + 2:
             frames.append(frame.buffer)
     return frames
-
-
-def _trim(table: OrderedDict[Peer, tuple[float, float]]) -> None:
-    """Forget the oldest entries of a table that others can fill."""
-    while len(table) > SENDERS_LIMIT:
-        table.popitem(last=False)

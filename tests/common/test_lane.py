@@ -241,6 +241,29 @@ def test_messages_keep_their_order(pair: Pair) -> None:
     assert counts(pair.answerer, *REFUSED) == [0, 0]
 
 
+def test_frames_are_used_again_once_they_are_acknowledged(pair: Pair) -> None:
+    pair.agree()
+    for _ in range(50):
+        pair.pass_on(pair.asker, HEADER, LARGE)
+        pair.pass_on(pair.answerer, HEADER, LARGE)
+    for side in (pair.asker, pair.answerer):
+        assert 0 < side.lanes._pool._bytes <= 2 * (len(LARGE) + TAG)
+
+
+def test_frames_of_one_who_is_gone_do_not_stay_lent_for_ever(pair: Pair) -> None:
+    """A worker dies and another takes its place: the memory of what the first has not acknowledged
+    is let go, and not counted any more."""
+    pair.agree()
+    for _ in range(5):
+        assert pair.answerer.send(HEADER, LARGE)
+    pool, size = pair.answerer.lanes._pool, len(LARGE) + TAG
+    assert pool._bytes == 4 * size
+    pair.clock.advance_to(pair.clock.now() + rules.PATIENCE)
+    pair.answerer.other = routing_id(5)
+    pair.answerer.lanes.control(routing_id(5), control(rules.HELLO, b"x" * 32))
+    assert pool._bytes == 0
+
+
 def test_what_no_lane_carries_goes_by_curve(pair: Pair) -> None:
     pair.agree()
     assert not pair.asker.send(HEADER, bytes(LANE_FRAME_LIMIT + 1))
@@ -449,6 +472,20 @@ def test_a_lane_that_was_not_used_for_long_is_still_good(pair: Pair) -> None:
         pair.rest()
         pair.pass_on(pair.answerer, HEADER, LARGE)
     assert counts(pair.asker, "lanes_lost", "lanes_agreed") == [0, 1]
+
+
+def test_a_socket_that_has_just_been_closed_is_left_alone(pair: Pair) -> None:
+    """What is said over CURVE may end a lane in the same turn in which something has come by it."""
+    pair.agree()
+    number = pair.middle.there[0][0][:LANE]
+    (link,) = [link for link, _ in pair.asker.poller.sockets]
+    pair.asker.lanes.control(ADDRESS, control(rules.GONE, number))
+    assert link.closed
+    assert link in pair.asker.lanes
+    pair.asker.lanes.drain(link, pair.asker.messages)
+    assert pair.asker.messages == []
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
+    pair.pass_on(pair.asker, HEADER, LARGE)
 
 
 def test_a_connection_that_was_cut_is_found_again_where_it_comes_from(pair: Pair) -> None:
