@@ -20,6 +20,10 @@ from .processes import module_command, pause, running, started
 from .stand_in import StandIn
 from .worker_end import RATE, Model, WorkerEnd
 
+IN_FLIGHT = (8, 16, 32)
+"""Shards under way at once, that are tried."""
+LAST = 0.2
+"""Seconds of the exchange before a check."""
 SAMPLE = 61
 """Of the elements of a shard every so manieth is compared where NumPy repeats all updates."""
 LOOKED_AT = 4
@@ -85,6 +89,13 @@ class Arena:
                     good &= np.allclose(held.values[sample], values, rtol=1e-3, atol=1e-5)
                 if not good or (self.rule == "sgd" and not self._exact(shard, held.values)):
                     raise RoleError(f"shard {shard} is not what {count} pushes make of it")
+
+    def check_each(self) -> None:
+        """As `check`, each time after a last exchange by one of the ways."""
+        for end in self.ends.values():
+            with self.running():
+                end.measure(IN_FLIGHT[0], LAST)
+            self.check()
 
     def _exact(self, shard: int, values: Float32) -> bool:
         steps = np.float32(-RATE * self.model.pushes[shard])

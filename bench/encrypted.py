@@ -23,90 +23,71 @@ from ..common.sharding import SHARD_ELEMENTS
 from ..common.transport import new_pair
 from ..common.types import Role
 from .arena import Arena, arena
-from .push_pull import IN_FLIGHT, LAST, PROCESSOR, gigabytes, processor
+from .push_pull import PROCESSOR, our_side, processor
 from .report import Row, compare
 from .sides import Side, in_turn
 
 PLAIN, CURVE, SEALED, SHARED = "plain tcp", "CURVE alone", "sealed", "shared memory"
+WAYS = {PLAIN: "tcp", CURVE: "curve", SEALED: "sealed", SHARED: "shm"}
 GOAL = 0.65
 """Of plain tcp, sealed."""
 NONCE = bytes(12)
 """Of no secret."""
 
+LONG = 0.5
+"""Seconds in which processor time is counted: the kernel does in ticks of 0.01."""
+
 Rounds = Mapping[str, Sequence[float]]
+Found = dict[str, list[float]]
 
 
 def bench_encrypted(
     size: int, rules: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]
 ) -> list[Row]:
-    """GB/s of both directions together, processor time, and the speed of AES-GCM alone.
+    """GB/s of both directions together, processor time, and the speed of AES-GCM alone, for a
+    model of `size` MiB; see `bench_push_pull`.
 
-    Arguments:
-        size: of the model, MiB.
-        rounds: interleaved rounds; those in which variants are chosen go before them.
-        seconds: how long each measurement of a round takes.
     Raises:
-        RoleError: a side did not work, or the parameters are not what the pushes make of them.
+        RoleError: as there, or a message did not go by the way that is claimed.
     """
     keep_freed_memory()
     rows: list[Row] = []
-    with TemporaryDirectory(prefix="dualshard-") as folder:
-        for rule in rules:
-            say(f"{size} MiB, {rule}")
-            here = Path(folder) / rule
-            here.mkdir()
-            found = _measure(size * SHARD_ELEMENTS, rule, rounds, seconds, here, say)
-            rows += make_rows(size, rule, found)
-    speeds = (
-        compare(f"AES-128-GCM of 1 MiB on one core, {what}", "GB/s", [cipher(seconds, opens)])
-        for what, opens in (("sealing", False), ("opening", True))
-    )
-    return [*rows, *speeds]
+    measure = partial(in_turn, rounds=rounds, seconds=seconds, say=say)
+    for rule in rules:
+        say(f"{size} MiB, {rule}")
+        with TemporaryDirectory(prefix="dualshard-") as folder:
+            found = _measure(size * SHARD_ELEMENTS, rule, Path(folder), measure)
+        rows += make_rows(size, rule, found)
+    for what, opens in (("sealing", False), ("opening", True)):
+        speeds = [cipher(seconds, opens)]
+        rows.append(compare(f"AES-128-GCM of 1 MiB on one core, {what}", "GB/s", speeds))
+    return rows
 
 
 def _measure(
-    elements: int,
-    rule: str,
-    rounds: int,
-    seconds: float,
-    folder: Path,
-    say: Callable[[str], None],
-) -> dict[str, list[float]]:
+    elements: int, rule: str, folder: Path, measure: Callable[[Sequence[Side]], Found]
+) -> Found:
     """GB/s by side, and processor time a round trip."""
     keys = folder / "keys"
     for role in Role:
         write_pair(keys, role, new_pair())
     with ExitStack() as stack:
-        ways = [("tcp", "f32"), ("shm", "f32")]
-        plain = stack.enter_context(arena(rule, elements, ways, folder))
-        ways = [("curve", "f32"), ("sealed", "f32")]
-        keyed = stack.enter_context(arena(rule, elements, ways, folder, keys=keys))
+        clear = [(WAYS[name], "f32") for name in (PLAIN, SHARED)]
+        hidden = [(WAYS[name], "f32") for name in (CURVE, SEALED)]
+        plain = stack.enter_context(arena(rule, elements, clear, folder))
+        keyed = stack.enter_context(arena(rule, elements, hidden, folder, keys=keys))
         places = {PLAIN: plain, CURVE: keyed, SEALED: keyed, SHARED: plain}
         sides = [
-            _side(name, place, way)
-            for (name, place), way in zip(
-                places.items(), ("tcp", "curve", "sealed", "shm"), strict=True
-            )
+            our_side(name, place, place.ends[WAYS[name], "f32"]) for name, place in places.items()
         ]
-        found = in_turn(sides, rounds, seconds, say)
+        found = measure(sides)
         for side in sides:
             (server,) = places[side.name].servers
-            found[PROCESSOR + side.name] = [processor(side, seconds, [server.pid])]
+            found[PROCESSOR + side.name] = [processor(side, LONG, [server.pid])]
         for place in (plain, keyed):
-            for end in place.ends.values():
-                with place.running():
-                    end.measure(IN_FLIGHT[0], LAST)
-                place.check()
+            place.check_each()
         check_lanes(keyed)
     return found
-
-
-def _side(name: str, place: Arena, way: str) -> Side:
-    end = place.ends[way, "f32"]
-    variants = {
-        f"{load} shards in flight": gigabytes(partial(end.measure, load)) for load in IN_FLIGHT
-    }
-    return Side(name, variants, place.awake)
 
 
 def check_lanes(place: Arena) -> None:

@@ -41,6 +41,18 @@ def seconds_option(default: float) -> Callable[[Command], Command]:
     )
 
 
+def rules_option(default: str) -> Callable[[Command], Command]:
+    """Which update rules the server applies."""
+    return click.option(
+        "--rules",
+        default=default,
+        show_default=True,
+        metavar="RULE,...",
+        callback=_rules,
+        help="Update rules; the first one is compared with everyone.",
+    )
+
+
 def _numbers(like: str) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
     """Reads `64,256` as numbers, nothing as none; `like` says what is expected."""
 
@@ -108,14 +120,7 @@ def bench(context: click.Context) -> None:
     callback=_numbers("MiB like 64,256"),
     help="Sizes of the models.",
 )
-@click.option(
-    "--rules",
-    default=",".join(RULES),
-    show_default=True,
-    metavar="RULE,...",
-    callback=_rules,
-    help="Update rules; the first one is compared with everyone.",
-)
+@rules_option(",".join(RULES))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @seconds_option(0.5)
 def pushpull(
@@ -137,14 +142,7 @@ def pushpull(
     metavar="MIB",
     help="Size of the model.",
 )
-@click.option(
-    "--rules",
-    default="sgd,adam",
-    show_default=True,
-    metavar="RULE,...",
-    callback=_rules,
-    help="Update rules.",
-)
+@rules_option("sgd,adam")
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(1))
 @seconds_option(0.5)
 def encrypted(

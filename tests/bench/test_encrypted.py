@@ -2,7 +2,7 @@
 
 import pytest
 
-from dualshard.bench import encrypted
+from dualshard.bench import encrypted, push_pull
 from dualshard.bench.encrypted import (
     CURVE,
     GOAL,
@@ -46,7 +46,7 @@ def test_the_cipher_alone_seals_and_opens():
 @pytest.mark.processes
 def test_the_whole_benchmark_runs_and_checks_itself(monkeypatch):
     monkeypatch.setattr(encrypted, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(encrypted, "IN_FLIGHT", (2,))
+    monkeypatch.setattr(push_pull, "IN_FLIGHT", (2,))
     rows = bench_encrypted(2, ["sgd"], 1, 0.05, lambda text: None)
     # So short a time may be no tick of the kernel's: then processor time is 0.
     assert all(row.value and row.ratio for row in rows if row.against and row.unit != "µs")
