@@ -15,6 +15,7 @@ from ..common import partition
 from ..common.clock import SystemClock
 from ..common.errors import RoleError, UserError
 from ..common.job import Job, to_toml
+from ..common.keys import ROLES, KeyRing
 from ..common.session import PUT_OUT
 from ..common.transport import parse_address
 from ..common.types import Role
@@ -52,10 +53,13 @@ def train_locally(job: Job, out: Path | None) -> tuple[int, dict[str, Any]]:
     Returns:
         the exit status, and the totals of `summary.json` (empty if the job did not complete).
     Raises:
-        UserError: the run directory cannot be made, or a role found bad input; nothing is left
-            behind then.
+        UserError: the run directory cannot be made, keys are missing, or a role found bad input;
+            nothing is left behind then.
         RoleError: the cluster did not come to stand, or was stopped.
     """
+    if job.security.keys:
+        for role in ROLES:  # each would find it out for itself, but later
+            KeyRing(Path(job.security.keys), role)
     with Signals() as signals:
         folder = OutFolder.of(job, out)
         lock = folder.lock()

@@ -179,7 +179,7 @@ class Curve:
             if server is None or self._key_at(address):
                 return ""
             key = f"{server.named}, the key" if server.named else f"a key of role {server.role}"
-            return f"{public} lacks {key} that it must have: copy the folder from its host"
+            return f"{public} lacks {key} that it must have: copy that from its host"
         if handshake.mismatch:
             return "it has no keys: start it with --keys DIR, or leave --keys out here"
         if handshake.outcome == "refused":
@@ -188,7 +188,9 @@ class Curve:
                 f"{self.ring.own_name} is missing, or another"
             )
         whose = "" if server is None else server.role or server.holder
-        return f"its key is no {whose} key of {public}: copy the folder from its host"
+        return (
+            f"it breaks off; perhaps its key is no {whose} key of {public}: copy that from its host"
+        )
 
     # What changes.
 

@@ -297,11 +297,10 @@ class ZmqTransport:
     def _look(self) -> None:
         """What has become of handshakes, and of the files of keys."""
         for link, monitor in list(self._monitors.items()):
-            ended = monitor.take()
             address = self._addresses.get(link)
             if address is None:
-                self._count(ended, monitor.vanished(self._look_at))
-            elif not ended:
+                monitor.count_failures(self._look_at, self.report)
+            elif not (ended := monitor.take()):
                 continue
             elif ended[-1].outcome == "succeeded":
                 self._troubles.pop(address, None)
@@ -314,17 +313,6 @@ class ZmqTransport:
             for address in gone:
                 self._redial(address)
             self._bind_again()
-
-    def _count(self, ended: list[Handshake], vanished: int) -> None:
-        """Handshakes of those who connected to us. Who was refused is counted at the door; whoever
-        looks for a shortcut (see `beside`) has none."""
-        if vanished:
-            self.report.count("failed_handshakes", vanished)
-        for handshake in ended:
-            if handshake.outcome == "failed" or (
-                handshake.outcome == "unfinished" and not handshake.place.startswith("ipc:")
-            ):
-                self.report.count(f"{handshake.outcome}_handshakes")
 
     def _failed(self, address: str, handshake: Handshake) -> None:
         """A handshake with whoever listens there has failed. ZeroMQ tries again only where the

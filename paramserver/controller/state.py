@@ -267,10 +267,12 @@ class Controller(Replacing):
         ):
             self.event("the warm start is over: all workers train")
             self.change(active=-1)
+        if member.role is not Role.PARAMSERVER:
+            return
         for name in counters.keys() - self._refusals:
             if name.startswith("refused:"):
                 self._refusals.add(name)
-                _, code, who = name.split(":", 2)
+                code, _, who = name.removeprefix("refused:").partition(":")
                 self.event(f"{member.name} refused a push of {who}: {REFUSALS.get(code, code)}")
 
     def _on_accuse(self, peer: Peer, envelope: Envelope) -> None:

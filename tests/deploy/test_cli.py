@@ -12,7 +12,7 @@ from dualshard.deploy.commands import dualshard
 
 COMMANDS = [
     *("train", "controller", "paramserver", "dataserver", "worker", "status", "stop"),
-    *("evaluate", "export", "checkpoint", "data"),
+    *("evaluate", "export", "checkpoint", "data", "keygen"),
 ]
 
 
@@ -215,3 +215,30 @@ def test_an_operator_is_told_that_nobody_answers(run, command, monkeypatch):
         "dualshard: --controller = 127.0.0.1:0: expected HOST:PORT with a port from 1 to 65535; "
         "for example --controller 127.0.0.1:7077"
     )
+
+
+def test_keys_that_are_not_there_are_found_before_anything_is_started(run, tmp_path):
+    line = refusal(run("train", "--keys", "keys"))
+    assert line == (
+        "dualshard: --keys = keys: expected a folder of keys; make it with `dualshard keygen "
+        "keys`, or name another"
+    )
+    assert run("keygen", "keys").exit_code == 0
+    (tmp_path / "keys" / "operator.key").unlink()
+    assert "expected the key of this role in operator.key" in refusal(
+        run("train", "--keys", "keys")
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_an_operator_needs_a_key_where_keys_are_given(run, command):
+    run("keygen", "keys", "--name", "worker")
+    line = refusal(run(command, "--keys", "keys"))
+    assert "--keys = keys: expected the key of this role in operator.key; copy it from" in line
+
+
+def test_show_config_tells_where_keys_come_from(run):
+    shown = run("train", "--keys", "my keys", "--show-config").stdout
+    (line,) = [line for line in shown.splitlines() if "my keys" in line]
+    assert "--keys" in line.replace("my keys", "")
