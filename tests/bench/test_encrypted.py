@@ -46,6 +46,8 @@ def test_the_cipher_alone_seals_and_opens():
 @pytest.mark.processes
 def test_the_whole_benchmark_runs_and_checks_itself(monkeypatch):
     monkeypatch.setattr(encrypted, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(encrypted, "TURNS", 1)
+    monkeypatch.setattr(encrypted, "LONG", 0.05)
     monkeypatch.setattr(push_pull, "IN_FLIGHT", (2,))
     rows = bench_encrypted(2, ["sgd"], 1, 0.05, lambda text: None)
     # So short a time may be no tick of the kernel's: then processor time is 0.
