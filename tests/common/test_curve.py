@@ -51,7 +51,7 @@ class Noted(ZmqTransport):
     """A transport, what it counts, and what the other transport told it."""
 
     def __init__(self, folder: Path | None, role: str, incarnation: int, bind: str = "") -> None:
-        super().__init__(incarnation, bind, keys=folder and KeyRing(folder, role))
+        super().__init__(incarnation, bind, keys=folder and KeyRing(folder, role), lanes=False)
         self.report = self.counts = Counts()
         self.controls: list[tuple[Peer, Frames]] = []
 
