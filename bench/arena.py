@@ -12,6 +12,7 @@ import numpy as np
 
 from ..common.errors import RoleError
 from ..common.job import Job
+from ..common.keys import KeyRing
 from ..common.sharding import SHARD_ELEMENTS, Shards
 from ..common.types import Float32
 from .apply import plain
@@ -19,6 +20,10 @@ from .processes import module_command, pause, running, started
 from .stand_in import StandIn
 from .worker_end import RATE, Model, WorkerEnd
 
+IN_FLIGHT = (8, 16, 32)
+"""Shards under way at once, that are tried."""
+LAST = 0.2
+"""Seconds of the exchange before a check."""
 SAMPLE = 61
 """Of the elements of a shard every so manieth is compared where NumPy repeats all updates."""
 LOOKED_AT = 4
@@ -85,6 +90,13 @@ class Arena:
                 if not good or (self.rule == "sgd" and not self._exact(shard, held.values)):
                     raise RoleError(f"shard {shard} is not what {count} pushes make of it")
 
+    def check_each(self) -> None:
+        """As `check`, each time after a last exchange by one of the ways."""
+        for end in self.ends.values():
+            with self.running():
+                end.measure(IN_FLIGHT[0], LAST)
+            self.check()
+
     def _exact(self, shard: int, values: Float32) -> bool:
         steps = np.float32(-RATE * self.model.pushes[shard])
         return np.array_equal(values, self.model.gradient_of(shard) * steps)
@@ -104,26 +116,37 @@ class Arena:
 
 @contextmanager
 def arena(
-    rule: str, elements: int, ways: Sequence[tuple[str, str]], folder: Path, servers: int = 1
+    rule: str,
+    elements: int,
+    ways: Sequence[tuple[str, str]],
+    folder: Path,
+    servers: int = 1,
+    keys: Path | None = None,
 ) -> Iterator[Arena]:
     """Servers that have come to stand and stand still, with this process's ends.
 
     Arguments:
-        ways: (value of `train.transport`, encoding) of each end; the first gives the first values.
+        ways: (way, encoding) of each end, see `WorkerEnd`; the first gives the first values.
+        keys: the folder with everyone's keys; None: connections have none.
     Raises:
         RoleError: a server did not start.
     """
     shards = Shards(elements)
     incarnations = [secrets.randbits(62) for _ in ways]
+    rings = {role: KeyRing(keys, role) if keys else None for role in ("controller", "worker")}
     with ExitStack() as stack:
-        stand_in = stack.enter_context(StandIn(make_job(rule), elements, servers, incarnations))
+        stand_in = stack.enter_context(
+            StandIn(make_job(rule), elements, servers, incarnations, rings["controller"])
+        )
         owners = [stand_in.table.owners[shards.bucket(shard)] for shard in range(shards.count)]
         model = stack.enter_context(Model(elements, owners))
-        processes = start_servers(stack, stand_in, folder, servers)
+        processes = start_servers(stack, stand_in, folder, servers, keys)
         alive = partial(all_alive, processes)
         addresses = stand_in.gather(alive)
         ends = {
-            way: stack.enter_context(WorkerEnd(model, addresses, incarnation, *way))
+            way: stack.enter_context(
+                WorkerEnd(model, addresses, incarnation, *way, rings["worker"])
+            )
             for way, incarnation in zip(ways, incarnations, strict=True)
         }
         for end in ends.values():
@@ -136,11 +159,13 @@ def arena(
 
 
 def start_servers(
-    stack: ExitStack, stand_in: StandIn, folder: Path, servers: int
+    stack: ExitStack, stand_in: StandIn, folder: Path, servers: int, keys: Path | None = None
 ) -> list["subprocess.Popen[str]"]:
     """Start the command `dualshard paramserver` so many times."""
     command = module_command("deploy", "paramserver", "--controller", stand_in.address)
     command.append("--end-with-stdin")
+    if keys is not None:
+        command += ["--keys", str(keys)]
     return [stack.enter_context(started(command, folder, patience=0)) for _ in range(servers)]
 
 

@@ -18,7 +18,7 @@ from ..common.runtime import keep_freed_memory
 from ..common.sharding import SHARD_ELEMENTS
 from ..common.wire import Frames, encode
 from .account import account_rows
-from .arena import Arena, arena
+from .arena import IN_FLIGHT, Arena, arena
 from .copying import Copies
 from .echo import Echo
 from .peers import Peer, installed, peer
@@ -26,10 +26,8 @@ from .processes import module_command, pause, running, started
 from .report import Row, compare
 from .sides import Side, in_turn
 from .usage import cpu_seconds
-from .worker_end import EPOCH, NOTHING
+from .worker_end import EPOCH, NOTHING, WorkerEnd
 
-IN_FLIGHT = (8, 16, 32)
-"""Shards under way at once, that are tried."""
 RAW = "raw ZeroMQ"
 RAW_GOALS = {"sgd": 0.9, "adam": 0.8}
 BF16_GOAL, TCP_GOAL, COPY_GOAL, SMALL_GOAL = 1.4, 5.0, 1.0, 2.5
@@ -43,9 +41,6 @@ SMALL_ELEMENTS = 25_000
 NAMES = {"tcp": "tcp", "ipc": "ipc", "shm": "shared memory"}
 PUSHES = 1_000_000
 """A sequence number that is as long in a header as those of a long run."""
-
-LAST = 0.2
-"""Seconds of the exchange before a check, so that each way is seen in what is checked."""
 
 Rounds = Mapping[str, Sequence[float]]
 
@@ -112,10 +107,7 @@ def _measure(
             for side in sides:
                 if side.name in busy:
                     found[PROCESSOR + side.name] = [processor(side, seconds, busy[side.name])]
-        for end in place.ends.values():
-            with place.running():
-                end.measure(IN_FLIGHT[0], LAST)
-            place.check()
+        place.check_each()
     return found
 
 
@@ -123,11 +115,16 @@ def _our_sides(place: Arena) -> list[Side]:
     sides = []
     for (way, encoding), end in place.ends.items():
         name = NAMES[way] if encoding == "f32" else f"{NAMES[way]}, {encoding}"
-        variants = {
-            f"{load} shards in flight": _gigabytes(partial(end.measure, load)) for load in IN_FLIGHT
-        }
-        sides.append(Side(name, variants, place.awake))
+        sides.append(our_side(name, place, end))
     return sides
+
+
+def our_side(name: str, place: Arena, end: WorkerEnd) -> Side:
+    """One way to the servers, with as many shards in flight as suit it."""
+    variants = {
+        f"{load} shards in flight": gigabytes(partial(end.measure, load)) for load in IN_FLIGHT
+    }
+    return Side(name, variants, place.awake)
 
 
 def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> tuple[list[Side], int]:
@@ -141,7 +138,7 @@ def _raw_sides(stack: ExitStack, place: Arena, folder: Path) -> tuple[list[Side]
     for way in ("tcp", "ipc"):
         echo = stack.enter_context(Echo(process, announce, way))
         variants = {
-            f"{load} messages in flight": _gigabytes(partial(echo.measure, messages, load))
+            f"{load} messages in flight": gigabytes(partial(echo.measure, messages, load))
             for load in IN_FLIGHT
         }
         sides.append(Side(f"{RAW}, {way}", variants, [partial(running, process)]))
@@ -177,7 +174,7 @@ def _message(place: Arena, shard: int) -> Frames:
     return encode(Envelope(secrets.randbits(62), Form.REQUEST, PUSHES, PUSHES, push))
 
 
-def _gigabytes(shards_a_second: Callable[[float], float]) -> Callable[[float], float]:
+def gigabytes(shards_a_second: Callable[[float], float]) -> Callable[[float], float]:
     """GB/s of both directions: a round trip moves a shard there and another one back."""
     return lambda seconds: shards_a_second(seconds) * 2 * 4 * SHARD_ELEMENTS / 1e9
 

@@ -17,6 +17,7 @@ from ..common.cluster import EMPTY, Parameter, make_view
 from ..common.delivery import Courier, Peer
 from ..common.errors import RoleError
 from ..common.job import Job
+from ..common.keys import KeyRing
 from ..common.messages import Ack, Envelope, Join, Message, Ready, View, Welcome
 from ..common.sharding import BUCKETS, Table
 from ..common.transport import ZmqTransport
@@ -39,11 +40,18 @@ class StandIn:
         workers: incarnations of those who will push; they never join.
     """
 
-    def __init__(self, job: Job, elements: int, servers: int, workers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        elements: int,
+        servers: int,
+        workers: Sequence[int],
+        keys: KeyRing | None = None,
+    ) -> None:
         self._job, self._elements, self._count = job, elements, servers
         self._workers = workers
         self._courier = Courier(secrets.randbits(62))
-        self._transport = ZmqTransport(self._courier.incarnation, "127.0.0.1:0")
+        self._transport = ZmqTransport(self._courier.incarnation, "127.0.0.1:0", keys=keys)
         self._joined: dict[Peer, Member] = {}
         self._view: View | None = None
         self.address = self._transport.address.removeprefix("tcp://")

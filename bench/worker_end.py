@@ -7,7 +7,7 @@ in a process of its own, that does what it is told line by line (see `main`).
 import json
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, sleep
@@ -18,12 +18,13 @@ import numpy as np
 from ..common.codecs import Encoder, decode, make_codec
 from ..common.delivery import Courier
 from ..common.errors import RoleError
+from ..common.keys import KeyRing
 from ..common.messages import Ack, Attach, Message, Pull, Push, Pushed, Shard, Start, WrongOwner
 from ..common.runtime import keep_freed_memory
 from ..common.segment import Segment, place
 from ..common.sharding import SHARD_ELEMENTS, Shards
 from ..common.transport import ZmqTransport
-from ..common.types import Float32
+from ..common.types import Float32, Role
 from ..common.wire import decode as decode_frames
 from ..common.wire import encode as encode_frames
 from ..worker.exchanging import GROUP
@@ -91,21 +92,42 @@ class Model:
         return [groups[at] for at in range(longest) for groups in found if at < len(groups)]
 
 
+class Counts(Counter[str]):
+    """A transport's report that only counts."""
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """As `Report`."""
+        self[counter] += by
+
+    def log_rarely(self, level: str, text: str) -> None:
+        """As `Report`."""
+
+
 class WorkerEnd:
     """One way to the servers. A context: when it is left, its transport is closed.
 
     Arguments:
-        way: a value of `train.transport`.
+        way: a value of `train.transport`; with keys, `curve` or `sealed`: tcp without and with
+            sealed lanes for what is large.
         encoding: in which pushes and pulls travel, `f32` or `bf16`; past the wire they do not.
     """
 
     def __init__(
-        self, model: Model, servers: Sequence[str], incarnation: int, way: str, encoding: str
+        self,
+        model: Model,
+        servers: Sequence[str],
+        incarnation: int,
+        way: str,
+        encoding: str,
+        keys: KeyRing | None = None,
     ) -> None:
         self._model, self._servers, self._way = model, servers, way
         self.encoding = encoding
         self._courier = Courier(incarnation)
-        self._transport = ZmqTransport(incarnation)
+        self._transport = ZmqTransport(incarnation, keys=keys, lanes=way == "sealed")
+        self.counted = Counts()
+        """What the transport counts: messages that were sealed, or refused."""
+        self._transport.report = self.counted
         self._transport.lend(model.segment.array)
         self._groups = deque(model.groups(GROUP if way == "shm" else 1))
         self._encoder: Encoder | None = None
@@ -125,8 +147,9 @@ class WorkerEnd:
             RoleError: a server refuses, or does not answer.
         """
         for address in self._servers:
+            self._transport.expect(address, Role.PARAMSERVER)
             # Past tcp control messages use the Unix socket, as a worker's do.
-            if self._way != "tcp" and not self._transport.shortcut(address):
+            if self._way in ("ipc", "shm") and not self._transport.shortcut(address):
                 raise RoleError(f"no Unix socket beside {address}")
             if self._way == "shm":
                 descriptor, size = self._model.segment.descriptor, self._model.elements
@@ -230,9 +253,11 @@ class WorkerEnd:
 
     def _replies(self) -> list[Message]:
         """The replies that are there, at least one."""
-        arrived = self._transport.receive(PATIENCE)
-        if not arrived:
-            raise RoleError(f"the parameter server did not answer for {PATIENCE:g} s")
+        arrived, begin = self._transport.receive(PATIENCE), perf_counter()
+        while not arrived:  # with keys the transport has wakings of its own
+            if perf_counter() - begin > PATIENCE:
+                raise RoleError(f"the parameter server did not answer for {PATIENCE:g} s")
+            arrived = self._transport.receive(PATIENCE)
         envelopes = [(peer, decode_frames(frames)) for peer, frames in arrived]
         for peer, envelope in envelopes:
             self._courier.receive(peer, envelope)

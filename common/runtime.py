@@ -29,7 +29,7 @@ from .loop import Loop
 from .node import Action, Exit, Failed, Node
 from .session import own_versions
 from .telemetry import Telemetry, log_to_stderr
-from .transport import ZmqTransport, is_loopback, parse_address, require_keys
+from .transport import ZmqTransport, parse_address, require_keys, unprotected
 from .types import Role
 
 LINGER = 1.0
@@ -81,12 +81,8 @@ class Runtime:
             require_keys(bind, keyed=options.keys is not None, insecure=options.insecure)
         ring = None if options.keys is None else KeyRing(options.keys, role)
         self.transport = ZmqTransport(self.incarnation, bind, self._listening.advertise, ring)
-        if bind and ring is None and not is_loopback(bind.rpartition(":")[0]):
-            self.telemetry.log(
-                "warning",
-                f"listening at {bind} without keys: whoever reaches this port can read, change and "
-                "end the job",
-            )
+        if bind and (warning := unprotected(bind, keyed=ring is not None)):
+            self.telemetry.log("warning", warning)
         # Last, because the handler wakes the transport.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup ignores SIGHUP for the command that it starts, launch.slurm_task SIGTERM: that

@@ -41,6 +41,18 @@ def seconds_option(default: float) -> Callable[[Command], Command]:
     )
 
 
+def rules_option(default: str) -> Callable[[Command], Command]:
+    """Which update rules the server applies."""
+    return click.option(
+        "--rules",
+        default=default,
+        show_default=True,
+        metavar="RULE,...",
+        callback=_rules,
+        help="Update rules; the first one is compared with everyone.",
+    )
+
+
 def _numbers(like: str) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
     """Reads `64,256` as numbers, nothing as none; `like` says what is expected."""
 
@@ -108,14 +120,7 @@ def bench(context: click.Context) -> None:
     callback=_numbers("MiB like 64,256"),
     help="Sizes of the models.",
 )
-@click.option(
-    "--rules",
-    default=",".join(RULES),
-    show_default=True,
-    metavar="RULE,...",
-    callback=_rules,
-    help="Update rules; the first one is compared with everyone.",
-)
+@rules_option(",".join(RULES))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @seconds_option(0.5)
 def pushpull(
@@ -125,6 +130,28 @@ def pushpull(
     from ..bench.push_pull import bench_push_pull
 
     _report(json_file, lambda: bench_push_pull(sizes, rules, rounds, seconds, click.echo))
+
+
+@bench.command()
+@json_option
+@click.option(
+    "--size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="Size of the model.",
+)
+@rules_option("sgd,adam")
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(1))
+@seconds_option(0.5)
+def encrypted(
+    json_file: Path | None, size: int, rules: list[str], rounds: int, seconds: float
+) -> None:
+    """Push, apply and pull over tcp: in the clear, under CURVE alone, and sealed with AES-GCM."""
+    from ..bench.encrypted import bench_encrypted
+
+    _report(json_file, lambda: bench_encrypted(size, rules, rounds, seconds, click.echo))
 
 
 @bench.command()

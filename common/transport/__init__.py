@@ -1,8 +1,8 @@
 """Moving whole messages between roles: the contract, and ZeroMQ. The one room that imports zmq."""
 
-from .addresses import is_loopback as is_loopback
 from .addresses import parse_address as parse_address
 from .addresses import require_keys as require_keys
+from .addresses import unprotected as unprotected
 from .contract import NOBODY as NOBODY
 from .contract import Seen as Seen
 from .contract import Transport as Transport

@@ -142,6 +142,16 @@ def require_keys(bind: str, *, keyed: bool, insecure: bool) -> None:
     )
 
 
+def unprotected(bind: str, *, keyed: bool) -> str:
+    """The warning of a role that listens beyond this machine without keys; empty for all others."""
+    if keyed or is_loopback(bind.rpartition(":")[0]):
+        return ""
+    return (
+        f"listening at {bind} without keys (--insecure): whoever reaches this port can read, "
+        "change and end the job"
+    )
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host that is an address, or localhost, is this machine itself. Any other name may
     lead anywhere."""

@@ -86,7 +86,7 @@ def launch(
     Without JOB_FILE it trains a perceptron on the images of digits inside scikit-learn. Without
     --workers, or worker.count in a file, each slot of the hostfile gets a worker.
     """
-    resolved = resolved_job(job_file, settings, flags)
+    resolved = resolved_job(job_file, settings, {**flags, "keys": keys and str(keys)})
     hosts = () if hostfile is None else _read(hostfile)
     job = _filled(resolved, hosts)
     plan = Plan(
@@ -96,7 +96,7 @@ def launch(
         out=out,
         port=port or PORT,
         own_port=port is not None,
-        keys=str(keys or job.security.keys),
+        keys=job.security.keys,
         insecure=insecure or job.security.insecure,
         max_restarts=max_restarts,
         ssh=_ssh(ssh),

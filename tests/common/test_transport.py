@@ -14,7 +14,7 @@ import pytest
 from dualshard.common.delivery import Peer, routing_id
 from dualshard.common.errors import RemoteError, UserError
 from dualshard.common.messages import Envelope, Form, Start
-from dualshard.common.transport import ZmqTransport, parse_address, require_keys
+from dualshard.common.transport import ZmqTransport, parse_address, require_keys, unprotected
 from dualshard.common.transport.zeromq import COPY_BELOW, READY_FROM
 from dualshard.common.wire import Frames, decode, encode, take_over
 
@@ -479,3 +479,12 @@ def test_anything_else_needs_leave(bind: str) -> None:
         "this machine everyone could join: make keys with `dualshard keygen DIR` and give "
         "--keys DIR, or, on a network that you trust, --insecure"
     )
+
+
+def test_who_listens_beyond_this_machine_without_keys_is_warned() -> None:
+    assert unprotected("10.0.0.5:7077", keyed=False) == (
+        "listening at 10.0.0.5:7077 without keys (--insecure): whoever reaches this port can read, "
+        "change and end the job"
+    )
+    assert unprotected("10.0.0.5:7077", keyed=True) == ""
+    assert unprotected("localhost:7077", keyed=False) == ""

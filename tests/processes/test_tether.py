@@ -15,7 +15,8 @@ tether.SILENCE = 0.5
 tether.tether(sys.argv[1:])
 """
 NOWHERE = ("--", "worker", "--controller", "127.0.0.1:1")
-TERMINATED = 143
+ENDED = (143, 137)
+"""By SIGTERM, or a second later by SIGKILL where the machine is busy."""
 
 
 @pytest.fixture
@@ -47,14 +48,14 @@ def test_a_role_ends_when_beats_have_come_and_stay_away(tether):
     held.stdin.write(".")
     held.stdin.flush()
     began = time.monotonic()
-    assert held.wait(10) == TERMINATED
+    assert held.wait(10) in ENDED
     assert time.monotonic() - began < 5
 
 
 def test_a_role_ends_with_its_input_and_hands_on_its_status(tether):
     held = tether(*NOWHERE)
     _, errors = held.communicate(timeout=10)
-    assert held.returncode == TERMINATED
+    assert held.returncode in ENDED
     assert "Traceback" not in errors
     wrong = tether("--near", "/no/such/folder", "--", "worker", "--controller", "nobody")
     wrong.stdout.readline()

@@ -50,6 +50,12 @@ def test_the_local_launcher_prints_the_roles_of_this_machine(run):
     assert len(out.splitlines()) == 5
 
 
+def test_keys_reach_every_role_and_stand_in_no_setting(run):
+    _, out, _ = run("--hostfile", "hosts.txt", "--dry-run", "--keys", "/k", "--out", "x")
+    assert out.count(" --keys /k") == 7
+    assert "security.keys" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
