@@ -131,7 +131,6 @@ def podman(folder: Path) -> Iterator[Podman]:
     try:
         yield made
     finally:
-        for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
-            subprocess.run(
-                ["podman", *arguments], env=environment, capture_output=True, check=False
-            )
+        containers, networks = ["rm", "--all", "--force", "--time=0"], ["network", "prune", "-f"]
+        for what in (containers, networks, ["rmi", "--all", "--force"]):
+            subprocess.run(["podman", *what], env=environment, capture_output=True, check=False)
