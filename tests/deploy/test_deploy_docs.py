@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dualshard.common.types import Role
-from dualshard.deploy.launch.setup import OPTIONS, check_option
+from dualshard.deploy.launch.kubernetes_options import OPTIONS, check_option
 
 Parsed = Callable[[list[str]], dict[str, Any]]
 ROOT = Path(__file__).parents[2]

@@ -14,13 +14,13 @@ from dualshard.common.errors import UserError
 from dualshard.common.job import Job
 from dualshard.common.types import Role
 from dualshard.deploy.launch.kubernetes import as_text
+from dualshard.deploy.launch.kubernetes_options import LONGEST, Setup, Share, patient, read_options
 from dualshard.deploy.launch.manifests import manifests
 from dualshard.deploy.launch.pods import KEYS, arguments
-from dualshard.deploy.launch.setup import LONGEST, Setup, Share, patient, read_options
 
 IMAGE = "registry.example:5000/team/dualshard:1.0"
 SECRETS = {str(role): f"secret of {role}".encode() for role in Role}
-PUBLIC = {f"{name}.pub": b"public = x\n" for name in (*Role, "operator", "worker-gpu1")}
+PUBLIC = {f"{name}.pub": "public = x\n" for name in (*Role, "operator", "worker-gpu1")}
 SETUPS = {
     "as it comes": Setup("digits", IMAGE, public_keys=tuple(PUBLIC)),
     "no keys, no volume": Setup("digits", IMAGE, run_size="0"),
