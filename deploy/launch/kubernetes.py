@@ -18,12 +18,12 @@ import yaml
 from ...common.clock import sleep
 from ...common.errors import RoleError, UserError
 from ...common.job import Job, SecuritySection
-from ...common.keys import own_file, public_files
+from ...common.keys import own_file, public_files, read_pair, read_public
 from ...common.types import Role
 from ..signals import Interrupted, interruptible, signal_name
+from .kubernetes_options import RUNS, Manifest, Setup, patient, read_options
 from .manifests import manifests
 from .plan import Plan
-from .setup import RUNS, Manifest, Setup, patient, read_options
 
 KINDS = "job,statefulset,service,configmap,secret,networkpolicy"
 """What goes when a job is over; its volume stays."""
@@ -91,8 +91,11 @@ def _manifests(plan: Plan, setup: Setup, job: Job, *, shown: bool) -> list[Manif
     if not plan.keys:
         return manifests(setup, job, {}, {})
     folder = Path(plan.keys)
-    secrets = {str(role): b"" if shown else own_file(folder, role).read_bytes() for role in Role}
-    public = {path.name: path.read_bytes() for path in public_files(folder)}
+    files = {str(role): own_file(folder, role) for role in Role}
+    for path in files.values():
+        read_pair(path)  # what is malformed, or others may read, is refused here
+    secrets = {role: b"" if shown else path.read_bytes() for role, path in files.items()}
+    public = {path.name: f"public = {read_public(path)}\n" for path in public_files(folder)}
     return manifests(setup, job, secrets, public)
 
 
@@ -125,7 +128,10 @@ class Kubectl:
     """
 
     def __init__(self, command: str, setup: Setup) -> None:
-        self._command = shlex.split(command)
+        try:
+            self._command = shlex.split(command)
+        except ValueError:  # a quotation without its end
+            self._command = []
         if not self._command or shutil.which(self._command[0]) is None:
             fix = "install it, or take the manifests of --dry-run to where it is"
             raise UserError("--option kubectl", command, "a command that is installed", fix)

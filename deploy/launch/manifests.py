@@ -13,12 +13,12 @@ from typing import Any
 
 from ...common.job import Job, to_toml
 from ...common.types import Role
+from .kubernetes_options import Manifest, Setup
 from .pods import pod
-from .setup import Manifest, Setup
 
 
 def manifests(
-    setup: Setup, job: Job, secrets: Mapping[str, bytes], public: Mapping[str, bytes]
+    setup: Setup, job: Job, secrets: Mapping[str, bytes], public: Mapping[str, str]
 ) -> list[Manifest]:
     """All objects of a job, in the order in which they are to be made.
 
@@ -28,8 +28,7 @@ def manifests(
     """
     made = [_job_file(setup, job)]
     if public:
-        text = {name: content.decode() for name, content in public.items()}
-        made.append(_object(setup, "v1", "ConfigMap", "public-keys", {"data": text}))
+        made.append(_object(setup, "v1", "ConfigMap", "public-keys", {"data": dict(public)}))
     made += [_secret(setup, role, content) for role, content in secrets.items()]
     if not setup.run_claim and setup.claim():
         made.append(_volume(setup))

@@ -9,7 +9,7 @@ from ...common.job import Job
 from ...common.permissions import OPERATOR
 from ...common.types import Role
 from ...common.units import format_duration
-from .setup import RUNS, Manifest, Setup
+from .kubernetes_options import RUNS, Manifest, Setup
 
 USER = 10001
 """The user and group that the image runs as (docker/Dockerfile)."""

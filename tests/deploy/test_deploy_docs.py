@@ -2,15 +2,16 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dualshard.common.types import Role
-from dualshard.deploy.commands import dualshard
-from dualshard.deploy.launch.setup import OPTIONS, check_option
+from dualshard.deploy.launch.kubernetes_options import OPTIONS, check_option
 
+Parsed = Callable[[list[str]], dict[str, Any]]
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("deploy*.md"))
 
@@ -36,12 +37,10 @@ def test_every_way_to_deploy_has_commands() -> None:
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
-def test_our_commands_take_what_the_page_says(words: list[str]) -> None:
-    name, *arguments = words
-    command = dualshard.commands[name]
-    parsed = command.make_context(name, list(arguments)).params
-    if parsed.get("launcher") == "kubernetes":
-        for option in parsed["own"]:
+def test_our_commands_take_what_the_page_says(words: list[str], parsed: Parsed) -> None:
+    options = parsed(words)
+    if options.get("launcher") == "kubernetes":
+        for option in options["own"]:
             check_option(*option.split("=", 1))
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 import yaml
 
 from dualshard.common.types import Role
-from dualshard.deploy import roles
 from dualshard.deploy.launch.pods import USER
 
+Parsed = Callable[[list[str]], dict[str, Any]]
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = DEPLOY / "systemd"
@@ -101,13 +102,6 @@ def test_the_compose_file_is_one() -> None:
 # What they tell our own commands.
 
 
-def parsed(words: list[str]) -> dict[str, Any]:
-    """The options of a role's command line, as our own commands read it."""
-    role, *given = words
-    (command,) = [one for one in roles.COMMANDS if one.name == role]
-    return command.make_context(role, given).params
-
-
 def with_defaults(text: str) -> str:
     """`${NAME:-2}` as compose fills it in where NAME is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
@@ -119,7 +113,7 @@ def services() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_our_commands_take_what_the_compose_file_tells_them(role: Role) -> None:
+def test_our_commands_take_what_the_compose_file_tells_them(role: Role, parsed: Parsed) -> None:
     service = services()[role]
     options = parsed(service["command"])
     assert service["command"][0] == role
@@ -135,7 +129,7 @@ def test_our_commands_take_what_the_compose_file_tells_them(role: Role) -> None:
         assert service["restart"].startswith("on-failure")
 
 
-def test_the_compose_files_counts_are_those_of_its_job() -> None:
+def test_the_compose_files_counts_are_those_of_its_job(parsed: Parsed) -> None:
     found = services()
     job = parsed(found["controller"]["command"])
     assert job["servers"] == int(found["paramserver"]["scale"])
@@ -174,7 +168,7 @@ def started(unit: Path, **given: str) -> list[str]:
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_our_commands_take_what_the_units_tell_them(role: Role) -> None:
+def test_our_commands_take_what_the_units_tell_them(role: Role, parsed: Parsed) -> None:
     (unit,) = UNITS.glob(f"dualshard-{role}*.service")
     command, *words = started(unit)
     assert command == "/opt/dualshard/bin/dualshard"

@@ -27,6 +27,9 @@ PLACES = os.pathsep.join(
 )
 CONTAINERS = """[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
@@ -117,7 +120,7 @@ class Podman:
 def podman(folder: Path) -> Iterator[Podman]:
     """Podman until the end of the block; then none of its containers are left."""
     runtime = "crun" if shutil.which("crun") else "runc"
-    (folder / "containers.conf").write_text(CONTAINERS.format(runtime=runtime))
+    (folder / "containers.conf").write_text(CONTAINERS.format(runtime=runtime, folder=folder))
     (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
     environment = {
         **os.environ,
@@ -128,7 +131,6 @@ def podman(folder: Path) -> Iterator[Podman]:
     try:
         yield made
     finally:
-        for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
-            subprocess.run(
-                ["podman", *arguments], env=environment, capture_output=True, check=False
-            )
+        containers, networks = ["rm", "--all", "--force", "--time=0"], ["network", "prune", "-f"]
+        for what in (containers, networks, ["rmi", "--all", "--force"]):
+            subprocess.run(["podman", *what], env=environment, capture_output=True, check=False)

@@ -159,6 +159,11 @@ def test_without_kubectl_it_is_one_line() -> None:
     )
 
 
+def test_a_quotation_without_its_end_is_one_line() -> None:
+    done = launch("--insecure", "--option", "kubectl=kubectl --context 'prod")
+    assert "expected a command that is installed" in said(done)
+
+
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     folder = tmp_path / "keys"
@@ -179,6 +184,18 @@ def test_a_dry_run_prints_all_but_secrets(keys: Path) -> None:
         assert secret not in done.output
     (public,) = [one for one in objects if one["metadata"]["name"] == "digits-public-keys"]
     assert public["data"]["operator.pub"] == (keys / "public" / "operator.pub").read_text()
+
+
+def test_keys_that_are_none_are_refused_before_anything_is_made(
+    cluster: Cluster, keys: Path
+) -> None:
+    command = ("--option", f"kubectl={cluster.command}")
+    (keys / "worker.key").chmod(0o644)
+    assert "not mode 644" in said(launch("--keys", keys, *command))
+    (keys / "worker.key").write_text("what?")
+    (keys / "worker.key").chmod(0o600)
+    assert "worker.key" in said(launch("--keys", keys, *command))
+    assert not (cluster.folder / "calls").exists()
 
 
 def test_secrets_go_to_kubectl_on_its_standard_input_alone(cluster: Cluster, keys: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +13,14 @@ from dualshard.common.config import resolve
 from dualshard.common.errors import UserError
 from dualshard.common.job import Job
 from dualshard.common.types import Role
-from dualshard.deploy import roles
 from dualshard.deploy.launch.kubernetes import as_text
+from dualshard.deploy.launch.kubernetes_options import LONGEST, Setup, Share, patient, read_options
 from dualshard.deploy.launch.manifests import manifests
 from dualshard.deploy.launch.pods import KEYS, arguments
-from dualshard.deploy.launch.setup import LONGEST, Setup, Share, patient, read_options
 
 IMAGE = "registry.example:5000/team/dualshard:1.0"
 SECRETS = {str(role): f"secret of {role}".encode() for role in Role}
-PUBLIC = {f"{name}.pub": b"public = x\n" for name in (*Role, "operator", "worker-gpu1")}
+PUBLIC = {f"{name}.pub": "public = x\n" for name in (*Role, "operator", "worker-gpu1")}
 SETUPS = {
     "as it comes": Setup("digits", IMAGE, public_keys=tuple(PUBLIC)),
     "no keys, no volume": Setup("digits", IMAGE, run_size="0"),
@@ -295,13 +294,14 @@ def filled_in(only: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_our_own_command_line_takes_what_the_container_is_given(role: Role, setup: Setup) -> None:
-    (command,) = [one for one in roles.COMMANDS if one.name == role]
-    name, *given = filled_in(container(made(setup), role))
-    assert name == role
-    parsed = command.make_context(name, given).params
-    assert parsed["keys"] is None or str(parsed["keys"]) == KEYS
-    assert parsed["insecure"] is not bool(setup.public_keys)
+def test_our_own_command_line_takes_what_the_container_is_given(
+    role: Role, setup: Setup, parsed: Callable[[list[str]], dict[str, Any]]
+) -> None:
+    words = filled_in(container(made(setup), role))
+    assert words[0] == role
+    options = parsed(words)
+    assert options["keys"] is None or str(options["keys"]) == KEYS
+    assert options["insecure"] is not bool(setup.public_keys)
 
 
 def test_a_job_that_goes_on_is_given_no_new_folder() -> None:

@@ -21,6 +21,7 @@ RUNS = "/runs"
 START_TIMEOUT = 600.0
 """Seconds that roles wait for each other where the job does not say: images are pulled first."""
 RUN_SIZE = "10Gi"
+"""Of the volume of run directories, where nothing else is said."""
 LONGEST = 40
 """Characters of a job's name: that of a pod, and of its labels, has 63."""
 
@@ -182,7 +183,7 @@ def check_option(name: str, value: str) -> None:
         close = nearest(name, OPTIONS)
         fix = f"did you mean {close}?" if close else f"there are {', '.join(OPTIONS)}"
         raise UserError("--option", f"{name}={value}", "an option of launcher kubernetes", fix)
-    if not re.fullmatch(option.pattern, value):
+    if not re.fullmatch(option.pattern, value, re.ASCII):
         fix = f"for example --option {name}={option.example}"
         raise UserError(f"--option {name}", value, option.expected, fix)
 
