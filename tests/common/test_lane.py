@@ -430,8 +430,8 @@ def test_a_new_life_that_listens_knows_no_lane_and_says_so(pair: Pair) -> None:
     pair.asker.key, pair.answerer.key = pair.asker.key, routing_id(2).hex()
     pair.asker.others_key = pair.answerer.key
     assert pair.asker.send(HEADER, LARGE)
-    pair.clock.advance_to(rules.DOUBT + 1)
-    assert pair.asker.send(HEADER, LARGE)
+    pair.clock.advance_to(2)
+    assert not pair.asker.send(HEADER, LARGE), "what is repeated goes the safe way"
     assert [frames[1] for frames in pair.asker.said] == [rules.PROBE]
     pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
@@ -441,14 +441,16 @@ def test_a_new_life_that_listens_knows_no_lane_and_says_so(pair: Pair) -> None:
 def test_a_lane_from_which_nothing_comes_back_is_given_up_and_agreed_on_anew(pair: Pair) -> None:
     pair.agree()
     pair.middle.cut = True
-    sent = 0
-    while pair.asker.send(HEADER, LARGE):
-        sent += 1
+    begin, sent = pair.clock.now(), 0
+    while not pair.asker.counted["lanes_lost"]:
+        sent += pair.asker.send(HEADER, LARGE)
         pair.rest()
-        pair.clock.advance_to(pair.clock.now() + 2)
-    assert 0 <= sent - rules.PATIENCE / 2 <= 2
-    assert counts(pair.asker, "lanes_lost") == [1]
+        pair.clock.advance_to(pair.clock.now() + 0.25)
+    assert sent == rules.DOUBT / 0.25, "then messages go by CURVE"
+    assert 0 <= pair.clock.now() - begin - rules.PATIENCE <= 2
     pair.middle.cut = False
+    pair.clock.advance_to(pair.clock.now() + 2)
+    assert not pair.asker.send(HEADER, LARGE)
     pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
     pair.pass_on(pair.asker, HEADER, LARGE)
 
@@ -459,7 +461,7 @@ def test_a_lane_that_is_used_one_way_is_kept(pair: Pair) -> None:
     for number in range(60):
         assert pair.asker.send(b"%d" % number, LARGE)
         pair.rest()
-        pair.clock.advance_to(pair.clock.now() + 2)
+        pair.clock.advance_to(pair.clock.now() + 0.6)
     assert counts(pair.asker, "lanes_lost", "lanes_agreed") == [0, 1]
     assert len(pair.answerer.messages) == 60
 
