@@ -51,7 +51,7 @@ class Curve:
     """The keys of one transport. Not thread-safe: it belongs to the loop."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", ring: KeyRing) -> None:
-        check_pair(ring)
+        ring.check_pairs(public_of)
         self.ring, self.door = ring, Door(context)
         self._names = Names()
         self._servers: dict[str, Server] = {}
@@ -225,9 +225,9 @@ def new_pair() -> Pair:
     return Pair(public.decode(), secret.decode())
 
 
-def check_pair(ring: KeyRing) -> None:
-    """Raises `UserError` unless the role's public key is that of its secret."""
-    ring.check_own(zmq.curve_public(ring.own.secret.encode()).decode())
+def public_of(secret: str) -> str:
+    """The public key that belongs to a secret."""
+    return zmq.curve_public(secret.encode()).decode()
 
 
 def metadata(frame: zmq.Frame, name: str) -> str:

@@ -89,8 +89,7 @@ class ZmqTransport:
         self._poller.register(self._bell.descriptor, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self.address = ""
-        self._endpoints: list[str] = []
-        self._unbound: list[str] = []
+        self._endpoints, self._unbound = list[str](), list[str]()
         self._curve: Curve | None = None
         self._lanes: Lanes | None = None
         try:
@@ -259,9 +258,8 @@ class ZmqTransport:
                 if peer not in self._seen:
                     self._see(peer, first)
                 messages.append((peer, frames))
-            if (
-                not cast(int, link.get(_EVENTS)) & _POLLIN
-            ):  # costs half of the exception that would come
+            # Costs half of the exception that would come.
+            if not cast(int, link.get(_EVENTS)) & _POLLIN:
                 return
 
     def _take(
@@ -301,7 +299,8 @@ class ZmqTransport:
             if address is None:
                 monitor.count_failures(self._look_at, self.report)
             elif not (ended := monitor.take()):
-                continue
+                if monitor.is_given_up():
+                    self._redial(address)
             elif ended[-1].outcome == "succeeded":
                 self._troubles.pop(address, None)
             else:
@@ -333,8 +332,8 @@ class ZmqTransport:
                 self._dealer(address)
 
     def _renew(self, curve: Curve) -> None:
-        """Our pair has changed. A socket keeps its pair once it is bound, and its connections end
-        with that: clients come back, and delivery repeats what was on its way."""
+        """Our pair has changed. A place keeps the pair that it was bound with, and connections end
+        with it: clients come back, and delivery repeats what was on its way."""
         if self._router is not None:
             curve.protect(self._router)
             for endpoint in self._endpoints:
@@ -348,9 +347,11 @@ class ZmqTransport:
         """Listen again where we did; ZeroMQ may not yet have let go of the place."""
         for endpoint in list(self._unbound):
             assert self._router is not None
-            with contextlib.suppress(zmq.ZMQError):
+            try:
                 self._router.bind(endpoint)
                 self._unbound.remove(endpoint)
+            except zmq.ZMQError as refused:
+                self.report.log_rarely("warning", f"not yet at {endpoint}: {why(refused)}")
 
     def wake(self) -> None:
         self._bell.ring()
@@ -408,8 +409,7 @@ class ZmqTransport:
 
     def _hang_up(self, address: str) -> bool:
         """Close the socket of an address; whether there was one."""
-        link = self._dealers.pop(address, None)
-        if link is None:
+        if (link := self._dealers.pop(address, None)) is None:
             return False
         self._poller.unregister(link)
         if (monitor := self._monitors.pop(link, None)) is not None:
