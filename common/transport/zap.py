@@ -68,7 +68,7 @@ class Door:
 
 
 def _host(address: bytes) -> str:
-    """The IP address of a peer; of one on a Unix socket, of whom ZeroMQ tells user and process, that
+    """The IP address of a peer; of one on a Unix socket, for which ZeroMQ tells its process, that
     with which it would come by tcp."""
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(address.decode(errors="replace")))
