@@ -354,6 +354,11 @@ def test_nonsense_is_counted_and_does_nothing(pair: Pair) -> None:
         [number + b"\xff" * 100] + [bytes(TAG)] * 300,
         [LARGE] * 3,
     ]
+    random = np.random.default_rng(7)
+    for turn in range(100):
+        sizes = random.integers(0, 200, random.integers(1, 5))
+        frames = [random.bytes(int(size)) for size in sizes]
+        nonsense.append([number + b"\xff" + frames[0], *frames[1:]] if turn % 2 else frames)
     stranger = pair.middle.context.socket(zmq.DEALER)
     stranger.set(zmq.ROUTING_ID, ASKER)
     stranger.connect(f"tcp://127.0.0.1:{pair.middle.target}")
