@@ -237,16 +237,18 @@ def public_files(folder: Path) -> list[Path]:
 
 
 def read_pair(path: Path) -> Pair:
-    """The pair in a file that only its owner can read.
+    """The pair in a file that only its owner can read; where that is root and we are not, as in a
+    pod of Kubernetes, our group may, too.
 
     Raises:
         UserError: it is missing, malformed, or others may read it.
     """
     try:
-        mode = path.stat().st_mode & 0o777
+        found = path.stat()
     except OSError as refused:
         raise _unreadable(path, refused) from None
-    if mode & 0o077:
+    mode, of_root = found.st_mode & 0o777, found.st_uid == 0 != os.geteuid()
+    if mode & (0o037 if of_root else 0o077):
         raise UserError(
             "--keys",
             str(path),

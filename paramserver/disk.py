@@ -18,6 +18,10 @@ from .saving import (
 DiskAction = OpenFile | WriteShard | CloseFile | Restore
 
 
+NOT_SHARED = "parameter servers and controller must share the folder of the run"
+"""Where checkpoints are wanted: see docs/checkpoints.md."""
+
+
 class Disk:
     """The file that is being written. Any one thread may call `perform`, in order."""
 
@@ -43,6 +47,8 @@ class Disk:
     def _write(self, action: OpenFile | WriteShard | CloseFile) -> NextShard | FileClosed:
         if isinstance(action, OpenFile):
             directory = Path(action.directory)
+            if not directory.parent.is_dir():
+                return self._failed(f"{NOT_SHARED}, and there is no {directory.parent} here")
             self._file = ServerFile(directory, action.rank, action.plan, action.slots)
             return NextShard()
         assert self._file is not None

@@ -33,6 +33,12 @@ class Handshake:
     mismatch: bool = False
     place: str = ""
 
+    def advice(self) -> str:
+        """What to do about a failed one where we have no keys. Whoever hears first that only one
+        side has any hangs up: the other may never hear why."""
+        which = "it takes" if self.mismatch else "it breaks off; perhaps it takes"
+        return f"{which} only connections with keys: give --keys DIR, see `dualshard keygen`"
+
 
 class Monitor:
     """Follows one socket. ZeroMQ waits while nobody takes what it has to tell, with its own thread:

@@ -38,6 +38,8 @@ BURST = 64
 """Messages taken from one socket before the others have their turn."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at handshakes and at the files of keys."""
+WARN_AFTER = 2.0
+"""Seconds after which failing handshakes are worth a warning: keys may just be changing."""
 CONTROL = 0xC1
 """How a message begins that is the transport's own: no msgpack begins like this."""
 
@@ -73,15 +75,14 @@ class ZmqTransport:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4 * 4096)
         self.report: Report = Unheard()
-        self._clock = SystemClock()
-        self._look_at = 0.0
+        self._clock, self._look_at = SystemClock(), 0.0
         self._monitors: dict[zmq.Socket[bytes], Monitor] = {}
         self._troubles: dict[str, Handshake] = {}
-        self._expected: set[str] = set()
+        self._failing: dict[str, float] = {}
         self._name = routing_id(incarnation)
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
-        self._shortcuts: set[str] = set()
+        self._shortcuts, self._expected = set[str](), set[str]()
         self._seen: dict[Peer, Seen] = {}
         self._loans = Loans()
         self._poller = zmq.Poller()
@@ -303,6 +304,7 @@ class ZmqTransport:
                     self._redial(address)
             elif ended[-1].outcome == "succeeded":
                 self._troubles.pop(address, None)
+                self._failing.pop(address, None)
             else:
                 self._failed(address, ended[-1])
         if self._curve is not None:
@@ -321,7 +323,8 @@ class ZmqTransport:
         another = self._curve is not None and self._curve.try_next(address)
         if another or handshake.outcome != "unfinished":
             self._redial(address)
-        if not another and (advice := self.trouble(address)):
+        lasts = self._look_at - self._failing.setdefault(address, self._look_at)
+        if not another and lasts >= WARN_AFTER and (advice := self.trouble(address)):
             place = address.removeprefix("tcp://")
             self.report.log_rarely("warning", f"no connection to {place}: {advice}")
 
@@ -387,11 +390,7 @@ class ZmqTransport:
         handshake = self._troubles.get(address)
         if self._curve is not None:
             return self._curve.advice(address, handshake)
-        if handshake is None:
-            return ""
-        sure = handshake.mismatch  # whoever hears first that only one side has keys hangs up
-        which = "it takes" if sure else "it breaks off; perhaps it takes"
-        return f"{which} only connections with keys: give --keys DIR, see `dualshard keygen`"
+        return "" if handshake is None else handshake.advice()
 
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
@@ -401,6 +400,7 @@ class ZmqTransport:
         if isinstance(peer, str):
             self._shortcuts.discard(peer)
             self._troubles.pop(peer, None)
+            self._failing.pop(peer, None)
             self._hang_up(peer)
             if self._lanes is not None:
                 self._lanes.forget(peer)

@@ -65,6 +65,7 @@ Make = Callable[..., Noted]
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dualshard.common.transport.zeromq.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("dualshard.common.transport.zeromq.WARN_AFTER", 0.1)
     monkeypatch.setattr("dualshard.common.transport.zeromq.HANDSHAKE_LIMIT", 0.2)
 
 
@@ -196,7 +197,7 @@ def test_a_client_without_keys_hears_what_to_do(make: Make, server: Noted) -> No
     until(lambda: plain.trouble(server.address) == advice, server, plain)
     until(lambda: server.counts, server)
     assert set(server.counts) <= {"failed_handshakes", "unfinished_handshakes"}
-    assert advice in plain.counts.lines[-1]
+    until(lambda: any(advice in line for line in plain.counts.lines), plain)
 
 
 def test_a_server_without_keys_hears_nothing(make: Make) -> None:

@@ -138,6 +138,27 @@ def test_a_mistake_keeps_what_was_and_is_told(folder: Path) -> None:
     assert ring.trouble == ""
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of root")
+@pytest.mark.parametrize(
+    ("mode", "us", "fits"),
+    [
+        *((0o600, 0, True), (0o400, 0, True), (0o440, 0, False), (0o604, 0, False)),
+        *((0o400, 1000, True), (0o440, 1000, True), (0o640, 1000, True)),
+        *((0o660, 1000, False), (0o444, 1000, False)),
+    ],
+)
+def test_a_file_of_root_may_be_read_by_our_group(
+    mode: int, us: int, fits: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "worker.key").chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    if fits:
+        read_pair(folder / "worker.key")
+    else:
+        with pytest.raises(UserError, match=f"that only its owner may read, not mode {mode:o}; "):
+            read_pair(folder / "worker.key")
+
+
 def test_a_pair_whose_halves_do_not_fit_is_not_taken_up(folder: Path) -> None:
     ring = KeyRing(folder, "worker")
     ring.check_pairs(public_of)

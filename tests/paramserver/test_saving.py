@@ -117,7 +117,11 @@ def test_a_failed_file_is_told_and_the_next_one_begins_afresh(tmp_path: Path) ->
     desk.happen(disk.perform(desk.work()))
     (written,) = desk.sent()
     assert isinstance(written, Written)
-    assert (written.number, written.problem) == (1, "No such file or directory")
+    assert (written.number, written.problem) == (
+        1,
+        "parameter servers and controller must share the folder of the run, and there is no "
+        f"{tmp_path / 'not shared'} here",
+    )
     assert any(isinstance(action, Note) for action in desk.actions)
     assert desk.server.copies.waiting == 0
     assert desk.ask(2, tmp_path / "000002") == Ack()
