@@ -198,8 +198,8 @@ class Curve:
         """Answer connections that wait to be let in."""
         for address, key in self.door.answer(self.ring.holders.__contains__):
             report.count("unknown_keys" if key else "unknown_hosts")
-            who = f"its key {key!r}" if key else "whoever asks for a lane there"
-            report.log_rarely("warning", f"refused {address}: {who} is not known here")
+            why = f"its key {key!r} is not known here" if key else "nobody there has shown a key"
+            report.log_rarely("warning", f"refused {address}: {why}")
 
     def reload(self, report: Report) -> tuple[bool, list[str]]:
         """Read the files of keys again. Returns whether our own pair has changed, and the addresses
