@@ -14,7 +14,7 @@ from typing import cast
 
 import zmq
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..delivery import SENDERS_LIMIT, Peer
 from ..sealing import (
     FRAMES_LIMIT,
@@ -30,10 +30,12 @@ from ..sealing import (
 )
 from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
-from .curve import HANDSHAKE_LIMIT
+from .contract import Transport
+from .curve import HANDSHAKE_LIMIT, Curve
 from .lane import GREETING, Lane, control, parse
 from .pool import Pool
 from .sockets import configure
+from .zap import LANES
 
 LANE_FROM = 1 << 15
 """Bytes of arrays from which a message goes by a lane. (Processor time of echoes of 8, 16, 32, 64,
@@ -357,9 +359,28 @@ class Lanes:
         link.set(zmq.RCVHWM, QUEUED)
         link.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_LIMIT * 1000))
         link.set(zmq.MAXMSGSIZE, LANE_FRAME_LIMIT + TAG)
-        link.set(zmq.RECONNECT_IVL, 50)
-        link.set(zmq.RECONNECT_IVL_MAX, 1000)
         return link
+
+
+def lanes_beside(
+    curve: Curve,
+    transport: Transport,
+    sockets: "tuple[zmq.Context[zmq.Socket[bytes]], zmq.Poller]",
+    name: bytes,
+    bind: str,
+) -> Lanes:
+    """The lanes of a transport with keys, which says over CURVE what there is to say about them."""
+    return Lanes(
+        *sockets,
+        name,
+        bind,
+        own_key=lambda: curve.ring.own.public,
+        key_of=lambda peer: curve.seen(peer).key,
+        tell=transport.send,
+        count=lambda counter: transport.report.count(counter),
+        clock=SystemClock(),
+        domain=LANES,
+    )
 
 
 def _receive(link: "zmq.Socket[bytes]") -> Frames:
