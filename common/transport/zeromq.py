@@ -225,33 +225,26 @@ class ZmqTransport:
                 frame = link.recv(_NOBLOCK, copy=False)
                 frames.append(frame.buffer)
             if self._curve is not None:
-                self._take(self._curve, peer, first, frames, messages)
-            else:
-                if peer not in self._seen:
-                    self._see(peer, first)
-                messages.append((peer, frames))
-            # Costs half of the exception that would come.
-            if not cast(int, link.get(_EVENTS)) & _POLLIN:
+                if (name := self._let_in(self._curve, peer, first, frames)) is None:
+                    continue
+                peer = name
+            elif peer not in self._seen:
+                self._see(peer, first)
+            messages.append((peer, frames))
+            if not cast(int, link.get(_EVENTS)) & _POLLIN:  # half the cost of an exception
                 return
 
-    def _take(
-        self,
-        curve: Curve,
-        peer: Peer,
-        first: zmq.Frame,
-        frames: Frames,
-        messages: list[tuple[Peer, Frames]],
-    ) -> None:
-        """One message of a connection with keys, if it may come in."""
+    def _let_in(self, curve: Curve, peer: Peer, first: zmq.Frame, frames: Frames) -> Peer | None:
+        """Whose message it is that came by a connection with keys; its name is taken off. None if
+        it may not come in, or is for us."""
         if isinstance(peer, bytes):
-            name = curve.admit(peer, first, frames, self.report)
-            if name is None:
-                return
-            peer, frames = name, [bytes(frames[1]), *frames[2:]]
+            if (name := curve.admit(peer, first, frames, self.report)) is None:
+                return None
+            peer, frames[:2] = name, [bytes(frames[1])]
         if frames[0][:1] == _CONTROL:
             self._control(peer, frames)
-        else:
-            messages.append((peer, frames))
+            return None
+        return peer
 
     def _control(self, peer: Peer, frames: Frames) -> None:
         """A message of the peer's transport to ours (see `CONTROL`); `send` takes them, too."""
