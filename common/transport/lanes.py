@@ -8,13 +8,13 @@ all of that happens when there is something to send, so nothing here needs a tim
 
 import contextlib
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import zmq
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..delivery import SENDERS_LIMIT, Peer
 from ..sealing import (
     FRAMES_LIMIT,
@@ -30,10 +30,12 @@ from ..sealing import (
 )
 from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
-from .curve import HANDSHAKE_LIMIT
+from .contract import Transport
+from .curve import HANDSHAKE_LIMIT, Curve
 from .lane import GREETING, Lane, control, parse
 from .pool import Pool
 from .sockets import configure
+from .zap import LANES
 
 LANE_FROM = 1 << 15
 """Bytes of arrays from which a message goes by a lane. (Processor time of echoes of 8, 16, 32, 64,
@@ -91,8 +93,6 @@ class Lanes:
         self._halves: dict[Peer, bytes] = {}
         self._pauses: OrderedDict[Peer, tuple[float, float]] = OrderedDict()
         self._pool = Pool()
-        self._lent: dict[bytes, deque[tuple[int, zmq.Frame]]] = {}
-        self._scratch = memoryview(bytearray(LANE_FROM))
 
     def __contains__(self, link: "zmq.Socket[bytes]") -> bool:
         """Whether a socket is one of ours, or has just been closed."""
@@ -132,7 +132,7 @@ class Lanes:
     def _put(self, lane: Lane, frames: Sequence[Frame], now: float) -> bool:
         link = self._link_of(lane)
         try:
-            sealed = lane.seal(frames, self._room, now)
+            sealed = lane.seal(frames, self._pool.room, now)
             if link is self._router:
                 link.send(lane.route, _MORE)
             last = len(frames) - 1
@@ -140,18 +140,20 @@ class Lanes:
                 flags = _NOBLOCK if place == last else _MORE
                 if isinstance(frame, memoryview) and isinstance(frame.obj, zmq.Frame):
                     link.send(frame.obj, flags, copy=False)
-                    self._lent[lane.number].append((lane.counter, frame.obj))
+                    self._pool.lend(lane.number, lane.counter, frame.obj)
                 else:
                     link.send(frame, flags)
-        except (zmq.Again, Spent):
+            return True
+        except zmq.Again:
             return False
         except zmq.ZMQError as failed:
             if failed.errno != zmq.EHOSTUNREACH:
                 raise
-            self._lose(lane)  # the connection is gone, and who listens cannot make another
-            self._tell(lane.peer, control(rules.GONE, lane.number))
-            return False
-        return True
+        except Spent:
+            pass
+        self._lose(lane)  # the connection is gone, or the key used up: whoever has asked asks again
+        self._tell(lane.peer, control(rules.GONE, lane.number))
+        return False
 
     def drain(self, link: "zmq.Socket[bytes]", messages: list[tuple[Peer, Frames]]) -> None:
         """Take what is there of a socket that is readable, up to `BURST` messages."""
@@ -189,7 +191,7 @@ class Lanes:
             self._count("unsealed_messages")
             return None
         lane.route = route
-        self._take_back(lane)
+        self._pool.take_back(lane.number, lane.acknowledged)
         if fresh:
             self._count("lanes_agreed")
             self._pauses.pop(lane.peer, None)
@@ -245,7 +247,7 @@ class Lanes:
             self._tell(peer, lane.came())
         elif kind == rules.GOT:
             lane.got(int.from_bytes(fields[1], "big"), now)
-            self._take_back(lane)
+            self._pool.take_back(number, lane.acknowledged)
         else:
             self._lose(lane)
             if isinstance(peer, str):
@@ -311,10 +313,9 @@ class Lanes:
         if (old := self._lanes.get(lane.peer)) is not None:
             self._drop(old)
         self._lanes[lane.peer] = self._numbers[lane.number] = lane
-        self._lent[lane.number] = deque()
         for other in self._lanes.values():
             if other.silent(now):
-                self._let_go(other)
+                self._pool.let_go(other.number)
         while len(self._lanes) > SENDERS_LIMIT:
             self._drop(next(iter(self._lanes.values())))
 
@@ -325,8 +326,7 @@ class Lanes:
     def _drop(self, lane: Lane) -> None:
         self._lanes.pop(lane.peer, None)
         self._numbers.pop(lane.number, None)
-        self._let_go(lane)
-        del self._lent[lane.number]
+        self._pool.let_go(lane.number)
         if (link := self._links.pop(lane.number, None)) is not None:
             self._poller.unregister(link)
             link.close(0)
@@ -347,7 +347,6 @@ class Lanes:
         self._links.clear()
         self._lanes.clear()
         self._numbers.clear()
-        self._lent.clear()
 
     def _link_of(self, lane: Lane) -> "zmq.Socket[bytes]":
         link = self._links.get(lane.number, self._router)
@@ -360,31 +359,28 @@ class Lanes:
         link.set(zmq.RCVHWM, QUEUED)
         link.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_LIMIT * 1000))
         link.set(zmq.MAXMSGSIZE, LANE_FRAME_LIMIT + TAG)
-        link.set(zmq.RECONNECT_IVL, 50)
-        link.set(zmq.RECONNECT_IVL_MAX, 1000)
         return link
 
-    def _room(self, size: int) -> memoryview:
-        """Memory for a sealed array: a frame of the pool; for a small one, and where the pool has
-        none, always the same place, of which ZeroMQ makes a copy."""
-        if size > len(self._scratch):
-            self._scratch = memoryview(bytearray(size))
-        room = self._scratch[:size]
-        if size >= LANE_FROM and (frame := self._pool.take(room)) is not None:
-            return frame.buffer
-        return room
 
-    def _let_go(self, lane: Lane) -> None:
-        """Nobody will acknowledge what was sent."""
-        lent = self._lent[lane.number]
-        while lent:
-            self._pool.lose(lent.popleft()[1])
-
-    def _take_back(self, lane: Lane) -> None:
-        """The frames that the other end has acknowledged can be filled again."""
-        lent = self._lent[lane.number]
-        while lent and lent[0][0] <= lane.acknowledged:
-            self._pool.give(lent.popleft()[1])
+def lanes_beside(
+    curve: Curve,
+    transport: Transport,
+    sockets: "tuple[zmq.Context[zmq.Socket[bytes]], zmq.Poller]",
+    name: bytes,
+    bind: str,
+) -> Lanes:
+    """The lanes of a transport with keys, which says over CURVE what there is to say about them."""
+    return Lanes(
+        *sockets,
+        name,
+        bind,
+        own_key=lambda: curve.ring.own.public,
+        key_of=lambda peer: curve.seen(peer).key,
+        tell=transport.send,
+        count=lambda counter: transport.report.count(counter),
+        clock=SystemClock(),
+        domain=LANES,
+    )
 
 
 def _receive(link: "zmq.Socket[bytes]") -> Frames:

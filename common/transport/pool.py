@@ -6,7 +6,7 @@ filled too early after all (a connection that was given up may still be sending)
 does not open at the other end, and is repeated: no secret hangs on it.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 
 import zmq
 
@@ -14,48 +14,64 @@ LIMIT = 64 << 20
 """Bytes of all frames of a pool."""
 SIZES = 32
 """Sizes of frames that are remembered: shards have few, compressed gradients one each."""
+WORTH = 1 << 15
+"""Bytes below which a frame is not worth it."""
 
 
 class Pool:
-    """Frames by size. Not thread-safe."""
+    """Frames by size, and those that are under way by lane. Not thread-safe."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit, self._bytes = limit, 0
         self._free: OrderedDict[int, list[zmq.Frame]] = OrderedDict()
+        self._lent: defaultdict[bytes, deque[tuple[int, zmq.Frame]]] = defaultdict(deque)
+        self._scratch = memoryview(bytearray(WORTH))
 
-    def take(self, template: memoryview) -> zmq.Frame | None:
-        """A frame as long as `template`, of any content; None for a size that has not been asked
-        for lately, or if all memory is under way."""
+    def room(self, size: int) -> memoryview:
+        """Memory for a sealed array: that of a frame, whose `obj` it is; for a small one, or where
+        all frames are under way, always the same, of which ZeroMQ is to make a copy."""
+        if size > len(self._scratch):
+            self._scratch = memoryview(bytearray(size))
+        room = self._scratch[:size]
+        frame = self._take(room) if size >= WORTH else None
+        return room if frame is None else frame.buffer
+
+    def lend(self, lane: bytes, counter: int, frame: zmq.Frame) -> None:
+        """A frame has been sent, in the message with this counter."""
+        self._lent[lane].append((counter, frame))
+
+    def take_back(self, lane: bytes, counter: int) -> None:
+        """The other end has acknowledged all up to this counter."""
+        lent = self._lent[lane]
+        while lent and lent[0][0] <= counter:
+            frame = lent.popleft()[1]
+            if (free := self._free.get(len(frame))) is None:
+                self._bytes -= len(frame)
+            else:
+                free.append(frame)
+
+    def let_go(self, lane: bytes) -> None:
+        """Nobody will acknowledge what was sent: ZeroMQ frees it when it has done with it."""
+        for _, frame in self._lent.pop(lane, ()):
+            self._bytes -= len(frame)
+
+    def _take(self, template: memoryview) -> zmq.Frame | None:
+        """A frame as long as `template`, of any content; None for a size that was not asked for
+        lately, or if all memory is under way."""
         size = len(template)
         free = self._free.get(size)
         if free is None:
             self._free[size] = []
             if len(self._free) > SIZES:
-                self._lose_all(self._free.popitem(last=False)[1])
+                self._bytes -= sum(map(len, self._free.popitem(last=False)[1]))
             return None
         if free:
             return free.pop()
         if self._bytes + size > self._limit:
             for others in self._free.values():
-                self._lose_all(others)
+                self._bytes -= sum(map(len, others))
+                others.clear()
             if self._bytes + size > self._limit:
                 return None
         self._bytes += size
         return zmq.Frame(template, copy=True)
-
-    def give(self, frame: zmq.Frame) -> None:
-        """The other end has it: it can be filled again."""
-        free = self._free.get(len(frame))
-        if free is None:
-            self.lose(frame)
-        else:
-            free.append(frame)
-
-    def lose(self, frame: zmq.Frame) -> None:
-        """Nobody will say when it can be: ZeroMQ frees its memory when it has done with it."""
-        self._bytes -= len(frame)
-
-    def _lose_all(self, frames: list[zmq.Frame]) -> None:
-        for frame in frames:
-            self.lose(frame)
-        frames.clear()

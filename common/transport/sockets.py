@@ -20,4 +20,6 @@ def configure(link: "zmq.Socket[bytes]") -> None:
     link.set(zmq.MAXMSGSIZE, FRAME_LIMIT)
     link.set(zmq.LINGER, 0)
     link.set(zmq.TCP_KEEPALIVE, 1)
+    link.set(zmq.RECONNECT_IVL, 50)
+    link.set(zmq.RECONNECT_IVL_MAX, 1000)
     link.set(zmq.IPV6, 0)

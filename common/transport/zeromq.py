@@ -24,17 +24,12 @@ from .bell import Bell
 from .beside import beside, is_ours
 from .contract import NOBODY, Report, Seen, Unheard
 from .curve import HANDSHAKE_LIMIT, Curve, address_of
-from .lanes import Lanes
-from .lending import READY_FROM, Loans
+from .lanes import Lanes, lanes_beside
+from .lending import Loans
 from .local import unresolved
 from .monitor import Handshake, Monitor
 from .sockets import configure, why
-from .zap import LANES
 
-COPY_BELOW = 1 << 19
-"""Bytes below which a copy is cheaper than lending a buffer to ZeroMQ, which costs about 90 µs: the
-thread that pyzmq wakes to give it back. (Processor time of echoes of 64, 128, 256, 512, 1024 KiB
-with a copy: 0.51, 0.58, 0.83, 0.92, 1.08 of that with a loan.)"""
 BURST = 64
 """Messages taken from one socket before the others have their turn."""
 LOOK_EVERY = 0.5
@@ -45,8 +40,8 @@ CONTROL = 0xC1
 """How a message begins that is the transport's own: no msgpack begins like this."""
 
 # Plain numbers: each use of one of pyzmq's enumerations costs a microsecond.
-_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
-_MORE = _NOBLOCK | _SNDMORE
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = _NOBLOCK | int(zmq.SNDMORE)
 _CONTROL = bytes([CONTROL])
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
@@ -56,8 +51,7 @@ class ZmqTransport:
 
     Arguments:
         keys: what a connection must show, either way; None: connections have no keys.
-        lanes: whether with keys large messages travel sealed beside CURVE (see `lanes`), which is
-            faster and hides as much.
+        lanes: whether with keys large messages travel sealed beside CURVE, see `lanes`.
 
     Raises:
         UserError: the address to bind is malformed, in use, or not of this machine; our own pair of
@@ -99,7 +93,8 @@ class ZmqTransport:
                 self._curve = Curve(self._context, keys)
                 self._poller.register(self._curve.door.socket, zmq.POLLIN)
                 if lanes:
-                    self._lanes = self._make_lanes(self._curve, bind)
+                    sockets = self._context, self._poller
+                    self._lanes = lanes_beside(self._curve, self, sockets, self._name, bind)
             if bind:
                 self._bind(bind, advertise)
         except BaseException:
@@ -140,20 +135,6 @@ class ZmqTransport:
                 self._endpoints.append(f"ipc://@{name}")
         self._poller.register(router, zmq.POLLIN)
 
-    def _make_lanes(self, curve: Curve, bind: str) -> Lanes:
-        return Lanes(
-            self._context,
-            self._poller,
-            self._name,
-            bind,
-            own_key=lambda: curve.ring.own.public,
-            key_of=lambda peer: curve.seen(peer).key,
-            tell=self.send,
-            count=lambda counter: self.report.count(counter),
-            clock=self._clock,
-            domain=LANES,
-        )
-
     def send(self, peer: Peer, frames: Sequence[Frame]) -> bool:
         if self._lanes is not None and len(frames) > 1 and self._lanes.send(peer, frames):
             return True
@@ -170,15 +151,7 @@ class ZmqTransport:
                 link = self._dealers.get(peer) or self._dealer(peer)
                 if self._curve is not None:
                     link.send(self._name, _MORE)
-            last = len(frames) - 1
-            for index, frame in enumerate(frames):
-                flags, size = _NOBLOCK if index == last else _MORE, len(frame)
-                if size < READY_FROM:
-                    link.send(frame, flags)
-                elif (ready := self._loans.ready(frame)) is not None:
-                    link.send(ready, flags, copy=False)
-                else:
-                    link.send(frame, flags, copy=size < COPY_BELOW)
+            self._loans.send(link, frames)
         except zmq.ZMQError as failed:
             if failed.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
@@ -195,8 +168,6 @@ class ZmqTransport:
             elif not self._curve.introduce(link, address):
                 link.close(0)
                 raise zmq.ZMQError(zmq.EHOSTUNREACH)
-            link.set(zmq.RECONNECT_IVL, 50)
-            link.set(zmq.RECONNECT_IVL_MAX, 1000)
             monitor = self._watch(link, address)
             try:
                 link.connect(self._endpoint(address))
@@ -255,33 +226,26 @@ class ZmqTransport:
                 frame = link.recv(_NOBLOCK, copy=False)
                 frames.append(frame.buffer)
             if self._curve is not None:
-                self._take(self._curve, peer, first, frames, messages)
-            else:
-                if peer not in self._seen:
-                    self._see(peer, first)
-                messages.append((peer, frames))
-            # Costs half of the exception that would come.
-            if not cast(int, link.get(_EVENTS)) & _POLLIN:
+                if (name := self._let_in(self._curve, peer, first, frames)) is None:
+                    continue
+                peer = name
+            elif peer not in self._seen:
+                self._see(peer, first)
+            messages.append((peer, frames))
+            if not cast(int, link.get(_EVENTS)) & _POLLIN:  # half the cost of an exception
                 return
 
-    def _take(
-        self,
-        curve: Curve,
-        peer: Peer,
-        first: zmq.Frame,
-        frames: Frames,
-        messages: list[tuple[Peer, Frames]],
-    ) -> None:
-        """One message of a connection with keys, if it may come in."""
+    def _let_in(self, curve: Curve, peer: Peer, first: zmq.Frame, frames: Frames) -> Peer | None:
+        """Whose message it is that came by a connection with keys; its name is taken off. None if
+        it may not come in, or is for us."""
         if isinstance(peer, bytes):
-            name = curve.admit(peer, first, frames, self.report)
-            if name is None:
-                return
-            peer, frames = name, [bytes(frames[1]), *frames[2:]]
+            if (name := curve.admit(peer, first, frames, self.report)) is None:
+                return None
+            peer, frames[:2] = name, [bytes(frames[1])]
         if frames[0][:1] == _CONTROL:
             self._control(peer, frames)
-        else:
-            messages.append((peer, frames))
+            return None
+        return peer
 
     def _control(self, peer: Peer, frames: Frames) -> None:
         """A message of the peer's transport to ours (see `CONTROL`); `send` takes them, too."""

@@ -11,7 +11,7 @@ import zmq
 
 from dualshard.common.clock import ManualClock
 from dualshard.common.delivery import Peer, routing_id
-from dualshard.common.sealing import LANE, LEAST, TAG
+from dualshard.common.sealing import LANE, LAST, LEAST, TAG
 from dualshard.common.transport import lane as rules
 from dualshard.common.transport.lane import MARK, control, parse
 from dualshard.common.transport.lanes import LANE_FRAME_LIMIT, LANE_FROM, QUEUED, Lanes
@@ -542,6 +542,17 @@ def test_a_key_that_is_accepted_no_more_ends_its_lane_and_gets_no_other(pair: Pa
     assert pair.answerer.messages == []
     assert counts(pair.answerer, "lanes_lost", "lanes_agreed") == [1, 1]
     assert not pair.answerer.send(HEADER, LARGE)
+
+
+@pytest.mark.parametrize("whose", ["asker", "answerer"])
+def test_a_key_that_is_used_up_is_agreed_on_anew(pair: Pair, whose: str) -> None:
+    pair.agree()
+    one = getattr(pair, whose)
+    one.lanes._lanes[one.other]._sealer.counter = LAST
+    assert not one.send(HEADER, LARGE)
+    one.send(HEADER, LARGE)
+    pair.until(lambda: pair.asker.counted["lanes_agreed"] == 2)
+    pair.pass_on(one, HEADER, LARGE)
 
 
 def test_what_was_forgotten_is_agreed_on_anew(pair: Pair) -> None:

@@ -15,7 +15,7 @@ from dualshard.common.delivery import Peer, routing_id
 from dualshard.common.errors import RemoteError, UserError
 from dualshard.common.messages import Envelope, Form, Start
 from dualshard.common.transport import ZmqTransport, parse_address, require_keys, unprotected
-from dualshard.common.transport.zeromq import COPY_BELOW, READY_FROM
+from dualshard.common.transport.lending import COPY_BELOW, READY_FROM
 from dualshard.common.wire import Frames, decode, encode, take_over
 
 Make = Callable[..., ZmqTransport]
