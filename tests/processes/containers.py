@@ -76,8 +76,11 @@ def debian(folder: Path) -> Path:
 
 def wheels(folder: Path) -> Path:
     """Our own wheel and all that it needs, below `folder`."""
-    made = folder / "wheels"
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", made, ROOT)
+    made, source = folder / "wheels", folder / "source"
+    # A copy: what building leaves behind must not get into the next wheel.
+    beside = shutil.ignore_patterns(".*", "build", "tests", "*.egg-info", "__pycache__", "runs")
+    shutil.copytree(ROOT, source, ignore=beside)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", made, source)
     (folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     return made
 
