@@ -48,6 +48,13 @@ class JobSection(Section):
     lease: float = setting(
         Kind.DURATION, "5s", "how long a silent role is kept before it counts as dead", above=0
     )
+    vacancy: float = setting(
+        Kind.DURATION,
+        "0s",
+        "how long a job that has lost its last worker, or data server, waits for another; 0s: it "
+        "ends at once",
+        minimum=0,
+    )
     evaluate_every: float = setting(
         Kind.NUMBER, 1.0, "epochs between two evaluations; fractions are fine", above=0
     )

@@ -12,8 +12,9 @@ import os
 import re
 import shlex
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from .errors import UserError
@@ -24,7 +25,8 @@ ROLES = (*map(str, Role), OPERATOR)
 """Whoever can have a key."""
 NAME = re.compile(rf"({'|'.join(ROLES)})(-[A-Za-z0-9][A-Za-z0-9._-]*)?")
 OLD = re.compile(r"-old-([0-9]+)$")
-Z85 = frozenset(string.digits + string.ascii_letters + ".-:+=^!/*?&<>()[]{}@%$#")
+Z85 = string.digits + string.ascii_letters + ".-:+=^!/*?&<>()[]{}@%$#"
+"""The digits, base 85; five of them make a number of 32 bits."""
 KEY_LENGTH = 40
 FILE_LIMIT = 4096
 """Bytes of a key file; a longer one is something else."""
@@ -69,6 +71,7 @@ class KeyRing:
         self.trouble = ""
         """Why the files could not be read again; empty if they could. What they held before is
         still in force then."""
+        self._public_of: Callable[[str], str] | None = None
         self._stamp = self._look()
         self.own, self.holders = self._read()
 
@@ -93,9 +96,17 @@ class KeyRing:
         """The name of our own file."""
         return own_file(self.folder, self.role).stem
 
-    def check_own(self, public: str) -> None:
-        """Raises `UserError` unless this, which belongs to our secret, is our public key."""
-        if public != self.own.public:
+    def check_pairs(self, public_of: Callable[[str], str]) -> None:
+        """From now on refuse a pair of ours whose public key is not that of its secret.
+
+        Raises:
+            UserError: the one that is there now.
+        """
+        self._public_of = public_of
+        self._check(self.own)
+
+    def _check(self, own: Pair) -> None:
+        if self._public_of is not None and self._public_of(own.secret) != own.public:
             raise UserError(
                 "--keys",
                 str(own_file(self.folder, self.role)),
@@ -124,6 +135,7 @@ class KeyRing:
 
     def _read(self) -> tuple[Pair, dict[str, Holder]]:
         own = read_pair(own_file(self.folder, self.role))
+        self._check(own)
         names: dict[str, str] = {}
         for path in public_files(self.folder):
             key = read_public(path)
@@ -225,18 +237,18 @@ def public_files(folder: Path) -> list[Path]:
 
 
 def read_pair(path: Path) -> Pair:
-    """The pair in a file that only its owner can read.
+    """The pair in a file that only its owner can read; where that is root and we are not, as in a
+    pod of Kubernetes, our group may, too.
 
     Raises:
         UserError: it is missing, malformed, or others may read it.
     """
     try:
-        stats = path.stat()
+        found = path.stat()
     except OSError as refused:
         raise _unreadable(path, refused) from None
-    mode = stats.st_mode & 0o777
-    # A file of another owner, who lets our group read it, is a mounted one: a Secret in a pod.
-    if mode & (0o077 if stats.st_uid == os.geteuid() else 0o007):
+    mode, of_root = found.st_mode & 0o777, found.st_uid == 0 != os.geteuid()
+    if mode & (0o037 if of_root else 0o077):
         raise UserError(
             "--keys",
             str(path),
@@ -313,7 +325,7 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 def _key(path: Path, values: dict[str, str], name: str) -> str:
     """One key of a file. A wrong one is never shown: it may be a secret."""
     key = values.get(name, "")
-    if len(key) != KEY_LENGTH or not Z85.issuperset(key):
+    if not _is_key(key):
         raise UserError(
             "--keys",
             str(path),
@@ -321,6 +333,14 @@ def _key(path: Path, values: dict[str, str], name: str) -> str:
             "copy the file again from where `dualshard keygen` made it",
         )
     return key
+
+
+def _is_key(text: str) -> bool:
+    if len(text) != KEY_LENGTH or not set(Z85).issuperset(text):
+        return False
+    groups = [text[at : at + 5] for at in range(0, KEY_LENGTH, 5)]
+    numbers = [reduce(lambda sum, digit: 85 * sum + Z85.index(digit), group, 0) for group in groups]
+    return max(numbers) < 1 << 32
 
 
 def _unreadable(path: Path, refused: OSError) -> UserError:

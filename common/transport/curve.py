@@ -51,7 +51,7 @@ class Curve:
     """The keys of one transport. Not thread-safe: it belongs to the loop."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", ring: KeyRing) -> None:
-        check_pair(ring)
+        ring.check_pairs(public_of)
         self.ring, self.door = ring, Door(context)
         self._names = Names()
         self._servers: dict[str, Server] = {}
@@ -198,8 +198,8 @@ class Curve:
         """Answer connections that wait to be let in."""
         for address, key in self.door.answer(self.ring.holders.__contains__):
             report.count("unknown_keys" if key else "unknown_hosts")
-            who = f"its key {key!r}" if key else "whoever asks for a lane there"
-            report.log_rarely("warning", f"refused {address}: {who} is not known here")
+            why = f"its key {key!r} is not known here" if key else "nobody there has shown a key"
+            report.log_rarely("warning", f"refused {address}: {why}")
 
     def reload(self, report: Report) -> tuple[bool, list[str]]:
         """Read the files of keys again. Returns whether our own pair has changed, and the addresses
@@ -225,9 +225,9 @@ def new_pair() -> Pair:
     return Pair(public.decode(), secret.decode())
 
 
-def check_pair(ring: KeyRing) -> None:
-    """Raises `UserError` unless the role's public key is that of its secret."""
-    ring.check_own(zmq.curve_public(ring.own.secret.encode()).decode())
+def public_of(secret: str) -> str:
+    """The public key that belongs to a secret."""
+    return zmq.curve_public(secret.encode()).decode()
 
 
 def metadata(frame: zmq.Frame, name: str) -> str:

@@ -21,7 +21,6 @@ Moments are seconds of the transport's clock.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 
 from ..delivery import Peer
 from ..sealing import HALF, LANE, Opener, Sealer, Session
@@ -31,10 +30,11 @@ MARK = b"\xc1lane"
 """The first frame of what is said about lanes; no header of a message begins so."""
 GREETING: Frames = [b""]
 """What a sealed message that is none for the role holds."""
-DOUBT = 1.0
-"""Seconds without a sign from the other end, while something is under way, before it is asked."""
+ASK, DOUBT = 0.5, 1.0
+"""Seconds without a sign from the other end, while something is under way, until it is asked, and
+until messages go by CURVE. A request is repeated after two (`Courier`): not by a lane in doubt."""
 PATIENCE = 20.0
-"""Seconds of that until the lane is given up: a message of 16 MiB at 1 MB/s is still fine."""
+"""Seconds of asking in vain until a lane is given up: 16 MiB may take as long at 1 MB/s."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two attempts to agree on a lane; they double up to the second."""
 
@@ -67,14 +67,6 @@ def parse(frames: Sequence[Frame]) -> tuple[bytes, list[bytes]]:
     if mark != MARK or tuple(map(len, frames[2:])) != _SIZES.get(kind):
         raise MalformedFrame("nothing that is said about a lane")
     return kind, fields
-
-
-class Health(Enum):
-    """What is known of the way to the other end."""
-
-    GOOD = "good"
-    DOUBTFUL = "doubtful"
-    LOST = "lost"
 
 
 class Lane:
@@ -145,19 +137,24 @@ class Lane:
         """Whether nothing has come from the other end for so long that it may be gone."""
         return now - self._sign_at >= PATIENCE
 
-    def health(self, now: float) -> Health:
-        """Whether to go on with this lane. A lane in doubt is to be probed: at most once in `DOUBT`
-        seconds it says so."""
-        if self._settled == self._sealer.counter or now - self._sign_at < DOUBT:
-            return Health.GOOD
+    def doubtful(self, now: float) -> bool:
+        """Whether something is under way and nothing comes back: then messages go by CURVE."""
+        return self._settled < self._sealer.counter and now - self._sign_at >= DOUBT
+
+    def lost(self, now: float) -> bool:
+        """Whether the other end was asked for so long in vain that the lane is to be given up."""
+        return self._doubt_since is not None and now - self._doubt_since >= PATIENCE
+
+    def to_ask(self, now: float) -> bool:
+        """Whether the other end is to be probed now."""
+        if self._settled == self._sealer.counter or now - self._sign_at < ASK:
+            return False
         if self._doubt_since is None:
             self._doubt_since = now
-        elif now - self._doubt_since >= PATIENCE:
-            return Health.LOST
-        elif now - self._asked_at < DOUBT:
-            return Health.GOOD
+        elif now - self._asked_at < ASK:
+            return False
         self._asked_at = now
-        return Health.DOUBTFUL
+        return True
 
     def probe(self) -> Frames:
         """The question how far the other end has come."""

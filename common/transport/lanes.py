@@ -31,7 +31,7 @@ from ..sealing import (
 from ..wire import HEADER_LIMIT, Frame, Frames, MalformedFrame
 from . import lane as rules
 from .curve import HANDSHAKE_LIMIT
-from .lane import GREETING, Health, Lane, control, parse
+from .lane import GREETING, Lane, control, parse
 from .pool import Pool
 from .sockets import configure
 
@@ -114,7 +114,7 @@ class Lanes:
         if lane is None or not lane.stands:
             self._want(peer, now)
             return False
-        if not self._put(lane, frames, now):
+        if lane.doubtful(now) or not self._put(lane, frames, now):
             return False
         self._count("sealed_messages")
         return True
@@ -124,11 +124,10 @@ class Lanes:
         return lane.keys == (self._own_key(), self._key_of(lane.peer))
 
     def _alive(self, lane: Lane, now: float) -> bool:
-        """Whether to go on with a lane; asks the other end if that is in doubt."""
-        health = lane.health(now)
-        if health is Health.DOUBTFUL:
+        """Whether to go on with a lane; asks the other end where there is no telling."""
+        if lane.to_ask(now):
             self._tell(lane.peer, lane.probe())
-        return health is not Health.LOST
+        return not lane.lost(now)
 
     def _put(self, lane: Lane, frames: Sequence[Frame], now: float) -> bool:
         link = self._link_of(lane)

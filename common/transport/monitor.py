@@ -19,6 +19,7 @@ _FAILED = {
 }
 _SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
+_DISCONNECTED, _RETRIED = int(zmq.EVENT_DISCONNECTED), int(zmq.EVENT_CONNECT_RETRIED)
 _numbers = itertools.count()
 
 
@@ -31,6 +32,12 @@ class Handshake:
     outcome: str
     mismatch: bool = False
     place: str = ""
+
+    def advice(self) -> str:
+        """What to do about a failed one where we have no keys. Whoever hears first that only one
+        side has any hangs up: the other may never hear why."""
+        which = "it takes" if self.mismatch else "it breaks off; perhaps it takes"
+        return f"{which} only connections with keys: give --keys DIR, see `dualshard keygen`"
 
 
 class Monitor:
@@ -53,11 +60,12 @@ class Monitor:
         """`limit`: of a socket that listens, the seconds in which a handshake certainly ends."""
         self._watched, self._limit = watched, limit
         self._accepted, self._ended, self._vanished = 0, 0, 0
+        self._looks_down = -1
         self._history: deque[tuple[float, int]] = deque()
         place = f"inproc://monitor-{next(_numbers)}"
         self._socket = context.socket(zmq.PAIR)
         self._socket.set(zmq.RCVHWM, 0)
-        events = _SUCCEEDED | _ACCEPTED
+        events = _SUCCEEDED | (_ACCEPTED if limit else _DISCONNECTED | _RETRIED)
         for event in _FAILED:
             events |= 0 if limit and event == _BROKEN else event
         watched.monitor(place, events)
@@ -69,6 +77,9 @@ class Monitor:
         while self._socket.poll(0):
             told, place = self._socket.recv_multipart()
             event, value = _EVENT.unpack(told)
+            self._looks_down = 0 if event == _DISCONNECTED else -1
+            if event in (_DISCONNECTED, _RETRIED):
+                continue
             if event == _ACCEPTED:
                 self._accepted += 1
                 continue
@@ -77,6 +88,14 @@ class Monitor:
             mismatch = outcome == "failed" and value == MISMATCH
             ended.append(Handshake(outcome, mismatch, place.decode(errors="replace")))
         return ended
+
+    def is_given_up(self) -> bool:
+        """Whether a socket that has connected lost its connection and ZeroMQ does not try again, as
+        after bytes that are none of its protocol. To be asked once after each `take`."""
+        if self._looks_down < 0:
+            return False
+        self._looks_down += 1  # that it tries again may come a moment after that it is lost
+        return self._looks_down > 1
 
     def count_failures(self, now: float, report: Report) -> None:
         """Count the handshakes of those who connected to us that have come to nothing. Who was

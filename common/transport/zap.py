@@ -4,6 +4,8 @@ The protocol is rfc.zeromq.org/spec/27 (ZAP): requests come from ZeroMQ's I/O th
 address inside the process. They are answered in the loop's thread, within `receive`.
 """
 
+import contextlib
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -15,7 +17,6 @@ DOMAIN = b"dualshard"
 """Whoever has a domain is refused where nobody answers: an empty one would be let in."""
 LANES = b"dualshard-lanes"
 """The domain of the socket that takes sealed lanes."""
-LOOPBACK = "127.0.0.1"
 HOSTS_LIMIT = 4096
 VERSION = b"1.0"
 
@@ -41,7 +42,7 @@ class Door:
             back, empty, version, number, domain, address, _, mechanism, *credentials = (
                 self.socket.recv_multipart()
             )
-            host = address.decode(errors="replace") or LOOPBACK  # there is none to a Unix socket
+            host = _host(address)
             key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
             if version == VERSION and domain == DOMAIN and key and known(key):
                 self._welcome(host)
@@ -64,3 +65,11 @@ class Door:
     def close(self) -> None:
         """Refuse everyone from now on."""
         self.socket.close(0)
+
+
+def _host(address: bytes) -> str:
+    """The IP address of a peer; of one on a Unix socket, for which ZeroMQ tells its process, that
+    with which it would come by tcp."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(address.decode(errors="replace")))
+    return "127.0.0.1"

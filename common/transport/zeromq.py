@@ -39,6 +39,8 @@ BURST = 64
 """Messages taken from one socket before the others have their turn."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at handshakes and at the files of keys."""
+WARN_AFTER = 2.0
+"""Seconds after which failing handshakes are worth a warning: keys may just be changing."""
 CONTROL = 0xC1
 """How a message begins that is the transport's own: no msgpack begins like this."""
 
@@ -74,15 +76,14 @@ class ZmqTransport:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4 * 4096)
         self.report: Report = Unheard()
-        self._clock = SystemClock()
-        self._look_at = 0.0
+        self._clock, self._look_at = SystemClock(), 0.0
         self._monitors: dict[zmq.Socket[bytes], Monitor] = {}
         self._troubles: dict[str, Handshake] = {}
-        self._expected: set[str] = set()
+        self._failing: dict[str, float] = {}
         self._name = routing_id(incarnation)
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._addresses: dict[zmq.Socket[bytes], str] = {}
-        self._shortcuts: set[str] = set()
+        self._shortcuts, self._expected = set[str](), set[str]()
         self._seen: dict[Peer, Seen] = {}
         self._loans = Loans()
         self._poller = zmq.Poller()
@@ -90,8 +91,7 @@ class ZmqTransport:
         self._poller.register(self._bell.descriptor, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self.address = ""
-        self._endpoints: list[str] = []
-        self._unbound: list[str] = []
+        self._endpoints, self._unbound = list[str](), list[str]()
         self._curve: Curve | None = None
         self._lanes: Lanes | None = None
         try:
@@ -260,9 +260,8 @@ class ZmqTransport:
                 if peer not in self._seen:
                     self._see(peer, first)
                 messages.append((peer, frames))
-            if (
-                not cast(int, link.get(_EVENTS)) & _POLLIN
-            ):  # costs half of the exception that would come
+            # Costs half of the exception that would come.
+            if not cast(int, link.get(_EVENTS)) & _POLLIN:
                 return
 
     def _take(
@@ -302,9 +301,11 @@ class ZmqTransport:
             if address is None:
                 monitor.count_failures(self._look_at, self.report)
             elif not (ended := monitor.take()):
-                continue
+                if monitor.is_given_up():
+                    self._redial(address)
             elif ended[-1].outcome == "succeeded":
                 self._troubles.pop(address, None)
+                self._failing.pop(address, None)
             else:
                 self._failed(address, ended[-1])
         if self._curve is not None:
@@ -323,7 +324,8 @@ class ZmqTransport:
         another = self._curve is not None and self._curve.try_next(address)
         if another or handshake.outcome != "unfinished":
             self._redial(address)
-        if not another and (advice := self.trouble(address)):
+        lasts = self._look_at - self._failing.setdefault(address, self._look_at)
+        if not another and lasts >= WARN_AFTER and (advice := self.trouble(address)):
             place = address.removeprefix("tcp://")
             self.report.log_rarely("warning", f"no connection to {place}: {advice}")
 
@@ -334,8 +336,8 @@ class ZmqTransport:
                 self._dealer(address)
 
     def _renew(self, curve: Curve) -> None:
-        """Our pair has changed. A socket keeps its pair once it is bound, and its connections end
-        with that: clients come back, and delivery repeats what was on its way."""
+        """Our pair has changed. A place keeps the pair that it was bound with, and connections end
+        with it: clients come back, and delivery repeats what was on its way."""
         if self._router is not None:
             curve.protect(self._router)
             for endpoint in self._endpoints:
@@ -349,9 +351,11 @@ class ZmqTransport:
         """Listen again where we did; ZeroMQ may not yet have let go of the place."""
         for endpoint in list(self._unbound):
             assert self._router is not None
-            with contextlib.suppress(zmq.ZMQError):
+            try:
                 self._router.bind(endpoint)
                 self._unbound.remove(endpoint)
+            except zmq.ZMQError as refused:
+                self.report.log_rarely("warning", f"not yet at {endpoint}: {why(refused)}")
 
     def wake(self) -> None:
         self._bell.ring()
@@ -389,11 +393,7 @@ class ZmqTransport:
             return lost
         if self._curve is not None:
             return self._curve.advice(address, handshake)
-        if handshake is None:
-            return ""
-        sure = handshake.mismatch  # whoever hears first that only one side has keys hangs up
-        which = "it takes" if sure else "it breaks off; perhaps it takes"
-        return f"{which} only connections with keys: give --keys DIR, see `dualshard keygen`"
+        return "" if handshake is None else handshake.advice()
 
     def _endpoint(self, address: str) -> str:
         """Where an address is reached."""
@@ -403,6 +403,7 @@ class ZmqTransport:
         if isinstance(peer, str):
             self._shortcuts.discard(peer)
             self._troubles.pop(peer, None)
+            self._failing.pop(peer, None)
             self._hang_up(peer)
             if self._lanes is not None:
                 self._lanes.forget(peer)
@@ -411,8 +412,7 @@ class ZmqTransport:
 
     def _hang_up(self, address: str) -> bool:
         """Close the socket of an address; whether there was one."""
-        link = self._dealers.pop(address, None)
-        if link is None:
+        if (link := self._dealers.pop(address, None)) is None:
             return False
         self._poller.unregister(link)
         if (monitor := self._monitors.pop(link, None)) is not None:

@@ -88,7 +88,10 @@ def launch(
     """
     resolved = resolved_job(job_file, settings, {**flags, "keys": keys and str(keys)})
     hosts = () if hostfile is None else _read(hostfile)
+    name = launcher or ("ssh" if hosts else "local")
     job = _filled(resolved, hosts)
+    if name != "local" and max_restarts and resolved.origins["job.vacancy"] == "default":
+        job = replace(job, job=replace(job.job, vacancy=job.job.start_timeout))
     plan = Plan(
         job=job,
         hosts=hosts,
@@ -104,7 +107,7 @@ def launch(
         options=dict(map(_pair, own)),
         dry_run=dry_run,
     )
-    return carry_out(launcher or ("ssh" if hosts else "local"), plan)
+    return carry_out(name, plan)
 
 
 def _read(hostfile: Path) -> tuple[Host, ...]:

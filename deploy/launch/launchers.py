@@ -3,7 +3,6 @@ the one that is asked for is imported."""
 
 from importlib import import_module
 
-from ...common.errors import UserError
 from .plan import Plan
 
 LAUNCHERS = {
@@ -22,12 +21,6 @@ def launch(name: str, plan: Plan) -> int:
         UserError: the plan cannot be carried out.
         RoleError: the job did not complete.
     """
-    try:
-        module = import_module(f".{name}", __package__)
-    except ModuleNotFoundError as missing:
-        if missing.name != f"{__package__}.{name}":
-            raise
-        fix = "this version has no such launcher yet, write --launcher ssh"
-        raise UserError("--launcher", name, "local or ssh", fix) from None
+    module = import_module(f".{name}", __package__)
     status: int = module.launch(plan)
     return status

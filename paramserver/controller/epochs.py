@@ -93,6 +93,8 @@ class Ledger:
         self.share: dict[int, list[int]] = {
             server: left[index :: len(servers)] for index, server in enumerate(servers)
         }
+        self.orphans: list[int] = [] if servers else left
+        """Portions that nobody serves, since there is no data server."""
         self._left: dict[int, int] = {server: len(share) for server, share in self.share.items()}
         self._busy: dict[int, set[int]] = {server: set() for server in servers}
         self._backed_up = False
@@ -150,19 +152,33 @@ class Ledger:
         dealt: dict[int, list[int]] = {}
         others = sorted(self.share)
         for index, portion in enumerate(orphans):
-            heir = others[index % len(others)] if others else None
-            if heir is not None:
-                self.share[heir].append(portion)
-                dealt.setdefault(heir, []).append(portion)
-                self._left[heir] += 1
-                self._backed_up = False
+            if others:
+                self._deal(portion, others[index % len(others)])
+                dealt.setdefault(others[index % len(others)], []).append(portion)
+            else:
+                self.orphans.append(portion)
         return dealt
+
+    def adopt(self, server: int) -> list[int]:
+        """A data server has come while there was none: it serves what is left, which is returned.
+        With others there it has its share from the next leg on."""
+        adopted, self.orphans = self.orphans, []
+        if adopted:
+            self.share[server], self._left[server], self._busy[server] = [], 0, set()
+        for portion in adopted:
+            self._deal(portion, server)
+        return adopted
+
+    def _deal(self, portion: int, server: int) -> None:
+        self.share[server].append(portion)
+        self._left[server] += 1
+        self._backed_up = False
 
     def ended(self, workers: Collection[int], quorum: float) -> bool:
         """Whether the leg is over for these workers (incarnations)."""
         if len(self.done) == self.portions:
             return True
-        if quorum >= 1.0 or any(self._left.values()):
+        if quorum >= 1.0 or self.orphans or any(self._left.values()):
             return False
         busy = set().union(*self._busy.values()) & set(workers)
         return bool(busy) and len(workers) - len(busy) >= quorum * len(workers)
@@ -170,7 +186,7 @@ class Ledger:
     def back_up(self) -> bool:
         """Whether it is time for backup copies: nothing is left to hand out anywhere. True once,
         until something is left again."""
-        out = not any(self._left.values())
+        out = not self.orphans and not any(self._left.values())
         now, self._backed_up = out and not self._backed_up, out
         return now
 

@@ -57,7 +57,11 @@ class SettingUp(Checkpointing):
         self.facts.add(envelope.source)
         if self.cluster.data is None:
             self.change(data=shape)
+        self.data_opened(envelope.source)
         self.begin_training()
+
+    def data_opened(self, incarnation: int) -> None:
+        """A data server can serve."""
 
     def _on_describe(self, peer: Peer, envelope: Envelope) -> None:
         describe = envelope.message

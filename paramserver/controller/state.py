@@ -311,6 +311,7 @@ class Controller(Replacing):
             self.stop(1, f"lost the last {member.role}, {name}: {why}")
         else:
             self._go_on_without(member)
+            self.look_for_the_last(member.role)
             self.look_for_parts()
 
     def forget(self, seat: Seat) -> None:
@@ -323,14 +324,29 @@ class Controller(Replacing):
         dealt: dict[int, list[int]] = {}
         if member.role is Role.DATASERVER and self.ledger is not None:
             dealt = self.ledger.lose_server(member.incarnation)
-        if member.rank == self.cluster.active and member.role is Role.WORKER:
-            self.change(active=self.roster.of_role(Role.WORKER)[0].member.rank)
-        else:
-            self.change()
+        self.change(active=self._who_warms_up())
         for incarnation, portions in dealt.items():
             self._serve(self.roster.seats[incarnation], portions)
         self.begin_training()
         self.check_epoch()
+
+    def _who_warms_up(self) -> int:
+        """The rank of the only worker that trains; -1 if all do."""
+        ranks = [seat.member.rank for seat in self.roster.of_role(Role.WORKER)]
+        active = self.cluster.active
+        return active if active < 0 or active in ranks or not ranks else ranks[0]
+
+    def joined(self) -> None:
+        super().joined()
+        if (active := self._who_warms_up()) != self.cluster.active:
+            self.change(active=active)
+
+    def data_opened(self, incarnation: int) -> None:
+        seat = self.roster.seats.get(incarnation)
+        if seat is None or self.ledger is None or self.cluster.phase != "training":
+            return
+        if adopted := self.ledger.adopt(incarnation):
+            self._serve(seat, adopted)
 
     def happened(self, event: object) -> None:
         if isinstance(event, Saved):

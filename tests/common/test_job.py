@@ -35,6 +35,7 @@ CONTRACT = {
         "warm_start": 0,
         "start_timeout": 60.0,
         "lease": 5.0,
+        "vacancy": 0.0,
         "evaluate_every": 1.0,
         "checkpoint_every": 1.0,
         "checkpoint_keep": 3,

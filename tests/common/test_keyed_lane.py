@@ -100,6 +100,14 @@ def test_gradients_and_fresh_shards_go_by_the_lane(pair: Pair) -> None:
     assert pair.server.seen(routing_id(2)).role == Role.WORKER
 
 
+def test_who_comes_by_the_unix_socket_may_have_a_lane_too(pair: Pair) -> None:
+    assert pair.worker.shortcut(pair.server.address)
+    pair.exchange()
+    pair.agree()
+    pair.exchange()
+    assert pair.counts()["server"] == {"lanes_agreed": 1, "sealed_messages": 1}
+
+
 def test_a_changed_key_is_agreed_on_anew_and_nothing_is_lost_for_good(pair: Pair) -> None:
     pair.exchange()
     pair.agree()

@@ -22,9 +22,10 @@ from dualshard.common.keys import (
     write_public,
 )
 from dualshard.common.transport import new_pair
+from dualshard.common.transport.curve import public_of
 from dualshard.deploy.commands import dualshard
 
-A, B = "a" * KEY_LENGTH, "B%" * (KEY_LENGTH // 2)
+A, B = "a" * KEY_LENGTH, "B." * (KEY_LENGTH // 2)
 
 
 def keygen(*arguments: object) -> str:
@@ -137,12 +138,49 @@ def test_a_mistake_keeps_what_was_and_is_told(folder: Path) -> None:
     assert ring.trouble == ""
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of root")
+@pytest.mark.parametrize(
+    ("mode", "us", "fits"),
+    [
+        *((0o600, 0, True), (0o400, 0, True), (0o440, 0, False), (0o604, 0, False)),
+        *((0o400, 1000, True), (0o440, 1000, True), (0o640, 1000, True)),
+        *((0o660, 1000, False), (0o444, 1000, False)),
+    ],
+)
+def test_a_file_of_root_may_be_read_by_our_group(
+    mode: int, us: int, fits: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "worker.key").chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    if fits:
+        read_pair(folder / "worker.key")
+    else:
+        with pytest.raises(UserError, match=f"that only its owner may read, not mode {mode:o}; "):
+            read_pair(folder / "worker.key")
+
+
+def test_a_pair_whose_halves_do_not_fit_is_not_taken_up(folder: Path) -> None:
+    ring = KeyRing(folder, "worker")
+    ring.check_pairs(public_of)
+    before = ring.own
+    write_pair(folder, "worker", Pair(before.public, new_pair().secret))
+    assert not ring.reload()
+    assert "expected a public key that belongs to its secret; copy the file again" in ring.trouble
+    assert ring.own == before
+    with pytest.raises(UserError, match="a public key that belongs to its secret"):
+        KeyRing(folder, "worker").check_pairs(public_of)
+
+
 def spoil_public(folder: Path) -> None:
     (folder / "public" / "worker.pub").write_text("public = " + "~" * KEY_LENGTH)
 
 
 def spoil_secret(folder: Path) -> None:
     (folder / "worker.key").write_text(f"public = {A}\nsecret = {A}x\n")
+
+
+def spoil_number(folder: Path) -> None:
+    (folder / "public" / "worker.pub").write_text("public = " + "#" * KEY_LENGTH)
 
 
 def spoil_name(folder: Path) -> None:
@@ -178,6 +216,7 @@ def no_folder(folder: Path) -> None:
             spoil_public,
             "/public/worker.pub: expected a line `public = ` and 40 characters of Z85; ",
         ),
+        (spoil_number, "/public/worker.pub: expected a line `public = ` and 40 characters of Z85"),
         (spoil_secret, "/worker.key: expected a line `secret = ` and 40 characters of Z85; copy "),
         (spoil_name, "/public/boss.pub: expected a file whose name begins with a role (controller"),
         (two_of_one, "/public/worker.pub: expected a key of its own, not that of operator.pub; "),
@@ -274,5 +313,7 @@ def test_keygen_where_nothing_can_be_made(tmp_path: Path) -> None:
     assert said.endswith("Not a directory: choose another DIR")
 
 
-def test_fresh_pairs_differ() -> None:
-    assert len({new_pair().secret for _ in range(10)}) == 10
+def test_fresh_pairs_differ_and_fit() -> None:
+    pairs = [new_pair() for _ in range(10)]
+    assert len({pair.secret for pair in pairs}) == 10
+    assert all(public_of(pair.secret) == pair.public for pair in pairs)
