@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ runtime = "{runtime}"
 STORAGE = """[storage]
 driver = "overlay"
 graphroot = "{folder}/storage"
-runroot = "{folder}/run"
+runroot = "{short}"
 """
 
 
@@ -76,8 +77,11 @@ def debian(folder: Path) -> Path:
 
 def wheels(folder: Path) -> Path:
     """Our own wheel and all that it needs, below `folder`."""
-    made = folder / "wheels"
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", made, ROOT)
+    made, source = folder / "wheels", folder / "source"
+    # A copy: what building leaves behind must not get into the next wheel.
+    beside = shutil.ignore_patterns(".*", "build", "tests", "*.egg-info", "__pycache__", "runs")
+    shutil.copytree(ROOT, source, ignore=beside)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", made, source)
     (folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     return made
 
@@ -121,7 +125,9 @@ def podman(folder: Path) -> Iterator[Podman]:
     """Podman until the end of the block; then none of its containers are left."""
     runtime = "crun" if shutil.which("crun") else "runc"
     (folder / "containers.conf").write_text(CONTAINERS.format(runtime=runtime, folder=folder))
-    (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
+    # Podman takes no more than 50 characters here, and else never looks after what has ended.
+    short = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
+    (folder / "storage.conf").write_text(STORAGE.format(folder=folder, short=short))
     environment = {
         **os.environ,
         "CONTAINERS_CONF": str(folder / "containers.conf"),
@@ -134,3 +140,4 @@ def podman(folder: Path) -> Iterator[Podman]:
         containers, networks = ["rm", "--all", "--force", "--time=0"], ["network", "prune", "-f"]
         for what in (containers, networks, ["rmi", "--all", "--force"]):
             subprocess.run(["podman", *what], env=environment, capture_output=True, check=False)
+        shutil.rmtree(short, ignore_errors=True)
