@@ -13,9 +13,7 @@ from dualshard.deploy.launch.hostfile import read_hosts
 from dualshard.deploy.launch.placement import place
 
 ROOT = Path(__file__).parents[3]
-PAGE = next(
-    path for name in ("deploy.md", "deploy_ssh.tmp.md") if (path := ROOT / "docs" / name).exists()
-)
+PAGE = ROOT / "docs" / "deploy.md"
 EXAMPLE = ROOT / "deploy" / "examples" / "ssh" / "hosts.txt"
 
 
