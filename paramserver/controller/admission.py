@@ -45,6 +45,15 @@ class Record:
     rows: Sequence[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """Somebody wants a place whose holder may be dead."""
+
+    peer: Peer
+    envelope: Envelope
+    since: float
+
+
 class Admission(Node):
     """The controller's side of every role's life, from its join to its goodbye.
 
@@ -73,6 +82,7 @@ class Admission(Node):
         self.put_out: dict[int, str] = {}
         """Why members were put out, by incarnation."""
         self._told: set[tuple[int, int]] = set()
+        self._knocks: dict[int, Knock] = {}
         self._start_by = NEVER
         self._gone_by = NEVER
         self._remind_at = NEVER
@@ -95,7 +105,9 @@ class Admission(Node):
     def receive(self, peer: Peer, envelope: Envelope, now: float) -> list[Action]:
         """Any word of a member renews its lease: of a heartbeat that is repeated because its
         answer was lost, delivery shows the state only the first copy."""
+        self.now = now
         self.roster.hear(envelope.source, now)
+        self._answer_knocks()
         return super().receive(peer, envelope, now)
 
     # What the job's state fills in.
@@ -124,6 +136,23 @@ class Admission(Node):
     # Joining.
 
     def _on_join(self, peer: Peer, envelope: Envelope) -> None:
+        self._admit(Knock(peer, envelope, self.now))
+
+    def wants_in(self, role: Role) -> bool:
+        """Whether somebody waits for a place of this role."""
+        asked = [knock.envelope.message for knock in self._knocks.values()]
+        return any(isinstance(join, Join) and join.role == role for join in asked)
+
+    def _answer_knocks(self) -> None:
+        """Decide about those who wait for a place, as far as that is possible now."""
+        for knock in list(self._knocks.values()):
+            self._admit(knock)
+
+    def _admit(self, knock: Knock) -> None:
+        """Give a place, refuse it, or wait: a holder that has not been heard of since is perhaps
+        the one in whose stead this role was started."""
+        peer, envelope = knock.peer, knock.envelope
+        self._knocks.pop(envelope.source, None)
         join = envelope.message
         assert isinstance(join, Join)
         if envelope.protocol != PROTOCOL:
@@ -150,7 +179,11 @@ class Admission(Node):
             return
         seat = self.roster.join(member, join.rank, peer, self.now)
         if isinstance(seat, str):
-            self.refuse(peer, envelope, "full", seat)
+            holders = self.roster.holders(member.role, join.rank)
+            if any(holder.heard_at <= knock.since for holder in holders):
+                self._knocks[envelope.source] = knock
+            else:
+                self.refuse(peer, envelope, "full", seat)
             return
         seat.seen = place
         self.answer(
@@ -245,6 +278,7 @@ class Admission(Node):
             self.roster.remove(seat.member.incarnation)
             if self.cluster.phase != "stopped":
                 self.lost(seat, 1, f"nothing heard for {self.now - seat.heard_at:.1f} s")
+        self._answer_knocks()
         if self.now >= self._start_by:
             missing = ", ".join(self.roster.missing())
             self.stop(

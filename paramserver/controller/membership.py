@@ -88,6 +88,10 @@ class Roster:
         seats = [seat for seat in self.seats.values() if seat.member.role is role]
         return sorted(seats, key=lambda seat: seat.member.rank)
 
+    def holders(self, role: Role, rank: int) -> list[Seat]:
+        """Those whose place somebody wants who asks for this rank (-1: for any)."""
+        return [seat for seat in self.of_role(role) if rank in (-1, seat.member.rank)]
+
     def missing(self) -> list[str]:
         """Names of the places that nobody has taken and somebody must take."""
         names = []

@@ -51,7 +51,8 @@ class Replacing(SettingUp):
         """Whether the job goes on, for a while, without anybody of this role."""
         if self.cluster.phase not in ("preparing", "training"):
             return False
-        return self._replaces_parts(role) or self._deserted.may_be(role)
+        at_the_door = role in MAY_BE_MISSED and self.wants_in(role)
+        return self._replaces_parts(role) or self._deserted.may_be(role) or at_the_door
 
     def _replaces_parts(self, role: Role) -> bool:
         waits = self.cluster.phase in ("preparing", "training")

@@ -157,3 +157,49 @@ def test_both_parameter_servers_may_come_last(tmp_path: Path) -> None:
     sim.run()
     sim.check()
     assert [server.report()["shards"] for server in sim.servers()] == [2, 2]
+
+
+@pytest.mark.parametrize("wanted", [-1, 0])
+def test_whoever_is_started_in_the_stead_of_a_dead_role_waits_for_its_lease(
+    tmp_path: Path, wanted: int
+) -> None:
+    """The place counts as taken once its holder has been heard of since, and no sooner."""
+    sim = Simulation(make_job(one_hot(tmp_path, 300), worker__count=2))
+    sim.run_until(lambda: sim.controller.ledger is not None and len(sim.controller.ledger.done) > 2)
+    sim.kill("worker-0")
+    killed_at = sim.clock.now()
+    fresh = sim.add(Role.WORKER, 0, life=1, wanted=wanted)
+    other = sim.add(Role.WORKER, 8, wanted=1)  # whose holder is alive
+    sim.run_until(lambda: not other.running)
+    assert other.ended.reason == (
+        "the controller at 10.0.0.1:7077 refused this role: all 2 places of role worker are taken; "
+        "raise worker.count to have more"
+    )
+    assert sim.clock.now() - killed_at < 1.0
+    del sim.actors["worker-8"]
+    sim.run_until(lambda: fresh.node.rank == 0)
+    assert 4.0 < sim.clock.now() - killed_at < 6.0
+    sim.run()
+    sim.check()
+    assert [row["samples"] for row in sim.epochs()] == [300, 300]
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.DATASERVER])
+def test_the_last_one_is_followed_by_whoever_waits_at_the_door(tmp_path: Path, role: Role) -> None:
+    sim = Simulation(make_job(one_hot(tmp_path, 300), worker__count=1, dataserver__count=1))
+    sim.run_until(lambda: sim.controller.ledger is not None and len(sim.controller.ledger.done) > 2)
+    sim.kill(f"{role}-0")
+    sim.add(role, 0, life=1)
+    sim.run()
+    sim.check()
+    assert [row["samples"] for row in sim.epochs()] == [300, 300]
+
+
+def test_who_waits_at_the_door_when_the_job_ends_is_told(tmp_path: Path) -> None:
+    sim = Simulation(make_job(one_hot(tmp_path, 300), job__epochs=1, worker__count=2))
+    sim.run_until(lambda: sim.controller.ledger is not None and len(sim.controller.ledger.done) > 2)
+    sim.kill("worker-0")
+    fresh = sim.add(Role.WORKER, 0, life=1, wanted=0)
+    sim.controller.stop(0, "")
+    sim.run()
+    assert fresh.ended.reason.endswith("refused this role: the job is over")
