@@ -99,8 +99,8 @@ def test_the_machine_and_what_was_set_on_it_are_told(monkeypatch):
     [
         (
             [],
-            "name a benchmark: pushpull, scale, straggler, compression, memory, train, width, "
-            "apply, compute, threads, lockfree, accuracy, data, admm; see ",
+            "name a benchmark: pushpull, encrypted, scale, straggler, compression, memory, train, "
+            "width, apply, compute, threads, lockfree, accuracy, data, admm; see ",
         ),
         (["speed"], "No such command 'speed'"),
         (["scale", "--rounds", "0"], "Invalid value for '--rounds': 0 is not in the range x>=1; "),

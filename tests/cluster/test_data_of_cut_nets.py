@@ -50,7 +50,7 @@ class Feeder(Feeding):
 
     taken: ClassVar[list[tuple[int, Place, list[Minibatch], Array]]] = []
     told: ClassVar[dict[tuple[int, Place], Samples]] = {}
-    asked: ClassVar[Counter[int]] = Counter()
+    fetches: ClassVar[Counter[int]] = Counter()
     """Portions of the training split that were asked for, by rank."""
 
     def __init__(self, courier: Courier, **session: object) -> None:
@@ -86,7 +86,7 @@ class Feeder(Feeding):
 
     def ask(self, peer: Peer, message: Message, *more: Any, **others: Any) -> None:
         if isinstance(message, Fetch) and not message.test:
-            self.asked[self.rank] += 1
+            self.fetches[self.rank] += 1
         super().ask(peer, message, *more, **others)
 
     def go_on(self) -> None:
@@ -125,7 +125,7 @@ class Fed(Simulation):
     worker = Feeder
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        Feeder.taken, Feeder.told, Feeder.asked = [], {}, Counter()
+        Feeder.taken, Feeder.told, Feeder.fetches = [], {}, Counter()
         super().__init__(*arguments, **settings)
 
     def _worker_does(self, actor: Any, action: Action) -> None:
@@ -158,7 +158,7 @@ def cut_job(folder: Path, **settings: Any) -> Job:
 def check_fed(sim: Fed, job: Job) -> None:
     """Each sample came once an epoch, to bottom parts alone; all servers tell the same of it."""
     takers = {rank for rank in range(job.worker.count) if partition.takes_data(job, rank)}
-    assert {rank for rank, *_ in Feeder.taken} <= Feeder.asked.keys() == takers
+    assert {rank for rank, *_ in Feeder.taken} <= Feeder.fetches.keys() == takers
     for epoch in range(job.job.epochs):
         of_epoch = [inputs for _, place, _, inputs in Feeder.taken if place[0] == epoch]
         numbers = np.concatenate(of_epoch)[:, 1].astype(np.int64)
@@ -238,4 +238,4 @@ def test_parts_above_ask_for_no_portion(tmp_path: Path) -> None:
     sim.run()
     sim.check()
     check_fed(sim, job)
-    assert Feeder.asked.keys() == {0}
+    assert Feeder.fetches.keys() == {0}
