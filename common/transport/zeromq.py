@@ -124,10 +124,8 @@ class ZmqTransport:
         bound = cast(bytes, router.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
         self._endpoints.append(bound)
         host, _, port = bound.removeprefix("tcp://").rpartition(":")
-        if host == "0.0.0.0":  # noqa: S104 (a comparison; nothing is bound here)
-            host = socket.gethostname()
-        if advertise:
-            host, port = advertised(advertise, port)
+        host = socket.gethostname() if host == "0.0.0.0" else host  # noqa: S104 (nothing is bound)
+        host, port = advertised(advertise, port) if advertise else (host, port)
         self.address = f"tcp://{host}:{port}"
         if (name := beside(bound)) is not None:
             with contextlib.suppress(zmq.ZMQError):  # then nobody finds it, and all use tcp
