@@ -31,6 +31,7 @@ STARTING = ("processes", "bench", "examples", "gpu")
 """Folders of tests that start processes: two of them at a time would measure each other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
