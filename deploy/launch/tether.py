@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ...common.clock import SystemClock
+from ..environment import of_a_role
 from ..signals import ENDING
 
 SILENCE = 8.0
@@ -44,18 +45,15 @@ def tether(arguments: list[str]) -> NoReturn:
     if near:
         with contextlib.suppress(OSError):
             os.chdir(near)
-    # The job that the roles get is resolved: the environment must not change it again.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DUALSHARD_", "DMLC_"))
-    }
     # -P: a file in the working directory must not hide a module of the standard library.
     command = [sys.executable, "-P", "-m", "dualshard.deploy", role[0], "--end-with-stdin"]
     for number in ENDING:
         signal.signal(number, _asked)
     child = subprocess.Popen(  # noqa: S603 (our own command, no shell)
-        [*command, *role[1:]], stdin=subprocess.PIPE, start_new_session=True, env=environment
+        [*command, *role[1:]],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env=of_a_role(os.environ),
     )
     with contextlib.suppress(_Asked, OSError):
         print(f"{STARTED}{child.pid} on {os.uname().nodename}", flush=True)

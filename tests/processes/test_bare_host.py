@@ -24,7 +24,7 @@ def bare(tmp_path: Path) -> Path:
     release, mirror = containers.release(), containers.MIRROR
     containers.run("debootstrap", "--variant=minbase", release, root, mirror)
     made = containers.wheels(tmp_path)
-    starter = root / "root" / "starter"
+    starter = root / "opt" / "starter"
     for words in (["init", starter], ["keygen", starter / "keys"]):
         containers.run(sys.executable, "-P", "-m", "dualshard.deploy", *words)
     (wheel,) = made.glob("dualshard-*.whl")
@@ -43,9 +43,9 @@ def test_a_bare_host_is_prepared_used_and_cleared(bare: Path, tmp_path: Path) ->
             [*line, *command], capture_output=True, text=True, check=False, env=environment
         )
 
-    (wheel,) = (bare / "root" / "starter").glob("*.whl")
-    script = "/root/starter/install-host.sh"
-    install = [script, "--package", f"/root/starter/{wheel.name}", "--keys", "/root/starter/keys"]
+    (wheel,) = (bare / "opt" / "starter").glob("*.whl")
+    script = "/opt/starter/install-host.sh"
+    install = [script, "--package", f"/opt/starter/{wheel.name}", "--keys", "/opt/starter/keys"]
     assert inside("python3", "--version").returncode != 0
     for _ in range(2):
         ran = inside(*install)
